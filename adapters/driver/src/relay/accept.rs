@@ -1,0 +1,320 @@
+//! From a fresh byte stream to a registered connection: HTTP, upgrade, handshake, hub.
+//!
+//! All of this happens in one boxed future with one deadline, so that nothing of it is left in a
+//! connection that has joined. What the peer must prove is decided by
+//! [`handshake`](pinch_proto::handshake); here bytes are moved.
+
+use core::future::Future;
+use core::pin::{Pin, pin};
+use core::task::{Context, Poll, ready};
+use core::time::Duration;
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::{BoxFuture, Either, FutureExt as _, select};
+use futures_util::{AsyncReadExt as _, AsyncWriteExt as _};
+use http::{Request, StatusCode};
+use pinch_proto::hub::{Admission, ConnId, Input, JoinRefusal};
+use pinch_proto::{Address, Close, Frame, Time, handshake};
+use tracing::{debug, error};
+
+use super::connection::Connection;
+use super::switchboard::{Own, Shared, TaskCount};
+use crate::clock::unix_now;
+use crate::codec::{Decoder, Incoming, encode};
+use crate::http::{self as head, Route};
+use crate::{Runtime, Stream};
+
+/// How long a peer that is turned away may take to read why.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// How much is read at once before a connection has joined, in bytes.
+const READ_SIZE: usize = 1024;
+
+/// The longest message before a connection has joined, in bytes: an AUTH_RESPONSE has some 150.
+const MAX_HANDSHAKE_MESSAGE: usize = 4096;
+
+/// Serves `stream` in a task of its own.
+pub(super) fn spawn<R: Runtime>(shared: Arc<Shared<R>>, stream: impl Stream) {
+    let count = shared.count_task();
+    let runtime = shared.runtime.clone();
+    runtime.spawn(Task { stage: Stage::Accepting(Box::pin(accept(shared, stream))), _count: count });
+}
+
+/// The task of one connection. While it accepts, its state is boxed; once it has joined, it is all
+/// that an idle connection costs.
+struct Task<R: Runtime, S: Stream> {
+    stage: Stage<R, S>,
+    _count: TaskCount<R>,
+}
+
+enum Stage<R: Runtime, S: Stream> {
+    Accepting(BoxFuture<'static, Option<Connection<R, S>>>),
+    Joined(Connection<R, S>),
+}
+
+impl<R: Runtime, S: Stream> Future for Task<R, S> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            self.stage = match &mut self.stage {
+                Stage::Accepting(accepting) => match ready!(accepting.as_mut().poll(cx)) {
+                    Some(connection) => Stage::Joined(connection),
+                    None => return Poll::Ready(()),
+                },
+                Stage::Joined(connection) => return connection.poll(cx),
+            };
+        }
+    }
+}
+
+/// Everything before the join; `None` if there was none. Ends at once when the relay does.
+async fn accept<R: Runtime, S: Stream>(shared: Arc<Shared<R>>, mut stream: S) -> Option<Connection<R, S>> {
+    let joined = {
+        let joining = pin!(join(&shared, &mut stream));
+        let closed = pin!(shared.closed());
+        match select(joining, closed).await {
+            Either::Left((joined, _)) => joined?,
+            Either::Right(_) => return None,
+        }
+    };
+    Some(Connection::new(shared, stream, joined))
+}
+
+/// A connection that the hub knows.
+pub(super) struct Joined {
+    pub(super) conn: ConnId,
+    pub(super) decoder: Decoder,
+    /// What came behind the answer to the challenge.
+    pub(super) early: VecDeque<Incoming>,
+}
+
+/// Why a connection does not join.
+enum Rejection {
+    /// It went away.
+    Lost,
+    /// It is told this, and then the stream ends.
+    Told(Vec<u8>),
+}
+
+impl From<io::Error> for Rejection {
+    fn from(_: io::Error) -> Self {
+        Self::Lost
+    }
+}
+
+impl Rejection {
+    fn frames(message: Option<Bytes>, close: Close) -> Self {
+        debug!(%close, "turned away");
+        let mut bytes = Vec::new();
+        if let Some(message) = message {
+            encode(&Frame::Message(message), &mut bytes);
+        }
+        encode(&Frame::Close(close), &mut bytes);
+        Self::Told(bytes)
+    }
+
+    fn handshake(refusal: &handshake::Refusal) -> Self {
+        debug!(%refusal, "handshake failed");
+        Self::frames(refusal.auth_result(unix_now()), refusal.close())
+    }
+}
+
+async fn join<R: Runtime>(shared: &Arc<Shared<R>>, stream: &mut impl Stream) -> Option<Joined> {
+    let Some(_pending) = shared.pend() else {
+        let busy = head::refuse(StatusCode::SERVICE_UNAVAILABLE, "too many connections are joining", &[]);
+        // There is no place in which to wait for a peer that does not take it.
+        let _ = stream.write(&busy).now_or_never();
+        return None;
+    };
+    match try_join(shared, stream).await {
+        Ok(joined) => Some(joined),
+        Err(Rejection::Lost) => None,
+        Err(Rejection::Told(bytes)) => {
+            let until = shared.clock.now() + FAREWELL;
+            let _ = within(shared, until, farewell(stream, &bytes)).await;
+            None
+        }
+    }
+}
+
+async fn try_join<R: Runtime>(shared: &Arc<Shared<R>>, stream: &mut impl Stream) -> Result<Joined, Rejection> {
+    let settings = &shared.settings;
+    let until = shared.clock.now() + settings.auth_timeout;
+    let Some(head) = within(shared, until, read_head(stream)).await else {
+        let late = head::refuse(StatusCode::REQUEST_TIMEOUT, "the request did not come in time", &[]);
+        return Err(Rejection::Told(late));
+    };
+    let (request, rest) = head?;
+    let (response, name) = match head::route(&request, settings.auth, &settings.origins) {
+        Route::Upgrade { response, name } => (response, name),
+        Route::Health => return Err(Rejection::Told(health(shared))),
+        Route::Respond(response) => return Err(Rejection::Told(response)),
+    };
+    within(shared, until, stream.write_all(&response)).await.ok_or(Rejection::Lost)??;
+    match name {
+        Some(name) => {
+            let mut decoder = Decoder::new(settings.message_bytes);
+            decoder.preload(rest);
+            let conn = register(shared, name, Admission::Named)?;
+            Ok(Joined { conn, decoder, early: VecDeque::new() })
+        }
+        None => prove(shared, stream, rest).await,
+    }
+}
+
+/// Reads the head of a request; returns what came behind it, too.
+async fn read_head(stream: &mut impl Stream) -> Result<(Request<()>, Vec<u8>), Rejection> {
+    let mut bytes = Vec::new();
+    loop {
+        let read = read_some(stream, &mut bytes).await?;
+        match head::parse_head(&bytes) {
+            Ok(Some((request, length))) => return Ok((request, bytes.split_off(length))),
+            Ok(None) if read == 0 => return Err(Rejection::Lost),
+            Ok(None) => {}
+            Err(error) => return Err(Rejection::Told(error.response())),
+        }
+    }
+}
+
+async fn read_some(stream: &mut impl Stream, bytes: &mut Vec<u8>) -> io::Result<usize> {
+    let mut chunk = [0; READ_SIZE];
+    let read = stream.read(&mut chunk).await?;
+    bytes.extend_from_slice(chunk.get(..read).unwrap_or_default());
+    Ok(read)
+}
+
+/// Lets the agent prove its key, and registers it.
+async fn prove<R: Runtime>(
+    shared: &Arc<Shared<R>>,
+    stream: &mut impl Stream,
+    rest: Vec<u8>,
+) -> Result<Joined, Rejection> {
+    let mut nonce = [0; 32];
+    if let Err(error) = getrandom::fill(&mut nonce) {
+        error!(%error, "no randomness for a challenge");
+        return Err(Rejection::Lost);
+    }
+    let settings = &shared.settings;
+    let now = shared.clock.now();
+    let mut relay =
+        handshake::Relay::new(settings.host.clone(), settings.auth_timeout, nonce, now, unix_now());
+    let mut bytes = Vec::new();
+    encode(&Frame::Message(relay.challenge()), &mut bytes);
+
+    let mut inbox = Inbox::new(rest);
+    let first = async {
+        stream.write_all(&bytes).await?;
+        inbox.next(stream).await
+    };
+    let mut answer = within(shared, relay.poll_timeout(), first).await;
+    let answer = loop {
+        match answer {
+            Some(answer) => break answer?,
+            None => relay = relay.handle_timeout(shared.clock.now()).map_err(|late| Rejection::handshake(&late))?,
+        }
+        answer = within(shared, relay.poll_timeout(), inbox.next(stream)).await;
+    };
+    let proof = relay
+        .handle_message(&answer, shared.clock.now(), unix_now())
+        .and_then(handshake::Claim::verify)
+        .map_err(|refusal| Rejection::handshake(&refusal))?;
+    let conn = register(shared, proof.into_address(), Admission::Proven)?;
+    let Inbox { mut decoder, ready: early } = inbox;
+    decoder.raise_limit(settings.message_bytes);
+    Ok(Joined { conn, decoder, early })
+}
+
+/// Enters the routing table.
+fn register<R: Runtime>(shared: &Shared<R>, address: Address, admission: Admission) -> Result<ConnId, Rejection> {
+    let mut outcome = Err(JoinRefusal::ShuttingDown);
+    shared.tell(Input::Register { address, admission }, |own| match own {
+        Own::Registered(conn) => outcome = Ok(conn),
+        Own::Refused(refusal) => outcome = Err(refusal),
+        Own::Transmit(_) => {}
+    });
+    outcome.map_err(|refusal| {
+        let result = match admission {
+            Admission::Proven => Some(handshake::auth_failed(&refusal.to_string(), unix_now())),
+            Admission::Named => None,
+        };
+        Rejection::frames(result, refusal.close())
+    })
+}
+
+/// The messages of an agent that has not joined.
+struct Inbox {
+    decoder: Decoder,
+    ready: VecDeque<Incoming>,
+}
+
+impl Inbox {
+    /// `rest` are bytes that came with the HTTP request.
+    fn new(rest: Vec<u8>) -> Self {
+        let mut decoder = Decoder::new(MAX_HANDSHAKE_MESSAGE);
+        decoder.preload(rest);
+        Self { decoder, ready: VecDeque::new() }
+    }
+
+    /// The next binary message.
+    async fn next(&mut self, stream: &mut impl Stream) -> Result<Bytes, Rejection> {
+        let mut bytes = Vec::new();
+        loop {
+            let mut replies = Vec::new();
+            let ready = &mut self.ready;
+            self.decoder.decode(&bytes, &mut replies, |incoming| ready.push_back(incoming));
+            if !replies.is_empty() {
+                stream.write_all(&replies).await?;
+            }
+            while let Some(incoming) = self.ready.pop_front() {
+                match incoming {
+                    Incoming::Message(message) => return Ok(message),
+                    Incoming::Pong(_) => {}
+                    Incoming::Close => return Err(Rejection::Lost),
+                    Incoming::Fault(fault) => {
+                        return Err(Rejection::frames(None, fault.violation(MAX_HANDSHAKE_MESSAGE).close()));
+                    }
+                }
+            }
+            bytes.clear();
+            if read_some(stream, &mut bytes).await? == 0 {
+                return Err(Rejection::Lost);
+            }
+        }
+    }
+}
+
+/// Says the last word, and waits until the peer has read it: a socket that is dropped with unread
+/// bytes takes the last word back.
+async fn farewell(stream: &mut impl Stream, bytes: &[u8]) -> io::Result<()> {
+    stream.write_all(bytes).await?;
+    stream.close().await?;
+    let mut ignored = [0; READ_SIZE];
+    while stream.read(&mut ignored).await? > 0 {}
+    Ok(())
+}
+
+fn health<R: Runtime>(shared: &Shared<R>) -> Vec<u8> {
+    let stats = shared.stats();
+    let body = format!(
+        r#"{{"status":"ok","connections":{},"tasks":{},"uptime_seconds":{},"version":"{}","runtime":"{}"}}"#,
+        stats.hub.connections,
+        stats.tasks,
+        shared.uptime().as_secs(),
+        env!("CARGO_PKG_VERSION"),
+        R::NAME,
+    );
+    head::respond(StatusCode::OK, "application/json", &body, &[])
+}
+
+/// Completes with `None` at `until`, if `future` has not completed by then.
+async fn within<R: Runtime, T>(shared: &Shared<R>, until: Time, future: impl Future<Output = T>) -> Option<T> {
+    let deadline = shared.runtime.sleep_until(shared.clock.instant(until));
+    match select(pin!(future), pin!(deadline)).await {
+        Either::Left((output, _)) => Some(output),
+        Either::Right(_) => None,
+    }
+}

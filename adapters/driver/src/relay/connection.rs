@@ -1,0 +1,300 @@
+//! The life of a registered connection: bytes from the socket to the hub, frames from the hub to
+//! the socket.
+//!
+//! One task reads and writes. Each round reads what the socket has, takes the hub's lock once to
+//! hand all of it in and to take what there is to write, and writes it with one call. Buffers
+//! belong to the thread, not to the connection: while it is idle, it owns none.
+
+use core::cell::Cell;
+use core::pin::Pin;
+use core::task::{Context, Poll};
+use std::io;
+use std::sync::Arc;
+
+use pinch_proto::Frame;
+use pinch_proto::hub::{ConnId, Input};
+
+use super::accept::Joined;
+use super::switchboard::{Own, Shared, Wakes};
+use crate::codec::{Decoder, Incoming, encode};
+use crate::{Runtime, Stream};
+
+/// How much one round reads, and takes from the hub, in bytes.
+const BATCH: usize = 64 << 10;
+
+/// How many rounds one poll makes before other tasks get their turn.
+const ROUNDS: usize = 16;
+
+/// How many bytes of pongs may wait for a socket that takes nothing before nothing more is read
+/// from it.
+const MAX_REPLIES: usize = 8 << 10;
+
+/// A write buffer that has grown beyond this is given back.
+const MAX_KEPT: usize = 4 * BATCH;
+
+/// What a round needs, lent by the thread.
+#[derive(Default)]
+struct Buffers {
+    read: Vec<u8>,
+    write: Vec<u8>,
+    incoming: Vec<Incoming>,
+    wakes: Wakes,
+}
+
+thread_local! {
+    static BUFFERS: Cell<Option<Box<Buffers>>> = const { Cell::new(None) };
+}
+
+/// Where the conversation with the peer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    /// Messages come.
+    Open,
+    /// The peer broke the protocol: bytes are read and thrown away.
+    Discarding,
+    /// The peer has sent a close frame: nothing follows.
+    Closed,
+}
+
+impl Reading {
+    fn after(last: Option<&Incoming>) -> Self {
+        match last {
+            Some(Incoming::Close) => Self::Closed,
+            Some(Incoming::Fault(_)) => Self::Discarding,
+            Some(Incoming::Message(_) | Incoming::Pong(_)) | None => Self::Open,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Writing {
+    Open,
+    /// The close frame is written, or waits to be.
+    Closed,
+    /// So is the end of the stream.
+    Ended,
+}
+
+/// The task of a registered connection.
+pub(super) struct Connection<R: Runtime, S: Stream> {
+    shared: Arc<Shared<R>>,
+    stream: S,
+    conn: ConnId,
+    decoder: Decoder,
+    /// What the socket did not take, from `unsent_at` on.
+    unsent: Vec<u8>,
+    unsent_at: usize,
+    /// How much of it the hub does not know of.
+    replies: usize,
+    reading: Reading,
+    writing: Writing,
+    /// The decoder was preloaded: there may be messages without a byte from the socket.
+    fresh: bool,
+}
+
+/// How a round ended.
+enum Round {
+    /// There may be more to do.
+    Again,
+    /// Nothing can be done until the socket or the hub moves.
+    Wait,
+    /// The connection has ended.
+    Done,
+}
+
+impl<R: Runtime, S: Stream> Connection<R, S> {
+    pub(super) fn new(shared: Arc<Shared<R>>, stream: S, joined: Joined) -> Self {
+        let Joined { conn, decoder, early } = joined;
+        let reading = Reading::after(early.back());
+        for incoming in early {
+            shared.tell(incoming.into_input(conn), |_| ());
+        }
+        Self {
+            shared,
+            stream,
+            conn,
+            decoder,
+            unsent: Vec::new(),
+            unsent_at: 0,
+            replies: 0,
+            reading,
+            writing: Writing::Open,
+            fresh: true,
+        }
+    }
+
+    /// Lives until the connection has ended.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // Taken out, not borrowed: a stream of the user's may poll another connection inside ours.
+        let mut buffers = BUFFERS.take().unwrap_or_default();
+        let mut round = Round::Again;
+        for _ in 0..ROUNDS {
+            round = self.round(&mut buffers, cx);
+            if !matches!(round, Round::Again) {
+                break;
+            }
+        }
+        if buffers.write.capacity() > MAX_KEPT {
+            buffers.write = Vec::new();
+        }
+        BUFFERS.set(Some(buffers));
+        match round {
+            Round::Again => {
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Round::Wait => Poll::Pending,
+            Round::Done => Poll::Ready(()),
+        }
+    }
+
+    fn round(&mut self, buffers: &mut Buffers, cx: &mut Context<'_>) -> Round {
+        if self.shared.is_cut() {
+            return Round::Done;
+        }
+        let Buffers { read, write, incoming, wakes } = buffers;
+        let Ok(progressed) = self.write_unsent(cx) else { return Round::Done };
+        let Ok(has_read) = self.read(read, write, incoming, cx) else { return Round::Done };
+        let blocked = !self.unsent.is_empty();
+        if self.reading == Reading::Closed && !blocked && write.is_empty() {
+            return Round::Done;
+        }
+        if !self.exchange(blocked, progressed, write, incoming, wakes, cx) {
+            return Round::Done;
+        }
+        let has_written = !write.is_empty();
+        if self.write(write, cx).is_err() || self.end_stream(cx).is_err() {
+            return Round::Done;
+        }
+        let blocked = !self.unsent.is_empty();
+        if has_read || (has_written && !blocked) { Round::Again } else { Round::Wait }
+    }
+
+    /// Writes what the socket did not take before; true if it took some of it, but not all.
+    fn write_unsent(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
+        let before = self.unsent_at;
+        while let Some(rest) = self.unsent.get(self.unsent_at..).filter(|rest| !rest.is_empty()) {
+            match Pin::new(&mut self.stream).poll_write(cx, rest) {
+                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(written)) => self.unsent_at += written,
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => return Ok(self.unsent_at > before),
+            }
+        }
+        self.unsent = Vec::new();
+        self.unsent_at = 0;
+        self.replies = 0;
+        Ok(false)
+    }
+
+    /// Reads once and decodes; true if there may be more to read.
+    fn read(
+        &mut self,
+        buffer: &mut Vec<u8>,
+        write: &mut Vec<u8>,
+        incoming: &mut Vec<Incoming>,
+        cx: &mut Context<'_>,
+    ) -> io::Result<bool> {
+        if self.reading == Reading::Closed || self.replies > MAX_REPLIES {
+            return Ok(false);
+        }
+        let mut length = 0;
+        if !core::mem::take(&mut self.fresh) {
+            buffer.resize(BATCH, 0);
+            match Pin::new(&mut self.stream).poll_read(cx, buffer) {
+                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Poll::Ready(Ok(read)) => length = read,
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => return Ok(false),
+            }
+        }
+        if self.reading == Reading::Discarding {
+            return Ok(true);
+        }
+        let bytes = buffer.get(..length).unwrap_or_default();
+        let before = write.len();
+        self.decoder.decode(bytes, write, |message| incoming.push(message));
+        if self.writing != Writing::Open {
+            // The close frame was the last word: no pong, no echo of the peer's close.
+            write.truncate(before);
+        }
+        self.replies += write.len() - before;
+        self.reading = Reading::after(incoming.last());
+        Ok(true)
+    }
+
+    /// Takes the hub's lock once: hands in what came, takes what there is to write. False if the
+    /// connection has ended.
+    fn exchange(
+        &mut self,
+        blocked: bool,
+        progressed: bool,
+        write: &mut Vec<u8>,
+        incoming: &mut Vec<Incoming>,
+        wakes: &mut Wakes,
+        cx: &Context<'_>,
+    ) -> bool {
+        let conn = self.conn;
+        let now = self.shared.clock.now();
+        let mut closes = false;
+        let alive = {
+            let mut switchboard = self.shared.lock();
+            for message in incoming.drain(..) {
+                switchboard.handle(message.into_input(conn), now, wakes, |_| ());
+            }
+            if progressed {
+                switchboard.handle(Input::Progress { conn }, now, wakes, |_| ());
+            } else if !blocked {
+                switchboard.handle(Input::Writable { conn, bytes: BATCH }, now, wakes, |own| {
+                    if let Own::Transmit(frame) = own {
+                        closes |= matches!(frame, Frame::Close(_));
+                        encode(&frame, write);
+                    }
+                });
+            }
+            switchboard.sleep(conn, cx.waker())
+        };
+        wakes.wake();
+        if closes {
+            self.writing = Writing::Closed;
+        }
+        alive
+    }
+
+    /// Writes `bytes`, keeps what the socket does not take, and leaves `bytes` empty.
+    fn write(&mut self, bytes: &mut Vec<u8>, cx: &mut Context<'_>) -> io::Result<()> {
+        let mut written = 0;
+        while self.unsent.is_empty()
+            && let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty())
+        {
+            match Pin::new(&mut self.stream).poll_write(cx, rest) {
+                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(some)) => written += some,
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => break,
+            }
+        }
+        self.unsent.extend_from_slice(bytes.get(written..).unwrap_or_default());
+        bytes.clear();
+        if self.unsent.is_empty() {
+            self.replies = 0;
+        }
+        Ok(())
+    }
+
+    /// After the close frame, tells a peer whose answer can't be understood that this was all.
+    fn end_stream(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let over = self.writing == Writing::Closed && self.reading == Reading::Discarding;
+        if over && self.unsent.is_empty() && Pin::new(&mut self.stream).poll_close(cx)?.is_ready() {
+            self.writing = Writing::Ended;
+        }
+        Ok(())
+    }
+}
+
+impl<R: Runtime, S: Stream> Drop for Connection<R, S> {
+    /// However the task ended, the hub hears of it.
+    fn drop(&mut self) {
+        self.shared.tell(Input::Closed { conn: self.conn }, |_| ());
+    }
+}

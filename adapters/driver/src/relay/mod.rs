@@ -1,0 +1,222 @@
+//! The front door of a relay: build it, bind it, watch it, shut it down.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | `accept` | from a fresh byte stream to a registered connection: HTTP, upgrade, handshake |
+//! | `connection` | the life of a registered connection: bytes in, bytes out |
+//! | `switchboard` | the hub behind its lock, and who has to be woken |
+//! | `timer` | the one timer of the hub |
+//! | `listener` | the TCP sockets that come in |
+
+mod accept;
+mod connection;
+mod listener;
+mod switchboard;
+mod timer;
+
+use core::fmt;
+use core::net::SocketAddr;
+use core::time::Duration;
+use std::io;
+use std::sync::Arc;
+
+use pinch_proto::Host;
+use pinch_proto::hub::{self, Addressing, HubStats};
+
+use self::switchboard::Shared;
+use crate::{AllowedOrigins, Auth, Runtime, Stream};
+
+/// What a relay is doing, and what it has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RelayStats {
+    /// The hub's counters.
+    pub hub: HubStats,
+    /// Tasks that live now: one for each connection, one for the timer, one for the listener.
+    pub tasks: usize,
+    /// Connections that have not finished their HTTP request or handshake.
+    pub pending: usize,
+}
+
+/// Why a relay cannot start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BindError {
+    /// The settings of the hub do not fit each other.
+    #[error("invalid settings: {0}")]
+    Config(#[from] hub::ConfigError),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {addr}: {source}")]
+    Listen {
+        /// Which one.
+        addr: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The system gave no random seed.
+    #[error("no randomness from the system: {0}")]
+    Random(#[from] getrandom::Error),
+}
+
+/// The settings of a [`Relay`]; [`bind`](Self::bind) starts it.
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing until it is bound"]
+pub struct Builder<R> {
+    runtime: R,
+    settings: Settings,
+    hub: hub::Config,
+}
+
+/// What the tasks of a relay need to know, besides what the hub decides.
+#[derive(Clone, Debug)]
+struct Settings {
+    auth: Auth,
+    origins: AllowedOrigins,
+    auth_timeout: Duration,
+    max_pending: usize,
+    host: Host,
+    message_bytes: usize,
+}
+
+impl<R: Runtime> Builder<R> {
+    fn new(runtime: R) -> Self {
+        let host = Host::parse("localhost").expect("localhost is a host");
+        let settings = Settings {
+            auth: Auth::default(),
+            origins: AllowedOrigins::default(),
+            auth_timeout: Duration::from_secs(10),
+            max_pending: 4096,
+            host: host.clone(),
+            message_bytes: 0,
+        };
+        Self { runtime, settings, hub: hub::Config::new(host) }
+    }
+
+    /// The settings of the hub: the relay's public host, heartbeats, limits. Default:
+    /// [`hub::Config::new`] for `localhost`.
+    pub fn hub(mut self, config: hub::Config) -> Self {
+        self.hub = config;
+        self
+    }
+
+    /// How agents show that an address is their own. Default: [`Auth::Challenge`]. With
+    /// [`Auth::Open`], the hub takes any name for an address ([`Addressing::Names`]).
+    pub fn auth(mut self, auth: Auth) -> Self {
+        self.settings.auth = auth;
+        self
+    }
+
+    /// Which browsers' pages may connect. Default: [`AllowedOrigins::None`]; programs that are no
+    /// browsers send no origin and are always allowed.
+    pub fn allowed_origins(mut self, origins: AllowedOrigins) -> Self {
+        self.settings.origins = origins;
+        self
+    }
+
+    /// The time from the first byte to the end of the handshake, HTTP included. Default: 10 s
+    /// (protocol section 3).
+    pub fn auth_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.auth_timeout = timeout;
+        self
+    }
+
+    /// How many connections may be in their HTTP request or handshake at once; the next one gets
+    /// a 503. Default: 4096, some 20 MB at worst.
+    pub fn max_pending(mut self, limit: usize) -> Self {
+        self.settings.max_pending = limit;
+        self
+    }
+
+    /// Starts the relay on `addr`; port 0 lets the system pick one.
+    ///
+    /// # Errors
+    /// The settings do not fit each other, or the address cannot be listened on.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves nothing behind.
+    pub async fn bind(self, addr: impl Into<SocketAddr>) -> Result<Relay<R>, BindError> {
+        let addr = addr.into();
+        let runtime = self.runtime.clone();
+        let listen = |source| BindError::Listen { addr, source };
+        let listener = runtime.bind(addr).await.map_err(listen)?;
+        let local_addr = runtime.local_addr(&listener).map_err(listen)?;
+        let mut relay = self.detached()?;
+        relay.local_addr = Some(local_addr);
+        listener::spawn(Arc::clone(&relay.shared), listener);
+        Ok(relay)
+    }
+
+    /// Starts a relay that listens nowhere; connections come by [`Relay::adopt`].
+    ///
+    /// # Errors
+    /// The settings do not fit each other.
+    pub fn detached(mut self) -> Result<Relay<R>, BindError> {
+        let addressing = match self.settings.auth {
+            Auth::Challenge => Addressing::Keys,
+            Auth::Open => Addressing::Names,
+        };
+        let config = self.hub.addressing(addressing).build()?;
+        self.settings.host = config.host().clone();
+        self.settings.message_bytes = config.max_message_bytes();
+        let mut seed = [0; 16];
+        getrandom::fill(&mut seed)?;
+        let shared = Arc::new(Shared::new(self.runtime, self.settings, config, seed));
+        timer::spawn(Arc::clone(&shared));
+        Ok(Relay { shared, local_addr: None })
+    }
+}
+
+/// A running relay. Dropping it cuts all connections at once; [`shutdown`](Self::shutdown) ends
+/// them in order.
+pub struct Relay<R: Runtime> {
+    shared: Arc<Shared<R>>,
+    local_addr: Option<SocketAddr>,
+}
+
+impl<R: Runtime> Relay<R> {
+    /// The settings of a new relay.
+    pub fn builder() -> Builder<R> {
+        Builder::new(R::default())
+    }
+
+    /// Where it listens; `None` if it was started by [`Builder::detached`].
+    #[must_use]
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.local_addr
+    }
+
+    /// What it is doing.
+    #[must_use]
+    pub fn stats(&self) -> RelayStats {
+        self.shared.stats()
+    }
+
+    /// Serves a byte stream that was accepted elsewhere, from its first HTTP byte on, in a task of
+    /// its own.
+    pub fn adopt(&self, stream: impl Stream) {
+        accept::spawn(Arc::clone(&self.shared), stream);
+    }
+
+    /// Stops accepting, sends what is buffered, closes every connection with 1001 `going away`, and
+    /// completes when all tasks have ended: within the hub's close timeout.
+    ///
+    /// # Cancel safety
+    /// Once polled, the shutdown goes on whether this future is dropped or not. It can be awaited
+    /// again.
+    pub async fn shutdown(&self) {
+        self.shared.shut_down();
+        self.shared.ended().await;
+    }
+}
+
+impl<R: Runtime> Drop for Relay<R> {
+    fn drop(&mut self) {
+        self.shared.cut();
+    }
+}
+
+impl<R: Runtime> fmt::Debug for Relay<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Relay").field("local_addr", &self.local_addr).field("stats", &self.stats()).finish()
+    }
+}

@@ -1,0 +1,299 @@
+//! The hub behind its lock, and who has to be woken when it says so.
+//!
+//! A [`Switchboard`] is what the lock protects: the hub and one waker for each connection. A
+//! [`Shared`] is what all tasks of a relay hold. The lock is taken once for a burst of messages,
+//! and wakers are called after it was released.
+
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use core::task::Waker;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use event_listener::{Event, EventListener};
+use pinch_proto::hub::{self, CloseCause, ConnId, Hub, Input, JoinRefusal, Output, Turn, Wakeup};
+use pinch_proto::{Frame, Time};
+use tracing::{debug, info};
+
+use super::{RelayStats, Settings};
+use crate::Runtime;
+use crate::clock::{Clock, unix_now};
+
+/// What all tasks of a relay share.
+pub(super) struct Shared<R> {
+    pub(super) runtime: R,
+    pub(super) settings: Settings,
+    pub(super) clock: Clock<R>,
+    switchboard: Mutex<Switchboard>,
+    /// No more connections: the listener and what has not joined yet have to end.
+    closing: AtomicBool,
+    /// Everything has to end, at once.
+    cut: AtomicBool,
+    /// One of the two was set, or the last task has ended.
+    changed: Event,
+    tasks: AtomicUsize,
+    pending: AtomicUsize,
+}
+
+/// What the lock protects.
+pub(super) struct Switchboard {
+    hub: Hub,
+    /// By [`ConnId::index`].
+    wakers: Vec<Option<Waker>>,
+    timer: Option<Waker>,
+    /// When the timer will look at the hub by itself.
+    timer_at: Option<Time>,
+    shut_down: bool,
+}
+
+/// What is left to do when the lock is released.
+#[derive(Debug, Default)]
+pub(super) struct Wakes(Vec<Waker>);
+
+impl Wakes {
+    pub(super) fn wake(&mut self) {
+        for waker in self.0.drain(..) {
+            waker.wake();
+        }
+    }
+}
+
+impl<R: Runtime> Shared<R> {
+    pub(super) fn new(runtime: R, settings: Settings, config: hub::Config, seed: [u8; 16]) -> Self {
+        let clock = Clock::new(runtime.clone());
+        let hub = Hub::new(config, seed, clock.now(), unix_now());
+        let switchboard =
+            Switchboard { hub, wakers: Vec::new(), timer: None, timer_at: None, shut_down: false };
+        Self {
+            runtime,
+            settings,
+            clock,
+            switchboard: Mutex::new(switchboard),
+            closing: AtomicBool::new(false),
+            cut: AtomicBool::new(false),
+            changed: Event::new(),
+            tasks: AtomicUsize::new(0),
+            pending: AtomicUsize::new(0),
+        }
+    }
+
+    /// The hub and its wakers. A panic under the lock leaves a hub that still holds its rules, for
+    /// machines do not panic and the rest is bookkeeping.
+    pub(super) fn lock(&self) -> MutexGuard<'_, Switchboard> {
+        self.switchboard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the hub one thing, wakes whom it concerns, and hands what only the caller can do to
+    /// `on_own`.
+    pub(super) fn tell(&self, input: Input, on_own: impl FnMut(Own)) {
+        let now = self.clock.now();
+        let mut wakes = Wakes::default();
+        self.lock().handle(input, now, &mut wakes, on_own);
+        wakes.wake();
+    }
+
+    pub(super) fn stats(&self) -> RelayStats {
+        RelayStats {
+            hub: self.lock().hub.stats(),
+            tasks: self.tasks.load(Ordering::Relaxed),
+            pending: self.pending.load(Ordering::Relaxed),
+        }
+    }
+
+    /// How long the relay has been running.
+    pub(super) fn uptime(&self) -> core::time::Duration {
+        self.clock.now().since(Time::ZERO)
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    pub(super) fn is_cut(&self) -> bool {
+        self.cut.load(Ordering::Acquire)
+    }
+
+    pub(super) fn shut_down(&self) {
+        if !self.closing.swap(true, Ordering::AcqRel) {
+            info!("shutting down");
+            self.tell(Input::Shutdown, |_| ());
+        }
+        self.changed.notify(usize::MAX);
+    }
+
+    /// Ends all tasks at once.
+    pub(super) fn cut(&self) {
+        self.closing.store(true, Ordering::Release);
+        self.cut.store(true, Ordering::Release);
+        self.changed.notify(usize::MAX);
+        let mut wakes = Wakes::default();
+        {
+            let mut switchboard = self.lock();
+            let Switchboard { wakers, timer, .. } = &mut *switchboard;
+            wakes.0.extend(wakers.iter_mut().filter_map(Option::take).chain(timer.take()));
+        }
+        wakes.wake();
+    }
+
+    /// Completes when no more connections are wanted.
+    pub(super) async fn closed(&self) {
+        self.wait_until(|| self.is_closing()).await;
+    }
+
+    /// Completes when all tasks have ended.
+    pub(super) async fn ended(&self) {
+        self.wait_until(|| self.tasks.load(Ordering::Acquire) == 0).await;
+    }
+
+    async fn wait_until(&self, condition: impl Fn() -> bool) {
+        while !condition() {
+            let listener: EventListener = self.changed.listen();
+            if condition() {
+                return;
+            }
+            listener.await;
+        }
+    }
+
+    /// Counts a task for as long as it keeps what this returns.
+    pub(super) fn count_task(self: &Arc<Self>) -> TaskCount<R> {
+        self.tasks.fetch_add(1, Ordering::Relaxed);
+        TaskCount(Arc::clone(self))
+    }
+
+    /// A place among the connections that have not joined, unless all are taken.
+    pub(super) fn pend(self: &Arc<Self>) -> Option<Pending<R>> {
+        let limit = self.settings.max_pending;
+        let taken = self.pending.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |pending| {
+            (pending < limit).then_some(pending + 1)
+        });
+        taken.ok().map(|_| Pending(Arc::clone(self)))
+    }
+}
+
+/// One task, in [`RelayStats::tasks`].
+pub(super) struct TaskCount<R: Runtime>(Arc<Shared<R>>);
+
+impl<R: Runtime> Drop for TaskCount<R> {
+    fn drop(&mut self) {
+        if self.0.tasks.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.changed.notify(usize::MAX);
+        }
+    }
+}
+
+/// One connection that has not joined, in [`RelayStats::pending`].
+pub(super) struct Pending<R: Runtime>(Arc<Shared<R>>);
+
+impl<R: Runtime> Drop for Pending<R> {
+    fn drop(&mut self) {
+        self.0.pending.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Switchboard {
+    /// Hands `input` to the hub and does what it says; what only the caller can do goes to
+    /// `on_own`.
+    pub(super) fn handle(&mut self, input: Input, now: Time, wakes: &mut Wakes, on_own: impl FnMut(Own)) {
+        let Self { hub, wakers, shut_down, .. } = self;
+        let wakeup = drain(hub.handle_input(input, now), wakers, shut_down, wakes, on_own);
+        self.reset_timer(wakeup, wakes);
+    }
+
+    /// Lets the hub do what is due at `now`, and says when there will be more; `None` once the
+    /// relay has shut down. `waker` is the timer's.
+    pub(super) fn handle_timeout(&mut self, now: Time, wakes: &mut Wakes, waker: &Waker) -> Due {
+        let Self { hub, wakers, shut_down, .. } = self;
+        let wakeup = drain(hub.handle_timeout(now), wakers, shut_down, wakes, |_| ());
+        self.timer = Some(waker.clone());
+        self.timer_at = wakeup.map(|wakeup| wakeup.at);
+        match self.timer_at {
+            _ if self.shut_down => Due::Never,
+            Some(at) if at <= now => Due::Now,
+            Some(at) => Due::At(at),
+            None => Due::Unknown,
+        }
+    }
+
+    /// Whether `conn` has not ended; if so, `waker` is called when something waits for it, or when
+    /// it ends.
+    pub(super) fn sleep(&mut self, conn: ConnId, waker: &Waker) -> bool {
+        if !self.hub.holds(conn) {
+            return false;
+        }
+        if self.wakers.len() <= conn.index() {
+            self.wakers.resize(conn.index() + 1, None);
+        }
+        if let Some(slot) = self.wakers.get_mut(conn.index()) {
+            match slot {
+                Some(known) => known.clone_from(waker),
+                None => *slot = Some(waker.clone()),
+            }
+        }
+        true
+    }
+
+    /// Wakes the timer if it would come too late for `wakeup`.
+    fn reset_timer(&mut self, wakeup: Option<Wakeup>, wakes: &mut Wakes) {
+        let sooner = wakeup.is_some_and(|wakeup| self.timer_at.is_none_or(|at| wakeup.at < at));
+        if sooner || self.shut_down {
+            self.timer_at = wakeup.map(|wakeup| wakeup.at);
+            wakes.0.extend(self.timer.take());
+        }
+    }
+}
+
+/// When the timer has to look at the hub again.
+pub(super) enum Due {
+    /// At once: more is due than one turn does.
+    Now,
+    /// At that time.
+    At(Time),
+    /// When it is woken.
+    Unknown,
+    /// The relay has shut down.
+    Never,
+}
+
+/// An output that only the task whose input led to it can do.
+pub(super) enum Own {
+    /// It has joined.
+    Registered(ConnId),
+    /// It has not, and why.
+    Refused(JoinRefusal),
+    /// This is to be written to its socket.
+    Transmit(Frame),
+}
+
+/// Takes all outputs of `turn`: wakes whom it concerns, passes the caller's own on.
+fn drain(
+    mut turn: Turn<'_>,
+    wakers: &mut [Option<Waker>],
+    shut_down: &mut bool,
+    wakes: &mut Wakes,
+    mut on_own: impl FnMut(Own),
+) -> Option<Wakeup> {
+    let mut wake = |conn: ConnId| wakes.0.extend(wakers.get_mut(conn.index()).and_then(Option::take));
+    while let Some(output) = turn.poll_output() {
+        match output {
+            Output::Registered { conn, address } => {
+                debug!(?conn, %address, "joined");
+                on_own(Own::Registered(conn));
+            }
+            Output::Refused { address, refusal } => {
+                debug!(%address, %refusal, "join refused");
+                on_own(Own::Refused(refusal));
+            }
+            Output::Transmit { frame, .. } => on_own(Own::Transmit(frame)),
+            Output::Wake { conn } => wake(conn),
+            Output::Closed { conn, address, cause } => {
+                if matches!(cause, CloseCause::Violation(_)) {
+                    info!(?conn, %address, %cause, "ended");
+                } else {
+                    debug!(?conn, %address, %cause, "ended");
+                }
+                wake(conn);
+            }
+            Output::ShutDown => *shut_down = true,
+        }
+    }
+    turn.finish()
+}

@@ -1,0 +1,53 @@
+//! The one timer of a relay: sleeps until the hub's next deadline, whatever that is for.
+
+use core::future::poll_fn;
+use core::pin::Pin;
+use core::task::{Context, Poll};
+use std::sync::Arc;
+
+use super::switchboard::{Due, Shared, Wakes};
+use crate::Runtime;
+
+/// Starts the timer. It ends when the relay has shut down, or is dropped.
+pub(super) fn spawn<R: Runtime>(shared: Arc<Shared<R>>) {
+    let count = shared.count_task();
+    let runtime = shared.runtime.clone();
+    runtime.spawn(async move {
+        let mut sleep = None;
+        poll_fn(|cx| poll(&shared, &mut sleep, cx)).await;
+        drop(count);
+    });
+}
+
+fn poll<R: Runtime>(
+    shared: &Shared<R>,
+    sleep: &mut Option<Pin<Box<R::Sleep>>>,
+    cx: &mut Context<'_>,
+) -> Poll<()> {
+    loop {
+        if shared.is_cut() {
+            return Poll::Ready(());
+        }
+        let now = shared.clock.now();
+        let mut wakes = Wakes::default();
+        let due = shared.lock().handle_timeout(now, &mut wakes, cx.waker());
+        wakes.wake();
+        match due {
+            Due::Never => return Poll::Ready(()),
+            Due::Unknown => {
+                *sleep = None;
+                return Poll::Pending;
+            }
+            Due::Now => {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            Due::At(at) => {
+                let timer = sleep.insert(Box::pin(shared.runtime.sleep_until(shared.clock.instant(at))));
+                if timer.as_mut().poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! What the driver asks of an async runtime: TCP, tasks and one kind of timer.
+//!
+//! An adapter implements [`Runtime`] and is done; everything else is written once, here.
+
+use core::fmt;
+use core::future::Future;
+use core::net::SocketAddr;
+use std::io;
+use std::time::Instant;
+
+use futures_util::io::{AsyncRead, AsyncWrite};
+
+/// A byte stream that a relay or a client can speak over: TCP, TLS, a Unix socket, a pipe in memory.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for T {}
+
+/// An async runtime.
+///
+/// All methods are called from within the runtime's own tasks, or from where the user calls the
+/// front door.
+pub trait Runtime: Clone + Default + fmt::Debug + Send + Sync + 'static {
+    /// How `/health` names it.
+    const NAME: &'static str;
+
+    /// A TCP connection.
+    type Stream: Stream;
+    /// A TCP socket that accepts connections.
+    type Listener: Send + Sync + 'static;
+    /// A timer; dropping it cancels it.
+    type Sleep: Future<Output = ()> + Send + 'static;
+
+    /// Listens on `addr`; port 0 lets the system pick one.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn bind(&self, addr: SocketAddr) -> impl Future<Output = io::Result<Self::Listener>> + Send;
+
+    /// Where `listener` listens.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn local_addr(&self, listener: &Self::Listener) -> io::Result<SocketAddr>;
+
+    /// The next connection, with Nagle's algorithm off.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses no connection.
+    ///
+    /// # Errors
+    /// What the system says; the listener stays usable.
+    fn accept(
+        &self,
+        listener: &Self::Listener,
+    ) -> impl Future<Output = io::Result<(Self::Stream, SocketAddr)>> + Send;
+
+    /// Connects to `host` (a name or an address, without brackets), with Nagle's algorithm off.
+    ///
+    /// # Errors
+    /// What the resolver or the system says.
+    fn connect(&self, host: &str, port: u16) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+
+    /// Runs `task` in the background.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static);
+
+    /// Completes at `deadline`, or soon after.
+    fn sleep_until(&self, deadline: Instant) -> Self::Sleep;
+
+    /// The runtime's clock: [`Instant::now`], unless it keeps a clock of its own for tests.
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+}

@@ -1,0 +1,74 @@
+//! The Pinch relay and its client on [tokio](https://docs.rs/tokio).
+//!
+//! ```
+//! use pinch_tokio::Relay;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let relay = Relay::builder().bind(([127, 0, 0, 1], 0)).await?;
+//! println!("listening on {:?}", relay.local_addr());
+//! relay.shutdown().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Everything but the few lines of [`Tokio`] is shared with the other adapters and documented in
+//! `pinch-driver`.
+
+use core::future::Future;
+use core::net::SocketAddr;
+use std::io;
+use std::time::Instant;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::compat::{Compat, TokioAsyncReadCompatExt as _};
+
+pub use pinch_driver::*;
+
+/// A relay on tokio: see [`pinch_driver::Relay`].
+pub type Relay = pinch_driver::Relay<Tokio>;
+
+/// tokio, as the driver uses it. Its methods must be called from within a tokio runtime that has
+/// its I/O and time drivers enabled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tokio;
+
+impl Runtime for Tokio {
+    const NAME: &'static str = "tokio";
+
+    type Stream = Compat<TcpStream>;
+    type Listener = TcpListener;
+    type Sleep = tokio::time::Sleep;
+
+    async fn bind(&self, addr: SocketAddr) -> io::Result<TcpListener> {
+        TcpListener::bind(addr).await
+    }
+
+    fn local_addr(&self, listener: &TcpListener) -> io::Result<SocketAddr> {
+        listener.local_addr()
+    }
+
+    async fn accept(&self, listener: &TcpListener) -> io::Result<(Compat<TcpStream>, SocketAddr)> {
+        let (stream, peer) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        Ok((stream.compat(), peer))
+    }
+
+    async fn connect(&self, host: &str, port: u16) -> io::Result<Compat<TcpStream>> {
+        let stream = TcpStream::connect((host, port)).await?;
+        stream.set_nodelay(true)?;
+        Ok(stream.compat())
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        tokio::spawn(task);
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> tokio::time::Sleep {
+        tokio::time::sleep_until(deadline.into())
+    }
+
+    fn now(&self) -> Instant {
+        tokio::time::Instant::now().into_std()
+    }
+}

@@ -1,0 +1,71 @@
+//! Why a connection ends: the code and the reason of a WebSocket close frame.
+
+use alloc::borrow::Cow;
+use core::fmt;
+
+/// A close code (RFC 6455 section 7.4), named for those that the protocol uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CloseCode(pub u16);
+
+impl CloseCode {
+    /// The conversation is over.
+    pub const NORMAL: Self = Self(1000);
+    /// The relay shuts down.
+    pub const GOING_AWAY: Self = Self(1001);
+    /// The peer broke the WebSocket protocol.
+    pub const PROTOCOL_ERROR: Self = Self(1002);
+    /// The peer sent a kind of message that is not spoken here: text.
+    pub const UNSUPPORTED: Self = Self(1003);
+    /// The peer sent a binary message that is no envelope.
+    pub const INVALID_DATA: Self = Self(1007);
+    /// The peer broke a rule of the relay; the reason says which.
+    pub const POLICY: Self = Self(1008);
+    /// The relay cannot take the connection now.
+    pub const TRY_AGAIN_LATER: Self = Self(1013);
+    /// The peer sent a message that is too long.
+    pub const TOO_BIG: Self = Self(1009);
+    /// Another connection took the address over (protocol section 3).
+    pub const REPLACED: Self = Self(4001);
+}
+
+/// A close frame: sent to a peer, or received from one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Close {
+    /// The code.
+    pub code: CloseCode,
+    /// For people and logs; at most [`Close::MAX_REASON`] bytes reach the wire.
+    pub reason: Cow<'static, str>,
+}
+
+impl Close {
+    /// The longest reason that fits a close frame, in bytes (RFC 6455 section 5.5).
+    pub const MAX_REASON: usize = 123;
+
+    /// A close frame with `code`, and `reason` cut to [`Close::MAX_REASON`] bytes if it is longer.
+    ///
+    /// ```
+    /// use pinch_proto::{Close, CloseCode};
+    ///
+    /// let close = Close::new(CloseCode::GOING_AWAY, "going away");
+    /// assert_eq!(close.to_string(), "1001 going away");
+    /// ```
+    #[must_use]
+    pub fn new(code: CloseCode, reason: impl Into<Cow<'static, str>>) -> Self {
+        let mut reason = reason.into();
+        if reason.len() > Self::MAX_REASON {
+            let end = (0..=Self::MAX_REASON).rev().find(|&at| reason.is_char_boundary(at)).unwrap_or(0);
+            reason.to_mut().truncate(end);
+        }
+        Self { code, reason }
+    }
+}
+
+impl fmt::Display for Close {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.code.0)?;
+        if !self.reason.is_empty() {
+            write!(f, " {}", self.reason)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,306 @@
+//! The settings of a [`Hub`](super::Hub), each with the reason for its default.
+
+use core::time::Duration;
+
+use super::rate::RateLimit;
+use crate::Host;
+
+/// What happens when an address joins that is connected already (protocol section 3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum OnDuplicate {
+    /// The second connection is refused; the first is pinged at once, so that a dead one does not
+    /// keep the address for longer than the pong timeout.
+    #[default]
+    Refuse,
+    /// The second connection takes over, with what waits for the first, which is closed with 4001.
+    Replace,
+}
+
+/// Who may be a recipient, besides those who are connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Addressing {
+    /// An address is a key with a checksum at this relay's host (challenge mode).
+    #[default]
+    Keys,
+    /// An address is any name (open mode).
+    Names,
+}
+
+/// Why a [`Config`] cannot be used.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A setting is 0 where that would stop the relay from working.
+    #[error("{setting} is 0, expected at least 1")]
+    Zero {
+        /// Which one.
+        setting: &'static str,
+    },
+    /// The sustained rate is no number, or outside of what can be counted.
+    #[error("a rate limit of {per_second} per second, expected 0.000001 to 1000000000")]
+    RateOutOfRange {
+        /// The rate that was given.
+        per_second: f64,
+    },
+    /// The largest envelope would not fit an empty outbox, so that it could never be delivered.
+    #[error("an outbox of {outbox_bytes} bytes cannot hold an envelope of {envelope_bytes}; raise the outbox or lower the envelope limit")]
+    OutboxTooSmall {
+        /// Bytes of data that an outbox may hold.
+        outbox_bytes: usize,
+        /// Bytes of the largest envelope.
+        envelope_bytes: usize,
+    },
+    /// A WebSocket message could not hold the largest envelope.
+    #[error("a message limit of {message_bytes} bytes is below the envelope limit of {envelope_bytes}")]
+    MessageTooSmall {
+        /// Bytes of the largest WebSocket message.
+        message_bytes: usize,
+        /// Bytes of the largest envelope.
+        envelope_bytes: usize,
+    },
+}
+
+/// The settings of a [`Hub`](super::Hub).
+///
+/// ```
+/// use core::time::Duration;
+/// use pinch_proto::Host;
+/// use pinch_proto::hub::{Config, OnDuplicate};
+///
+/// let config = Config::new(Host::parse("relay.example.com")?)
+///     .heartbeat_interval(Duration::from_secs(10))
+///     .on_duplicate(OnDuplicate::Replace)
+///     .build()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    pub(super) host: Host,
+    pub(super) addressing: Addressing,
+    pub(super) on_duplicate: OnDuplicate,
+    pub(super) heartbeat_interval: Duration,
+    pub(super) pong_timeout: Duration,
+    pub(super) join_timeout: Duration,
+    pub(super) stall_timeout: Duration,
+    pub(super) close_timeout: Duration,
+    pub(super) rate_limit: Option<RateLimit>,
+    pub(super) envelope_bytes: usize,
+    pub(super) message_bytes: usize,
+    pub(super) outbox_bytes: usize,
+    pub(super) outbox_count: usize,
+    pub(super) refusal_bytes: usize,
+    pub(super) total_outbox_bytes: usize,
+    pub(super) max_connections: usize,
+    pub(super) max_parked_buckets: usize,
+    pub(super) max_blocks_per_agent: usize,
+    pub(super) max_blocks: usize,
+}
+
+impl Config {
+    /// The defaults, for a relay that is known as `host`.
+    #[must_use]
+    pub fn new(host: Host) -> Self {
+        Self {
+            host,
+            addressing: Addressing::default(),
+            on_duplicate: OnDuplicate::default(),
+            heartbeat_interval: Duration::from_secs(25),
+            pong_timeout: Duration::from_secs(7),
+            join_timeout: Duration::from_secs(1),
+            stall_timeout: Duration::from_secs(30),
+            close_timeout: Duration::from_secs(5),
+            rate_limit: Some(RateLimit::DEFAULT),
+            envelope_bytes: 65_536,
+            message_bytes: 131_072,
+            outbox_bytes: 1 << 20,
+            outbox_count: 4096,
+            refusal_bytes: 256 << 10,
+            total_outbox_bytes: 256 << 20,
+            max_connections: 1 << 20,
+            max_parked_buckets: 1 << 16,
+            max_blocks_per_agent: 1000,
+            max_blocks: 1 << 20,
+        }
+    }
+
+    /// Who may be a recipient. Default: [`Addressing::Keys`], so that nobody can address what
+    /// nobody can own.
+    #[must_use]
+    pub fn addressing(mut self, addressing: Addressing) -> Self {
+        self.addressing = addressing;
+        self
+    }
+
+    /// What happens when an address joins twice. Default: [`OnDuplicate::Refuse`], because a
+    /// takeover lets two clients with one key fight without end.
+    #[must_use]
+    pub fn on_duplicate(mut self, on_duplicate: OnDuplicate) -> Self {
+        self.on_duplicate = on_duplicate;
+        self
+    }
+
+    /// The time between two pings of a connection. Default: 25 s, below the 30 s after which many
+    /// NATs forget an idle flow.
+    #[must_use]
+    pub fn heartbeat_interval(mut self, interval: Duration) -> Self {
+        self.heartbeat_interval = interval;
+        self
+    }
+
+    /// The time that a peer has to show life after a ping left. Default: 7 s, two retransmissions
+    /// of a slow mobile link.
+    #[must_use]
+    pub fn pong_timeout(mut self, timeout: Duration) -> Self {
+        self.pong_timeout = timeout;
+        self
+    }
+
+    /// How long a new connection is spared envelopes while its first pong is missing (protocol
+    /// section 4). Default: 1 s.
+    #[must_use]
+    pub fn join_timeout(mut self, timeout: Duration) -> Self {
+        self.join_timeout = timeout;
+        self
+    }
+
+    /// How long a socket may take nothing of what it was given. Default: 30 s, longer than any
+    /// pause of an honest reader, short enough to free its outbox.
+    #[must_use]
+    pub fn stall_timeout(mut self, timeout: Duration) -> Self {
+        self.stall_timeout = timeout;
+        self
+    }
+
+    /// How long a connection that is being closed may take to read what is buffered and to answer
+    /// the close frame. Default: 5 s, so that a shutdown ends within what supervisors grant (10 s).
+    #[must_use]
+    pub fn close_timeout(mut self, timeout: Duration) -> Self {
+        self.close_timeout = timeout;
+        self
+    }
+
+    /// How fast each connection may send; `None` for no limit. Default: [`RateLimit::DEFAULT`].
+    #[must_use]
+    pub fn rate_limit(mut self, limit: Option<RateLimit>) -> Self {
+        self.rate_limit = limit;
+        self
+    }
+
+    /// The largest envelope that is relayed, in bytes. Default: 65,536 (protocol section 4).
+    #[must_use]
+    pub fn envelope_bytes(mut self, limit: usize) -> Self {
+        self.envelope_bytes = limit;
+        self
+    }
+
+    /// The largest WebSocket message that is read at all, in bytes. Default: 131,072 (protocol
+    /// section 4), so that an envelope that is somewhat too large gets an answer instead of a cut.
+    #[must_use]
+    pub fn message_bytes(mut self, limit: usize) -> Self {
+        self.message_bytes = limit;
+        self
+    }
+
+    /// How many bytes of envelopes may wait for one connection. Default: 1 MiB, a second of a
+    /// good mobile link.
+    #[must_use]
+    pub fn outbox_bytes(mut self, limit: usize) -> Self {
+        self.outbox_bytes = limit;
+        self
+    }
+
+    /// How many envelopes may wait for one connection. Default: 4096, so that small ones cannot
+    /// make the bookkeeping larger than the bytes.
+    #[must_use]
+    pub fn outbox_count(mut self, limit: usize) -> Self {
+        self.outbox_count = limit;
+        self
+    }
+
+    /// How many bytes of refusals a sender may leave unread before it is closed. Default: 256 KiB,
+    /// more than a thousand refusals.
+    #[must_use]
+    pub fn refusal_bytes(mut self, limit: usize) -> Self {
+        self.refusal_bytes = limit;
+        self
+    }
+
+    /// How many bytes of envelopes may wait in the whole hub. Default: 256 MiB, for a machine of
+    /// 1 GiB.
+    #[must_use]
+    pub fn total_outbox_bytes(mut self, limit: usize) -> Self {
+        self.total_outbox_bytes = limit;
+        self
+    }
+
+    /// How many connections may be registered at once. Default: 1,048,576.
+    #[must_use]
+    pub fn max_connections(mut self, limit: usize) -> Self {
+        self.max_connections = limit;
+        self
+    }
+
+    /// How many rate buckets of addresses that left are remembered. Default: 65,536, some 10 MB;
+    /// beyond it the oldest is forgotten.
+    #[must_use]
+    pub fn max_parked_buckets(mut self, limit: usize) -> Self {
+        self.max_parked_buckets = limit;
+        self
+    }
+
+    /// How many addresses one agent may block, and how many blocks there may be in all. Default:
+    /// 1000 and 1,048,576.
+    #[must_use]
+    pub fn max_blocks(mut self, per_agent: usize, total: usize) -> Self {
+        self.max_blocks_per_agent = per_agent;
+        self.max_blocks = total;
+        self
+    }
+
+    /// The relay's public host.
+    #[must_use]
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// The largest WebSocket message, in bytes.
+    #[must_use]
+    pub fn max_message_bytes(&self) -> usize {
+        self.message_bytes
+    }
+
+    /// Checks that the settings fit each other.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the setting that does not, and what is accepted.
+    pub fn build(self) -> Result<Self, ConfigError> {
+        let durations = [
+            ("heartbeat interval", self.heartbeat_interval),
+            ("pong timeout", self.pong_timeout),
+            ("join timeout", self.join_timeout),
+            ("stall timeout", self.stall_timeout),
+            ("close timeout", self.close_timeout),
+        ];
+        let counts = [
+            ("envelope limit", self.envelope_bytes),
+            ("outbox count", self.outbox_count),
+            ("refusal limit", self.refusal_bytes),
+            ("connection limit", self.max_connections),
+            ("limit of parked buckets", self.max_parked_buckets),
+        ];
+        let zeros = durations.iter().filter(|setting| setting.1.is_zero()).map(|setting| setting.0);
+        let zeros = zeros.chain(counts.iter().filter(|setting| setting.1 == 0).map(|setting| setting.0));
+        if let Some(setting) = zeros.into_iter().next() {
+            return Err(ConfigError::Zero { setting });
+        }
+        let envelope_bytes = self.envelope_bytes;
+        let outbox_bytes = self.outbox_bytes.min(self.total_outbox_bytes);
+        if outbox_bytes < envelope_bytes {
+            return Err(ConfigError::OutboxTooSmall { outbox_bytes, envelope_bytes });
+        }
+        if self.message_bytes < envelope_bytes {
+            return Err(ConfigError::MessageTooSmall { message_bytes: self.message_bytes, envelope_bytes });
+        }
+        Ok(self)
+    }
+}

@@ -1,0 +1,152 @@
+//! One registered connection: what it has been handed, what it is owed, and how far its ping is.
+//!
+//! A connection decides which frame comes next; when something happens to it, and what that means
+//! for others, is the hub's business.
+
+use alloc::boxed::Box;
+
+use bytes::Bytes;
+
+use super::io::CloseCause;
+use super::outbox::{Outbox, Queued};
+use super::rate::TokenBucket;
+use crate::{Address, Close, Frame};
+
+/// ```text
+///            pong, or 1 s                a fault, a timeout, a
+///  Joining ───────────────► Live ──────► close frame, a takeover, ──► Closing ──► removed
+///     │                                  a shutdown                     ▲
+///     └─────────────────────────────────────────────────────────────────┘
+/// ```
+/// From each of them the end of the socket leads straight to the removal.
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// Registered; hears AUTH_RESULT and a ping, and nothing else yet.
+    Joining { greeting: Option<Bytes> },
+    /// Hears everything.
+    Live,
+    /// Out of the routing table; hears what is buffered, then the close frame, if one is left.
+    Closing(Box<Closing>),
+}
+
+/// The end of a connection that has begun.
+#[derive(Debug)]
+pub(super) struct Closing {
+    pub(super) cause: CloseCause,
+    pub(super) frame: Option<Close>,
+}
+
+/// How far the heartbeat of a connection is.
+///
+/// ```text
+///         due           handed out           taken by the socket
+///  Idle ───────► Queued ──────────► HandedOut ──────────────────► Awaited
+///   ▲                                   │ its pong                   │ any sign of life
+///   └───────────────────────────────────┴────────────────────────────┘
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ping {
+    Idle,
+    Queued,
+    HandedOut,
+    /// The pong timeout runs.
+    Awaited,
+}
+
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) address: Address,
+    pub(super) phase: Phase,
+    pub(super) outbox: Outbox,
+    pub(super) bucket: TokenBucket,
+    pub(super) ping: Ping,
+    /// The number that the last ping carried.
+    pub(super) ping_number: u64,
+    /// The last `Writable` got nothing: it must be woken when something is there.
+    pub(super) asleep: bool,
+    /// Frames were handed out that the socket has not taken.
+    pub(super) writing: bool,
+    /// How many envelopes are among them.
+    pub(super) in_flight: u32,
+}
+
+impl Connection {
+    pub(super) fn new(address: Address, greeting: Option<Bytes>, bucket: TokenBucket) -> Self {
+        Self {
+            address,
+            phase: Phase::Joining { greeting },
+            outbox: Outbox::default(),
+            bucket,
+            ping: Ping::Queued,
+            ping_number: 0,
+            asleep: false,
+            writing: false,
+            in_flight: 0,
+        }
+    }
+
+    pub(super) const fn is_closing(&self) -> bool {
+        matches!(self.phase, Phase::Closing(_))
+    }
+
+    /// Whether the close frame has been handed out, or none will be: nothing may follow.
+    pub(super) fn is_silent(&self) -> bool {
+        matches!(&self.phase, Phase::Closing(closing) if closing.frame.is_none())
+    }
+
+    /// Whether [`pop_frame`](Self::pop_frame) would find something.
+    pub(super) fn has_frame(&self) -> bool {
+        match &self.phase {
+            Phase::Joining { greeting } => greeting.is_some() || self.ping == Ping::Queued,
+            Phase::Live => self.ping == Ping::Queued || !self.outbox.is_empty(),
+            Phase::Closing(closing) => closing.frame.is_some(),
+        }
+    }
+
+    /// The next frame for the socket: the greeting, then a ping, then refusals, then envelopes,
+    /// then the close frame. `next_ping` is the number for a ping, used up if one is returned.
+    pub(super) fn pop_frame(&mut self, next_ping: &mut u64) -> Option<Frame> {
+        match &mut self.phase {
+            Phase::Joining { greeting } => {
+                if let Some(greeting) = greeting.take() {
+                    return Some(Frame::Message(greeting));
+                }
+                self.pop_ping(next_ping)
+            }
+            Phase::Live => self.pop_ping(next_ping).or_else(|| self.pop_message()),
+            Phase::Closing(closing) => {
+                let close = closing.frame.take()?;
+                let Some(message) = self.pop_message() else { return Some(Frame::Close(close)) };
+                if let Phase::Closing(closing) = &mut self.phase {
+                    closing.frame = Some(close);
+                }
+                Some(message)
+            }
+        }
+    }
+
+    fn pop_ping(&mut self, next_ping: &mut u64) -> Option<Frame> {
+        if self.ping != Ping::Queued {
+            return None;
+        }
+        self.ping = Ping::HandedOut;
+        self.ping_number = *next_ping;
+        *next_ping = next_ping.wrapping_add(1);
+        Some(Frame::Ping(Bytes::copy_from_slice(&self.ping_number.to_be_bytes())))
+    }
+
+    fn pop_message(&mut self) -> Option<Frame> {
+        match self.outbox.pop()? {
+            Queued::Control(message) => Some(Frame::Message(message)),
+            Queued::Data(message) => {
+                self.in_flight += 1;
+                Some(Frame::Message(message))
+            }
+        }
+    }
+
+    /// Whether `payload` answers the last ping that was handed out.
+    pub(super) fn is_last_pong(&self, payload: &[u8]) -> bool {
+        self.ping != Ping::Queued && payload == self.ping_number.to_be_bytes()
+    }
+}

@@ -1,0 +1,362 @@
+//! What goes into a hub and what comes out.
+//!
+//! [`Input`] and [`Output`] are exhaustive on purpose: a new kind must break every driver when it
+//! is compiled, not when it runs.
+
+use alloc::string::String;
+use core::fmt;
+
+use bytes::Bytes;
+
+use super::slab::Key;
+use crate::wire::MessageType;
+use crate::{Address, Close, CloseCode, EnvelopeError, Frame, Time, handshake};
+
+/// Names one connection of one hub, and never another: a late event for a connection that has
+/// ended is recognised and ignored.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnId(pub(super) Key);
+
+impl ConnId {
+    /// A small number that no other *live* connection has: for a table beside the hub.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.0.index as usize
+    }
+}
+
+impl fmt::Debug for ConnId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "conn {}.{}", self.0.index, self.0.generation)
+    }
+}
+
+/// How a connection has shown that the address is its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// By its key, in a handshake: it hears AUTH_RESULT first.
+    Proven,
+    /// By saying so, in open mode: there are no messages about it.
+    Named,
+}
+
+/// What the WebSocket layer found wrong with a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// A text message.
+    Text,
+    /// A message longer than [`Config::message_bytes`](super::Config::message_bytes).
+    TooBig,
+    /// A breach of RFC 6455.
+    Protocol,
+}
+
+impl Fault {
+    /// What it amounts to, where messages may have `limit` bytes.
+    #[must_use]
+    pub const fn violation(self, limit: usize) -> Violation {
+        match self {
+            Self::Text => Violation::Text,
+            Self::TooBig => Violation::TooBig { limit },
+            Self::Protocol => Violation::Protocol,
+        }
+    }
+}
+
+/// Something that happened outside.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// A connection wants to be reachable under `address`. Answered by [`Output::Registered`] or
+    /// [`Output::Refused`].
+    Register {
+        /// The address.
+        address: Address,
+        /// How it is known to be its own.
+        admission: Admission,
+    },
+    /// A binary message came.
+    Received {
+        /// From whom.
+        conn: ConnId,
+        /// The message. It may be kept for long: don't hand in a slice that pins a large buffer.
+        message: Bytes,
+    },
+    /// A pong came.
+    Pong {
+        /// From whom.
+        conn: ConnId,
+        /// What it carried.
+        payload: Bytes,
+    },
+    /// The socket has taken everything that was handed out; at most `bytes` more may follow now.
+    /// Answered by [`Output::Transmit`]; if nothing waits, [`Output::Wake`] follows once something
+    /// does.
+    Writable {
+        /// Whose socket.
+        conn: ConnId,
+        /// How much may be handed out. One frame is, whatever its size, if this is not 0.
+        bytes: usize,
+    },
+    /// The socket has taken a part of what was handed out.
+    Progress {
+        /// Whose socket.
+        conn: ConnId,
+    },
+    /// The peer broke a rule of WebSocket, and nothing more can be read from it.
+    Faulty {
+        /// Which one.
+        conn: ConnId,
+        /// What it did.
+        fault: Fault,
+    },
+    /// The peer sent a close frame. What the driver still does for it is bounded by a deadline.
+    PeerClosed {
+        /// Which one.
+        conn: ConnId,
+    },
+    /// The socket is gone. Answered by [`Output::Closed`].
+    Closed {
+        /// Whose socket.
+        conn: ConnId,
+    },
+    /// Close every connection, admit no more. Answered by [`Output::ShutDown`] in the end.
+    Shutdown,
+}
+
+/// Something to do outside.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// The connection is in the routing table. Exactly one [`Output::Closed`] will follow.
+    Registered {
+        /// Its name from now on.
+        conn: ConnId,
+        /// Its address.
+        address: Address,
+    },
+    /// The connection is not admitted; tell it why and close it.
+    Refused {
+        /// The address that it wanted.
+        address: Address,
+        /// Why not.
+        refusal: JoinRefusal,
+    },
+    /// Something waits for a connection whose last [`Input::Writable`] got nothing: let its task
+    /// say [`Input::Writable`] again.
+    Wake {
+        /// Which one.
+        conn: ConnId,
+    },
+    /// Write this.
+    Transmit {
+        /// To whom.
+        conn: ConnId,
+        /// What.
+        frame: Frame,
+    },
+    /// The connection has ended: drop its socket. Nothing will mention it again.
+    Closed {
+        /// Which one.
+        conn: ConnId,
+        /// The address that it had.
+        address: Address,
+        /// Why.
+        cause: CloseCause,
+    },
+    /// After [`Input::Shutdown`]: the last connection has ended.
+    ShutDown,
+}
+
+/// Why a join is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum JoinRefusal {
+    /// The address has a connection.
+    #[error("{}", handshake::ADDRESS_ALREADY_CONNECTED)]
+    AlreadyConnected,
+    /// As many connections are registered as may be.
+    #[error("relay is full")]
+    Full,
+    /// The relay is shutting down.
+    #[error("going away")]
+    ShuttingDown,
+}
+
+impl JoinRefusal {
+    /// The close frame that tells it.
+    #[must_use]
+    pub fn close(self) -> Close {
+        let code = match self {
+            Self::AlreadyConnected => CloseCode::POLICY,
+            Self::Full => CloseCode::TRY_AGAIN_LATER,
+            Self::ShuttingDown => CloseCode::GOING_AWAY,
+        };
+        Close::new(code, alloc::format!("{self}"))
+    }
+}
+
+/// What a peer did that ended its connection.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Violation {
+    /// It sent a text message.
+    #[error("text message, expected a binary one")]
+    Text,
+    /// It sent a WebSocket message beyond the limit.
+    #[error("message over {limit} bytes")]
+    TooBig {
+        /// The limit.
+        limit: usize,
+    },
+    /// It broke RFC 6455.
+    #[error("WebSocket protocol error")]
+    Protocol,
+    /// It sent something that is no envelope.
+    #[error("no envelope: {0}")]
+    Malformed(EnvelopeError),
+    /// It sent a notification for the relay that does not carry what its type says.
+    #[error("the payload is no {0:?}")]
+    MalformedPayload(MessageType),
+    /// It wrote another's address into `from_address`.
+    #[error("from_address is not yours")]
+    NotYourAddress,
+    /// It sent what only the relay may say.
+    #[error("only the relay may send {0:?}")]
+    RelayOnlyType(MessageType),
+    /// It sent on and on without reading the refusals.
+    #[error("too many refusals left unread")]
+    UnreadRefusals,
+}
+
+impl Violation {
+    /// The close frame that tells it.
+    #[must_use]
+    pub fn close(&self) -> Close {
+        Close::new(self.code(), alloc::format!("{self}"))
+    }
+
+    fn code(&self) -> CloseCode {
+        match self {
+            Self::Text => CloseCode::UNSUPPORTED,
+            Self::TooBig { .. } => CloseCode::TOO_BIG,
+            Self::Protocol => CloseCode::PROTOCOL_ERROR,
+            Self::Malformed(_) | Self::MalformedPayload(_) => CloseCode::INVALID_DATA,
+            Self::NotYourAddress | Self::RelayOnlyType(_) | Self::UnreadRefusals => CloseCode::POLICY,
+        }
+    }
+}
+
+/// Why a connection ended.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CloseCause {
+    /// The peer sent a close frame.
+    #[error("closed by the peer")]
+    Peer,
+    /// The socket went away without a close frame.
+    #[error("connection lost")]
+    Lost,
+    /// No sign of life came after a ping.
+    #[error("heartbeat timeout")]
+    HeartbeatTimeout,
+    /// The socket took nothing for too long.
+    #[error("too slow")]
+    TooSlow,
+    /// Another connection took the address over.
+    #[error("replaced by a new connection")]
+    Replaced,
+    /// The relay shut down.
+    #[error("going away")]
+    GoingAway,
+    /// The peer broke a rule.
+    #[error("{0}")]
+    Violation(Violation),
+}
+
+impl CloseCause {
+    /// The close frame that the peer gets, if the relay is the one who closes.
+    #[must_use]
+    pub fn close(&self) -> Option<Close> {
+        let code = match self {
+            Self::Peer | Self::Lost => return None,
+            Self::HeartbeatTimeout | Self::TooSlow => CloseCode::POLICY,
+            Self::Replaced => CloseCode::REPLACED,
+            Self::GoingAway => CloseCode::GOING_AWAY,
+            Self::Violation(violation) => return Some(violation.close()),
+        };
+        Some(Close::new(code, alloc::format!("{self}")))
+    }
+
+    /// Whether the peer can be expected to read what is buffered for it.
+    pub(super) const fn peer_still_reads(&self) -> bool {
+        match self {
+            Self::Peer | Self::Lost | Self::HeartbeatTimeout | Self::TooSlow => false,
+            Self::Replaced | Self::GoingAway | Self::Violation(_) => true,
+        }
+    }
+}
+
+/// Why an envelope will not reach its recipient: the reason in QUEUE_FULL (protocol section 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Undeliverable {
+    #[error("recipient is offline and no queue is configured")]
+    Offline,
+    #[error("recipient left before the envelope was sent to it, and no queue is configured")]
+    Left,
+    #[error("recipient's outbox is full: at most {bytes} bytes or {count} envelopes wait for a connection")]
+    OutboxFull { bytes: usize, count: usize },
+    #[error("envelope of {bytes} bytes over the limit of {limit}")]
+    TooLarge { bytes: usize, limit: usize },
+    #[error("to_address is no address of this relay: {0}")]
+    NotAnAddress(NotAnAddress),
+    #[error("relay is out of memory for envelopes: at most {limit} bytes wait in all")]
+    OutOfMemory { limit: usize },
+    #[error("block list is full")]
+    BlockListFull,
+}
+
+/// What is wrong with a `to_address`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum NotAnAddress {
+    #[error("it does not parse")]
+    Malformed,
+    #[error("its host is another")]
+    OtherHost,
+    #[error("it is not a key with its checksum")]
+    NotAKey,
+}
+
+impl From<Undeliverable> for String {
+    fn from(reason: Undeliverable) -> Self {
+        alloc::format!("{reason}")
+    }
+}
+
+/// When a hub wants to be called again, and what for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Wakeup {
+    /// Call [`Hub::handle_timeout`](super::Hub::handle_timeout) at this moment, or later; not much
+    /// later.
+    pub at: Time,
+    /// What is due then.
+    pub reason: WakeupReason,
+}
+
+/// What is due at a [`Wakeup`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum WakeupReason {
+    /// Outputs were left in the turn, or more is due than one turn does.
+    Backlog,
+    /// A ping.
+    Ping,
+    /// The pong of a peer.
+    Pong,
+    /// The end of a join whose pong did not come.
+    Join,
+    /// A socket that takes nothing.
+    Stall,
+    /// A connection that is being closed.
+    Close,
+    /// A rate bucket that is full again and can be forgotten.
+    Bucket,
+}

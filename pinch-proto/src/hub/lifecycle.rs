@@ -1,0 +1,155 @@
+//! How a connection begins and ends: register, refuse, replace, close, remove, shut down.
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::connection::{Closing, Connection, Phase};
+use super::io::{
+    Admission, CloseCause, ConnId, Fault, JoinRefusal, Output, Undeliverable,
+};
+use super::{Hub, OnDuplicate, Shutdown};
+use crate::{Address, EnvelopeView, handshake};
+
+impl Hub {
+    pub(super) fn register(&mut self, address: Address, admission: Admission) {
+        let incumbent = self.table.get(&address).copied();
+        let refusal = match (self.shutdown, incumbent, self.config.on_duplicate) {
+            (Shutdown::Draining | Shutdown::Done, _, _) => Some(JoinRefusal::ShuttingDown),
+            (Shutdown::No, Some(incumbent), OnDuplicate::Refuse) => {
+                // If it is dead, the address is free again after the pong timeout.
+                self.ping(incumbent);
+                Some(JoinRefusal::AlreadyConnected)
+            }
+            (Shutdown::No, _, _) if self.connections.len() >= self.config.max_connections => {
+                Some(JoinRefusal::Full)
+            }
+            (Shutdown::No, _, _) => None,
+        };
+        if let Some(refusal) = refusal {
+            return self.refuse_join(address, refusal);
+        }
+        let greeting = match admission {
+            Admission::Proven => Some(handshake::auth_succeeded(&address, self.unix())),
+            Admission::Named => None,
+        };
+        let inherited = incumbent.map(|incumbent| self.replace(incumbent));
+        let bucket = self.parked.take(&address);
+        let mut connection = Connection::new(address.clone(), greeting, bucket);
+        if let Some(data) = inherited {
+            connection.outbox.restore_data(data);
+        }
+        let Ok(key) = self.connections.insert(connection) else {
+            return self.refuse_join(address, JoinRefusal::Full);
+        };
+        let conn = ConnId(key);
+        self.table.insert(address.clone(), conn);
+        self.deadlines.ping.arm(key.index, self.now);
+        self.stats.registered += 1;
+        self.outputs.push_back(Output::Registered { conn, address });
+    }
+
+    fn refuse_join(&mut self, address: Address, refusal: JoinRefusal) {
+        match refusal {
+            JoinRefusal::AlreadyConnected => self.stats.joins_refused_duplicate += 1,
+            JoinRefusal::Full | JoinRefusal::ShuttingDown => self.stats.joins_refused_capacity += 1,
+        }
+        self.outputs.push_back(Output::Refused { address, refusal });
+    }
+
+    /// Closes the connection that has to give way, and returns the envelopes that its successor
+    /// gets instead.
+    fn replace(&mut self, incumbent: ConnId) -> VecDeque<Bytes> {
+        let data = self
+            .connections
+            .get_mut(incumbent.0)
+            .map(|connection| connection.outbox.take_data())
+            .unwrap_or_default();
+        self.stats.replaced += 1;
+        self.close(incumbent, CloseCause::Replaced);
+        data
+    }
+
+    pub(super) fn faulty(&mut self, conn: ConnId, fault: Fault) {
+        let violation = fault.violation(self.config.message_bytes);
+        self.close(conn, CloseCause::Violation(violation));
+    }
+
+    /// Begins the end of a connection: out of the routing table, a close frame behind what is
+    /// buffered, and a deadline for all of it.
+    pub(super) fn close(&mut self, conn: ConnId, cause: CloseCause) {
+        let Some(connection) = self.living(conn) else { return };
+        let frame = cause.close();
+        let still_reads = cause.peer_still_reads();
+        let before = core::mem::replace(&mut connection.phase, Phase::Closing(Box::new(Closing { cause, frame })));
+        if still_reads && let Phase::Joining { greeting: Some(greeting) } = before {
+            connection.outbox.push_control_first(greeting);
+        }
+        let address = connection.address.clone();
+        let bucket = connection.bucket;
+        self.table.remove(&address);
+        self.parked.park(address, bucket, self.now);
+        self.deadlines.disarm_living(conn.0.index);
+        self.deadlines.close.arm(conn.0.index, self.now);
+        if !still_reads {
+            self.return_to_senders(conn);
+        }
+        self.wake(conn);
+    }
+
+    /// Ends a connection: nothing of it is held any more.
+    pub(super) fn remove(&mut self, conn: ConnId) {
+        if self.connections.get(conn.0).is_some_and(|connection| !connection.is_closing()) {
+            self.close(conn, CloseCause::Lost);
+        }
+        self.return_to_senders(conn);
+        let Some(connection) = self.connections.remove(conn.0) else {
+            self.stats.late += 1;
+            return;
+        };
+        let Phase::Closing(closing) = connection.phase else { return };
+        self.deadlines.disarm_living(conn.0.index);
+        self.deadlines.close.disarm(conn.0.index);
+        let unconfirmed = u64::from(connection.in_flight);
+        self.stats.in_flight -= unconfirmed;
+        self.stats.unconfirmed += unconfirmed;
+        self.stats.closed += 1;
+        self.outputs.push_back(Output::Closed { conn, address: connection.address, cause: closing.cause });
+        if self.shutdown == Shutdown::Draining && self.connections.len() == 0 {
+            self.shutdown = Shutdown::Done;
+            self.outputs.push_back(Output::ShutDown);
+        }
+    }
+
+    /// Tells the senders of what still waits for a connection that it will not arrive.
+    fn return_to_senders(&mut self, conn: ConnId) {
+        let Some(connection) = self.connections.get_mut(conn.0) else { return };
+        self.stats.queued_bytes -= connection.outbox.data_bytes() as u64;
+        let data = connection.outbox.take_data();
+        self.stats.queued -= data.len() as u64;
+        self.stats.returned += data.len() as u64;
+        for message in data {
+            let Ok(view) = EnvelopeView::parse(&message) else { continue };
+            if let Some(sender) = self.lookup(view.from_address()) {
+                self.tell_undeliverable(sender, &view, Undeliverable::Left);
+            }
+        }
+    }
+
+    pub(super) fn shut_down(&mut self) {
+        if self.shutdown != Shutdown::No {
+            return;
+        }
+        self.shutdown = Shutdown::Draining;
+        for key in self.connections.keys() {
+            if self.connections.get(key).is_some_and(|connection| !connection.is_closing()) {
+                self.close(ConnId(key), CloseCause::GoingAway);
+            }
+        }
+        if self.connections.len() == 0 {
+            self.shutdown = Shutdown::Done;
+            self.outputs.push_back(Output::ShutDown);
+        }
+    }
+}

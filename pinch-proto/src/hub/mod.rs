@@ -1,0 +1,286 @@
+//! The hub: who is connected, who gets which envelope, when to ping, when to give up.
+//!
+//! A [`Hub`] is the heart of a relay, and a pure state machine: it does no I/O, reads no clock and
+//! draws no random number. A driver hands it what happened ([`Input`]) and the time, does what it
+//! says ([`Output`]), and calls [`Hub::handle_timeout`] when the [`Wakeup`] is due:
+//!
+//! ```
+//! use pinch_proto::hub::{Admission, Config, Hub, Input, Output};
+//! use pinch_proto::{Address, Frame, Host, Time, UnixMillis};
+//!
+//! let config = Config::new(Host::parse("relay.example.com")?).build()?;
+//! let mut hub = Hub::new(config, [7; 16], Time::ZERO, UnixMillis(1_700_000_000_000));
+//!
+//! // A connection has proven its address: into the routing table with it.
+//! let address = Address::parse("pinch:alice@relay.example.com")?;
+//! let register = Input::Register { address, admission: Admission::Named };
+//! let mut turn = hub.handle_input(register, Time::ZERO);
+//! let Some(Output::Registered { conn, .. }) = turn.poll_output() else { panic!("refused") };
+//! let wakeup = turn.finish().expect("a ping will be due");
+//!
+//! // Its socket can take bytes: there is a ping for it.
+//! let mut turn = hub.handle_input(Input::Writable { conn, bytes: 65_536 }, Time::ZERO);
+//! let output = turn.poll_output();
+//! assert!(matches!(output, Some(Output::Transmit { frame: Frame::Ping(_), .. })));
+//! # let _ = (turn.finish(), wakeup);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # The rules of the two sides
+//!
+//! The hub owns every outbound queue. A driver gets frames for a connection only when it says
+//! [`Input::Writable`], which also asserts that the socket has taken everything handed out before.
+//! It says so again after each write, until a `Writable` gets nothing; from then on the hub says
+//! [`Output::Wake`] once something is there. Nothing waits outside the hub beyond one such batch.
+//!
+//! A connection that was [`Output::Registered`] ends in exactly one [`Output::Closed`], whatever
+//! happens in whatever order; after it nothing of it is held but the rate bucket of its address,
+//! and that only until it is full.
+//!
+//! Every input costs O(1), besides [`Input::Shutdown`], which visits each connection once, and the
+//! end of a connection, which visits what waits for it.
+
+mod blocks;
+mod config;
+mod connection;
+mod deadlines;
+mod io;
+mod lifecycle;
+mod outbox;
+mod rate;
+mod routing;
+mod seeded;
+mod slab;
+mod stats;
+mod timeouts;
+mod turn;
+
+use alloc::collections::VecDeque;
+
+use hashbrown::HashMap;
+
+pub use self::config::{Addressing, Config, ConfigError, OnDuplicate};
+pub use self::io::{
+    Admission, CloseCause, ConnId, Fault, Input, JoinRefusal, Output, Violation, Wakeup, WakeupReason,
+};
+pub use self::rate::RateLimit;
+pub use self::stats::HubStats;
+pub use self::turn::Turn;
+
+use self::blocks::Blocks;
+use self::connection::{Connection, Phase, Ping};
+use self::outbox::OutboxLimits;
+use self::rate::ParkedBuckets;
+use self::seeded::Seeded;
+use self::slab::Slab;
+use self::timeouts::Deadlines;
+use crate::{Address, Time, UnixMillis};
+
+/// The routing table of a relay and everything that belongs to it. See the [module](self) for how
+/// to drive it.
+#[derive(Debug)]
+pub struct Hub {
+    config: Config,
+    outbox_limits: OutboxLimits,
+    /// The latest time that was handed in.
+    now: Time,
+    /// What the wall clock showed at [`Time::ZERO`], so to speak.
+    unix_at_zero: i64,
+    connections: Slab<Connection>,
+    table: HashMap<Address, ConnId, Seeded>,
+    deadlines: Deadlines,
+    parked: ParkedBuckets,
+    blocks: Blocks,
+    outputs: VecDeque<Output>,
+    next_ping: u64,
+    shutdown: Shutdown,
+    stats: HubStats,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shutdown {
+    No,
+    Draining,
+    Done,
+}
+
+impl Hub {
+    /// A hub without connections.
+    ///
+    /// `seed` keys the hashing of addresses, and should be unpredictable; with the same seed and
+    /// inputs a hub gives the same outputs, byte for byte. `now` and `unix` are the same moment on
+    /// the two clocks: envelopes that the relay writes are dated by what has passed since.
+    #[must_use]
+    pub fn new(config: Config, seed: [u8; 16], now: Time, unix: UnixMillis) -> Self {
+        let seeded = Seeded::new(seed);
+        let outbox_limits = OutboxLimits {
+            data_bytes: config.outbox_bytes,
+            data_count: config.outbox_count,
+            control_bytes: config.refusal_bytes,
+        };
+        let fill = config.rate_limit.map_or(core::time::Duration::ZERO, RateLimit::fill);
+        Self {
+            outbox_limits,
+            now,
+            unix_at_zero: unix.0.saturating_sub(millis(now)),
+            connections: Slab::new(),
+            table: HashMap::with_hasher(seeded.clone()),
+            deadlines: Deadlines::new(&config),
+            parked: ParkedBuckets::new(fill, config.max_parked_buckets, seeded.clone()),
+            blocks: Blocks::new(config.max_blocks_per_agent, config.max_blocks, seeded),
+            outputs: VecDeque::new(),
+            next_ping: 1,
+            shutdown: Shutdown::No,
+            stats: HubStats::default(),
+            config,
+        }
+    }
+
+    /// Tells the hub what happened, and returns what to do about it.
+    ///
+    /// A `now` before an earlier one counts as that earlier one. Inputs for connections that have
+    /// ended are ignored and counted ([`HubStats::late`]).
+    pub fn handle_input(&mut self, input: Input, now: Time) -> Turn<'_> {
+        self.advance(now);
+        match input {
+            Input::Register { address, admission } => self.register(address, admission),
+            Input::Received { conn, message } => self.receive(conn, &message),
+            Input::Pong { conn, payload } => self.pong(conn, &payload),
+            Input::Writable { conn, bytes } => self.writable(conn, bytes),
+            Input::Progress { conn } => self.progress(conn),
+            Input::Faulty { conn, fault } => self.faulty(conn, fault),
+            Input::PeerClosed { conn } => self.close(conn, CloseCause::Peer),
+            Input::Closed { conn } => self.remove(conn),
+            Input::Shutdown => self.shut_down(),
+        }
+        Turn::new(self)
+    }
+
+    /// Does what is due at `now`: pings, timeouts, the end of joins and closes.
+    ///
+    /// Called too early, it does nothing. It does a bounded amount of work; if more is due, the
+    /// turn's [`Wakeup`] says "now".
+    pub fn handle_timeout(&mut self, now: Time) -> Turn<'_> {
+        self.advance(now);
+        self.expire();
+        Turn::new(self)
+    }
+
+    /// What the hub has done and holds.
+    #[must_use]
+    pub fn stats(&self) -> HubStats {
+        HubStats {
+            connections: self.table.len() as u64,
+            closing: (self.connections.len() - self.table.len()) as u64,
+            parked_buckets: self.parked.len() as u64,
+            blocks: self.blocks.len() as u64,
+            ..self.stats
+        }
+    }
+
+    /// Whether `conn` has not ended yet. It may be closing.
+    #[must_use]
+    pub fn holds(&self, conn: ConnId) -> bool {
+        self.connections.get(conn.0).is_some()
+    }
+
+    /// The settings.
+    #[must_use]
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The connection that is reachable under `address`.
+    #[must_use]
+    pub fn lookup(&self, address: &str) -> Option<ConnId> {
+        self.table.get(address).copied()
+    }
+
+    fn advance(&mut self, now: Time) {
+        if now < self.now {
+            self.stats.clock_regressions += 1;
+        } else {
+            self.now = now;
+        }
+    }
+
+    fn unix(&self) -> UnixMillis {
+        UnixMillis(self.unix_at_zero.saturating_add(millis(self.now)))
+    }
+
+    fn next_wakeup(&self) -> Option<Wakeup> {
+        if !self.outputs.is_empty() {
+            return Some(Wakeup { at: self.now, reason: WakeupReason::Backlog });
+        }
+        let bucket = self.parked.next_due().map(|at| Wakeup { at, reason: WakeupReason::Bucket });
+        let wakeup = self.deadlines.next().into_iter().chain(bucket).min()?;
+        // What one turn left undone is due now.
+        Some(if wakeup.at <= self.now { Wakeup { at: self.now, reason: WakeupReason::Backlog } } else { wakeup })
+    }
+
+    /// Hands out what waits for a connection.
+    fn writable(&mut self, conn: ConnId, bytes: usize) {
+        let Some(connection) = self.connections.get_mut(conn.0) else {
+            self.stats.late += 1;
+            return;
+        };
+        let delivered = u64::from(core::mem::take(&mut connection.in_flight));
+        self.stats.delivered += delivered;
+        self.stats.in_flight -= delivered;
+        connection.writing = false;
+        self.deadlines.stall.disarm(conn.0.index);
+        if connection.ping == Ping::HandedOut && !connection.is_closing() {
+            connection.ping = Ping::Awaited;
+            self.deadlines.pong.arm(conn.0.index, self.now);
+            if matches!(connection.phase, Phase::Joining { .. }) {
+                self.deadlines.join.arm(conn.0.index, self.now);
+            }
+        }
+
+        let queued = (connection.outbox.data_len(), connection.outbox.data_bytes());
+        let mut room = bytes;
+        while room > 0
+            && let Some(frame) = connection.pop_frame(&mut self.next_ping)
+        {
+            room = room.saturating_sub(frame.len().max(1));
+            self.stats.pings += u64::from(matches!(frame, crate::Frame::Ping(_)));
+            connection.writing = true;
+            self.outputs.push_back(Output::Transmit { conn, frame });
+        }
+        connection.asleep = !connection.writing && bytes > 0;
+        if connection.writing {
+            self.deadlines.stall.arm(conn.0.index, self.now);
+        }
+        let handed_out = (queued.0 - connection.outbox.data_len()) as u64;
+        self.stats.queued -= handed_out;
+        self.stats.in_flight += handed_out;
+        self.stats.queued_bytes -= (queued.1 - connection.outbox.data_bytes()) as u64;
+    }
+
+    /// The socket moves, if slowly.
+    fn progress(&mut self, conn: ConnId) {
+        let Some(connection) = self.connections.get(conn.0) else {
+            self.stats.late += 1;
+            return;
+        };
+        if connection.writing {
+            self.deadlines.stall.arm(conn.0.index, self.now);
+        }
+    }
+
+    /// Wakes a connection's task if it sleeps while something waits for it.
+    fn wake(&mut self, conn: ConnId) {
+        if let Some(connection) = self.connections.get_mut(conn.0)
+            && connection.asleep
+            && connection.has_frame()
+        {
+            connection.asleep = false;
+            self.outputs.push_back(Output::Wake { conn });
+        }
+    }
+}
+
+/// The milliseconds since the epoch of the monotonic clock.
+fn millis(time: Time) -> i64 {
+    i64::try_from(time.as_nanos() / 1_000_000).unwrap_or(i64::MAX)
+}

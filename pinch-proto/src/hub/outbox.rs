@@ -1,0 +1,167 @@
+//! What waits to be sent to one connection: control before data, both within limits.
+//!
+//! Control is what the relay itself says (refusals); data are envelopes of other agents, kept
+//! verbatim. An outbox decides whether something fits; what happens when it does not is the hub's
+//! decision. An empty outbox owns no memory.
+
+use alloc::collections::VecDeque;
+
+use bytes::Bytes;
+
+/// How much may wait for one connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OutboxLimits {
+    pub(super) data_bytes: usize,
+    pub(super) data_count: usize,
+    pub(super) control_bytes: usize,
+}
+
+/// A message from an outbox, and the kind of it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Queued {
+    Control(Bytes),
+    Data(Bytes),
+}
+
+/// The messages that wait for one connection.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    control: VecDeque<Bytes>,
+    data: VecDeque<Bytes>,
+    control_bytes: usize,
+    data_bytes: usize,
+}
+
+impl Outbox {
+    /// Queues an envelope, or gives it back if it does not fit.
+    pub(super) fn push_data(&mut self, message: Bytes, limits: &OutboxLimits) -> Result<(), Bytes> {
+        let bytes = self.data_bytes.saturating_add(message.len());
+        if bytes > limits.data_bytes || self.data.len() >= limits.data_count {
+            return Err(message);
+        }
+        self.data_bytes = bytes;
+        self.data.push_back(message);
+        Ok(())
+    }
+
+    /// Queues a message of the relay itself, or gives it back if too much of it is unread.
+    pub(super) fn push_control(&mut self, message: Bytes, limits: &OutboxLimits) -> Result<(), Bytes> {
+        let bytes = self.control_bytes.saturating_add(message.len());
+        if bytes > limits.control_bytes {
+            return Err(message);
+        }
+        self.control_bytes = bytes;
+        self.control.push_back(message);
+        Ok(())
+    }
+
+    /// Puts a message of the relay before all others, beyond any limit.
+    pub(super) fn push_control_first(&mut self, message: Bytes) {
+        self.control_bytes += message.len();
+        self.control.push_front(message);
+    }
+
+    /// The next message: control first.
+    pub(super) fn pop(&mut self) -> Option<Queued> {
+        if let Some(message) = pop(&mut self.control, &mut self.control_bytes) {
+            return Some(Queued::Control(message));
+        }
+        pop(&mut self.data, &mut self.data_bytes).map(Queued::Data)
+    }
+
+    /// Takes all envelopes, in order, and leaves control where it is.
+    pub(super) fn take_data(&mut self) -> VecDeque<Bytes> {
+        self.data_bytes = 0;
+        core::mem::take(&mut self.data)
+    }
+
+    /// Puts envelopes that were accepted before ahead of all others.
+    pub(super) fn restore_data(&mut self, mut data: VecDeque<Bytes>) {
+        self.data_bytes += data.iter().map(Bytes::len).sum::<usize>();
+        data.append(&mut self.data);
+        self.data = data;
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.control.is_empty() && self.data.is_empty()
+    }
+
+    pub(super) fn data_len(&self) -> usize {
+        self.data.len()
+    }
+
+    pub(super) const fn data_bytes(&self) -> usize {
+        self.data_bytes
+    }
+}
+
+fn pop(queue: &mut VecDeque<Bytes>, bytes: &mut usize) -> Option<Bytes> {
+    let message = queue.pop_front()?;
+    *bytes -= message.len();
+    if queue.is_empty() {
+        *queue = VecDeque::new();
+    }
+    Some(message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: OutboxLimits = OutboxLimits { data_bytes: 10, data_count: 3, control_bytes: 4 };
+
+    #[test]
+    fn control_goes_before_data_and_each_keeps_its_order() {
+        let mut outbox = Outbox::default();
+        outbox.push_data("d1".into(), &LIMITS).unwrap();
+        outbox.push_control("c1".into(), &LIMITS).unwrap();
+        outbox.push_data("d2".into(), &LIMITS).unwrap();
+        outbox.push_control("c2".into(), &LIMITS).unwrap();
+        outbox.push_control_first("c0".into());
+        for text in ["c0", "c1", "c2"] {
+            assert_eq!(outbox.pop(), Some(Queued::Control(text.into())));
+        }
+        for text in ["d1", "d2"] {
+            assert_eq!(outbox.pop(), Some(Queued::Data(text.into())));
+        }
+        assert_eq!(outbox.pop(), None);
+        assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn bytes_and_count_are_both_limits_and_come_free_again() {
+        let mut outbox = Outbox::default();
+        outbox.push_data("123456".into(), &LIMITS).unwrap();
+        assert_eq!(outbox.push_data("12345".into(), &LIMITS), Err("12345".into()));
+        outbox.push_data("1".into(), &LIMITS).unwrap();
+        outbox.push_data("1".into(), &LIMITS).unwrap();
+        assert_eq!(outbox.push_data("".into(), &LIMITS), Err("".into()));
+        assert_eq!((outbox.data_len(), outbox.data_bytes()), (3, 8));
+        outbox.pop();
+        assert_eq!((outbox.data_len(), outbox.data_bytes()), (2, 2));
+        outbox.push_data("12345678".into(), &LIMITS).unwrap();
+        assert_eq!(outbox.push_control("12345".into(), &LIMITS), Err("12345".into()));
+        outbox.push_control("1234".into(), &LIMITS).unwrap();
+        assert_eq!(outbox.push_control("1".into(), &LIMITS), Err("1".into()));
+    }
+
+    #[test]
+    fn an_empty_outbox_owns_no_memory() {
+        let mut outbox = Outbox::default();
+        outbox.push_data("1".into(), &LIMITS).unwrap();
+        outbox.push_control("1".into(), &LIMITS).unwrap();
+        outbox.pop();
+        outbox.pop();
+        assert_eq!((outbox.data.capacity(), outbox.control.capacity()), (0, 0));
+    }
+
+    #[test]
+    fn restored_data_goes_first_and_counts() {
+        let mut outbox = Outbox::default();
+        outbox.push_data("new".into(), &LIMITS).unwrap();
+        outbox.restore_data(["a".into(), "b".into()].into());
+        assert_eq!((outbox.data_len(), outbox.data_bytes()), (3, 5));
+        assert_eq!(outbox.take_data(), ["a", "b", "new"].map(Bytes::from));
+        assert_eq!((outbox.data_len(), outbox.data_bytes()), (0, 0));
+    }
+}

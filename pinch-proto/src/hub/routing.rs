@@ -1,0 +1,202 @@
+//! What becomes of a message: refused, consumed, dropped for a block, or put into the recipient's
+//! outbox, verbatim.
+
+use bytes::Bytes;
+use prost::Message as _;
+
+use super::io::{CloseCause, ConnId, NotAnAddress, Undeliverable, Violation};
+use super::{Addressing, Hub, rate};
+use crate::wire::{Envelope, MessageType, Payload, QueueFull, RateLimited};
+use crate::{AddressRef, Address, EnvelopeView};
+
+/// The longest message id that a refusal repeats, in bytes: enough for any id, too short to make
+/// refusals expensive.
+const MAX_ECHOED_ID: usize = 64;
+
+/// The longest `to_address` that a refusal repeats, in bytes.
+const MAX_ECHOED_ADDRESS: usize = 256;
+
+impl Hub {
+    pub(super) fn receive(&mut self, conn: ConnId, message: &Bytes) {
+        let limit = self.config.message_bytes;
+        let Some(sender) = self.living(conn) else { return };
+        let address = sender.address.clone();
+        self.stats.received += 1;
+        self.alive(conn);
+        if message.len() > limit {
+            return self.violation(conn, Violation::TooBig { limit });
+        }
+        let view = match EnvelopeView::parse(message) {
+            Ok(view) => view,
+            Err(error) => return self.violation(conn, Violation::Malformed(error)),
+        };
+        if view.from_address() != address.as_str() {
+            return self.violation(conn, Violation::NotYourAddress);
+        }
+        let message_type = view.message_type();
+        if let Some(relay_only) = message_type.filter(|message_type| is_relay_only(*message_type)) {
+            return self.violation(conn, Violation::RelayOnlyType(relay_only));
+        }
+        if !self.take_token(conn, &view) {
+            return;
+        }
+        let limit = self.config.envelope_bytes;
+        if message.len() > limit {
+            self.stats.refused_size += 1;
+            return self.tell_undeliverable(conn, &view, Undeliverable::TooLarge { bytes: message.len(), limit });
+        }
+        match message_type {
+            Some(change @ (MessageType::BlockNotification | MessageType::UnblockNotification)) => {
+                self.change_block(conn, change, &view, message);
+            }
+            // Without a recipient it is for the relay: a sign of life, and nothing else.
+            Some(MessageType::Heartbeat) if view.to_address().is_empty() => self.stats.consumed += 1,
+            _ => self.forward(conn, &view, message),
+        }
+    }
+
+    fn violation(&mut self, conn: ConnId, violation: Violation) {
+        self.stats.violations += 1;
+        self.close(conn, CloseCause::Violation(violation));
+    }
+
+    /// Takes a token from the sender's bucket, or tells it when there will be one.
+    fn take_token(&mut self, conn: ConnId, view: &EnvelopeView<'_>) -> bool {
+        let now = self.now;
+        let Some(limit) = self.config.rate_limit else { return true };
+        let Some(sender) = self.connections.get_mut(conn.0) else { return false };
+        let Err(wait) = sender.bucket.take(limit, now) else { return true };
+        self.stats.refused_rate += 1;
+        let payload = Payload::RateLimited(RateLimited {
+            retry_after_ms: rate::retry_after_ms(wait),
+            reason: alloc::format!("rate limit of {limit}"),
+        });
+        self.tell(conn, payload, view);
+        false
+    }
+
+    fn forward(&mut self, conn: ConnId, view: &EnvelopeView<'_>, message: &Bytes) {
+        let to = view.to_address();
+        if self.blocks.contains(to, view.from_address()) {
+            self.stats.blocked += 1;
+            return;
+        }
+        let Some(recipient) = self.lookup(to) else {
+            let reason = match self.check_address(to) {
+                Ok(()) => {
+                    self.stats.refused_offline += 1;
+                    Undeliverable::Offline
+                }
+                Err(fault) => {
+                    self.stats.refused_address += 1;
+                    Undeliverable::NotAnAddress(fault)
+                }
+            };
+            return self.tell_undeliverable(conn, view, reason);
+        };
+        let limit = self.config.total_outbox_bytes;
+        if self.stats.queued_bytes + message.len() as u64 > limit as u64 {
+            self.stats.refused_memory += 1;
+            return self.tell_undeliverable(conn, view, Undeliverable::OutOfMemory { limit });
+        }
+        let Some(connection) = self.connections.get_mut(recipient.0) else { return };
+        if connection.outbox.push_data(message.clone(), &self.outbox_limits).is_err() {
+            self.stats.refused_full += 1;
+            let (bytes, count) = (self.config.outbox_bytes, self.config.outbox_count);
+            return self.tell_undeliverable(conn, view, Undeliverable::OutboxFull { bytes, count });
+        }
+        self.stats.accepted += 1;
+        self.stats.queued += 1;
+        self.stats.queued_bytes += message.len() as u64;
+        self.wake(recipient);
+    }
+
+    /// Whether somebody could ever join as `to`.
+    fn check_address(&self, to: &str) -> Result<(), NotAnAddress> {
+        let address = AddressRef::parse(to).map_err(|_| NotAnAddress::Malformed)?;
+        match self.config.addressing {
+            Addressing::Names => Ok(()),
+            Addressing::Keys if address.host() != self.config.host.as_str() => Err(NotAnAddress::OtherHost),
+            Addressing::Keys => address.public_key().map(|_| ()).map_err(|_| NotAnAddress::NotAKey),
+        }
+    }
+
+    /// Blocks or unblocks for the sender, whatever address the payload names as the blocker.
+    fn change_block(&mut self, conn: ConnId, change: MessageType, view: &EnvelopeView<'_>, message: &[u8]) {
+        let blocker = view.from_address();
+        let payload = Envelope::decode(message).ok().and_then(|envelope| envelope.payload);
+        let done = match payload {
+            Some(Payload::BlockNotification(block)) if change == MessageType::BlockNotification => {
+                Address::parse(&block.blocked_address).map(|blocked| self.blocks.insert(blocker, blocked))
+            }
+            Some(Payload::UnblockNotification(unblock)) if change == MessageType::UnblockNotification => {
+                self.blocks.remove(blocker, &unblock.unblocked_address);
+                Ok(true)
+            }
+            _ => return self.violation(conn, Violation::MalformedPayload(change)),
+        };
+        match done {
+            Ok(true) => self.stats.consumed += 1,
+            Ok(false) => {
+                self.stats.refused_memory += 1;
+                self.tell_undeliverable(conn, view, Undeliverable::BlockListFull);
+            }
+            Err(_) => {
+                self.stats.refused_address += 1;
+                self.tell_undeliverable(conn, view, Undeliverable::NotAnAddress(NotAnAddress::Malformed));
+            }
+        }
+    }
+
+    /// Tells a sender that an envelope of it will not arrive, and why.
+    pub(super) fn tell_undeliverable(&mut self, sender: ConnId, view: &EnvelopeView<'_>, reason: Undeliverable) {
+        let to = view.to_address();
+        let end = (0..=to.len().min(MAX_ECHOED_ADDRESS)).rev().find(|&at| to.is_char_boundary(at)).unwrap_or(0);
+        let payload = Payload::QueueFull(QueueFull {
+            recipient_address: to.get(..end).unwrap_or_default().into(),
+            reason: reason.into(),
+        });
+        self.tell(sender, payload, view);
+    }
+
+    /// Says something about the envelope `about` to its sender.
+    fn tell(&mut self, sender: ConnId, payload: Payload, about: &EnvelopeView<'_>) {
+        let mut envelope = Envelope::from_relay(payload, self.unix());
+        if about.message_id().len() <= MAX_ECHOED_ID {
+            envelope.message_id = Bytes::copy_from_slice(about.message_id());
+        }
+        let Some(connection) = self.connections.get_mut(sender.0) else { return };
+        if connection.is_silent() {
+            return;
+        }
+        envelope.to_address = connection.address.as_str().into();
+        if connection.outbox.push_control(envelope.to_bytes(), &self.outbox_limits).is_ok() {
+            self.wake(sender);
+        } else {
+            self.close(sender, CloseCause::Violation(Violation::UnreadRefusals));
+        }
+    }
+}
+
+/// Whether only the relay may send this type (protocol section 4). AUTH_RESPONSE is the one that
+/// an agent does send, but only while it joins.
+const fn is_relay_only(message_type: MessageType) -> bool {
+    match message_type {
+        MessageType::AuthChallenge
+        | MessageType::AuthResponse
+        | MessageType::AuthResult
+        | MessageType::QueueStatus
+        | MessageType::QueueFull
+        | MessageType::RateLimited => true,
+        MessageType::Unspecified
+        | MessageType::Handshake
+        | MessageType::Message
+        | MessageType::DeliveryConfirm
+        | MessageType::ConnectionRequest
+        | MessageType::ConnectionResponse
+        | MessageType::Heartbeat
+        | MessageType::ConnectionRevoke
+        | MessageType::BlockNotification
+        | MessageType::UnblockNotification => false,
+    }
+}

@@ -1,0 +1,120 @@
+//! Storage whose handles cannot be mistaken: a vector of slots, each with a generation.
+//!
+//! A slot is used again after its value was removed, with a new generation, so that a handle to the
+//! old value finds nothing. This is how a late event for a connection that has ended is recognised.
+
+use alloc::vec::Vec;
+
+/// Names one value of a [`Slab`] for ever; a later value in the same slot has another key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Key {
+    pub(super) index: u32,
+    pub(super) generation: u32,
+}
+
+#[derive(Debug)]
+struct Slot<T> {
+    generation: u32,
+    value: Option<T>,
+}
+
+/// A vector of values that stay where they are.
+#[derive(Debug)]
+pub(super) struct Slab<T> {
+    slots: Vec<Slot<T>>,
+    free: Vec<u32>,
+    len: usize,
+}
+
+impl<T> Slab<T> {
+    pub(super) const fn new() -> Self {
+        Self { slots: Vec::new(), free: Vec::new(), len: 0 }
+    }
+
+    pub(super) const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Stores `value`, or gives it back if 2³² slots are in use or used up.
+    pub(super) fn insert(&mut self, value: T) -> Result<Key, T> {
+        let index = match self.free.pop() {
+            Some(index) => index,
+            None => {
+                let Ok(index) = u32::try_from(self.slots.len()) else { return Err(value) };
+                self.slots.push(Slot { generation: 0, value: None });
+                index
+            }
+        };
+        let slot = self.slots.get_mut(index as usize).expect("free slots lie inside the vector");
+        slot.value = Some(value);
+        self.len += 1;
+        Ok(Key { index, generation: slot.generation })
+    }
+
+    pub(super) fn get(&self, key: Key) -> Option<&T> {
+        let slot = self.slots.get(key.index as usize)?;
+        slot.value.as_ref().filter(|_| slot.generation == key.generation)
+    }
+
+    pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
+        let slot = self.slots.get_mut(key.index as usize)?;
+        slot.value.as_mut().filter(|_| slot.generation == key.generation)
+    }
+
+    pub(super) fn remove(&mut self, key: Key) -> Option<T> {
+        let slot = self.slots.get_mut(key.index as usize)?;
+        if slot.generation != key.generation {
+            return None;
+        }
+        let value = slot.value.take()?;
+        self.len -= 1;
+        // A slot whose generations are used up stays empty: its next key would be an old one.
+        if let Some(next) = slot.generation.checked_add(1) {
+            slot.generation = next;
+            self.free.push(key.index);
+        }
+        Some(value)
+    }
+
+    /// The key of the value in slot `index`, if there is one.
+    pub(super) fn key_at(&self, index: u32) -> Option<Key> {
+        let slot = self.slots.get(index as usize)?;
+        slot.value.as_ref().map(|_| Key { index, generation: slot.generation })
+    }
+
+    /// All keys, in the order of their slots.
+    pub(super) fn keys(&self) -> Vec<Key> {
+        (0..self.slots.len()).filter_map(|index| self.key_at(u32::try_from(index).ok()?)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_key_finds_nothing_in_a_slot_that_is_used_again() {
+        let mut slab = Slab::new();
+        let old = slab.insert("old").unwrap();
+        assert_eq!(slab.remove(old), Some("old"));
+        let new = slab.insert("new").unwrap();
+        assert_eq!(new.index, old.index);
+        assert_eq!(slab.get(old), None);
+        assert_eq!(slab.remove(old), None);
+        assert_eq!(slab.get(new), Some(&"new"));
+        assert_eq!(slab.len(), 1);
+    }
+
+    #[test]
+    fn a_slot_is_retired_when_its_generations_are_used_up() {
+        let mut slab = Slab::new();
+        slab.insert(1).unwrap();
+        slab.slots[0].generation = u32::MAX;
+        let last = slab.key_at(0).unwrap();
+        assert_eq!(slab.remove(last), Some(1));
+        let next = slab.insert(2).unwrap();
+        assert_eq!(next.index, 1);
+        assert_eq!(slab.get(last), None);
+        assert_eq!(slab.keys(), [next]);
+    }
+}

@@ -1,0 +1,94 @@
+//! Counters of a hub that add up.
+
+/// What a [`Hub`](super::Hub) has done and holds.
+///
+/// Two equations hold after every turn whose outputs were drained:
+///
+/// - `received = accepted + consumed + blocked + refused() + violations`
+/// - `accepted = delivered + returned + unconfirmed + queued + in_flight`
+/// - `registered = connections + closing + closed`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HubStats {
+    /// Connections in the routing table now.
+    pub connections: u64,
+    /// Connections that left the routing table and have not ended yet.
+    pub closing: u64,
+    /// Connections that were ever registered.
+    pub registered: u64,
+    /// Connections that ended.
+    pub closed: u64,
+    /// Joins that were refused: the address was connected already.
+    pub joins_refused_duplicate: u64,
+    /// Joins that were refused: the relay was full or shutting down.
+    pub joins_refused_capacity: u64,
+    /// Connections that were closed because they showed no life after a ping.
+    pub heartbeat_timeouts: u64,
+    /// Connections that were closed because their socket took nothing for too long.
+    pub stalls: u64,
+    /// Connections that were closed because another took their address over.
+    pub replaced: u64,
+
+    /// Messages from live connections.
+    pub received: u64,
+    /// Envelopes that were put into a recipient's outbox.
+    pub accepted: u64,
+    /// Envelopes for the relay itself.
+    pub consumed: u64,
+    /// Envelopes dropped because the recipient blocks the sender.
+    pub blocked: u64,
+    /// Messages that ended their connection.
+    pub violations: u64,
+    /// Refused: over the rate limit.
+    pub refused_rate: u64,
+    /// Refused: larger than an envelope may be.
+    pub refused_size: u64,
+    /// Refused: `to_address` is no address of this relay.
+    pub refused_address: u64,
+    /// Refused: the recipient is offline.
+    pub refused_offline: u64,
+    /// Refused: the recipient's outbox is full.
+    pub refused_full: u64,
+    /// Refused: a limit of the whole hub was reached.
+    pub refused_memory: u64,
+
+    /// Envelopes that the recipient's socket took.
+    pub delivered: u64,
+    /// Envelopes that went back: the recipient left before its socket was given them. The sender
+    /// was told if it was still there.
+    pub returned: u64,
+    /// Envelopes whose recipient ended while its socket was taking them.
+    pub unconfirmed: u64,
+    /// Envelopes in outboxes now.
+    pub queued: u64,
+    /// Their bytes.
+    pub queued_bytes: u64,
+    /// Envelopes given to a socket that has not taken all of them yet.
+    pub in_flight: u64,
+
+    /// Pings that were given to sockets.
+    pub pings: u64,
+    /// Pongs that came back.
+    pub pongs: u64,
+    /// Inputs for connections that had ended, or were being closed.
+    pub late: u64,
+    /// Turns whose time lay before that of an earlier one; it was clamped.
+    pub clock_regressions: u64,
+    /// Rate buckets that outlive their connection now.
+    pub parked_buckets: u64,
+    /// Blocks that stand now.
+    pub blocks: u64,
+}
+
+impl HubStats {
+    /// Envelopes that were refused to their sender, for whatever reason.
+    #[must_use]
+    pub const fn refused(&self) -> u64 {
+        self.refused_rate
+            + self.refused_size
+            + self.refused_address
+            + self.refused_offline
+            + self.refused_full
+            + self.refused_memory
+    }
+}

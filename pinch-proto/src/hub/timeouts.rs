@@ -1,0 +1,150 @@
+//! What happens by itself: pings, missing pongs, sockets that stand still, joins and closes that
+//! take too long.
+
+
+use super::connection::{Connection, Ping, Phase};
+use super::deadlines::DeadlineList;
+use super::io::{CloseCause, ConnId, Wakeup, WakeupReason};
+use super::{Config, Hub};
+
+/// How many expired deadlines one turn handles, so that a million heartbeats that fall due at once
+/// do not keep a driver's lock for as long as that takes.
+const EXPIRED_PER_TURN: usize = 1024;
+
+/// The deadlines of all connections, one list for each class.
+#[derive(Debug)]
+pub(super) struct Deadlines {
+    pub(super) ping: DeadlineList,
+    pub(super) pong: DeadlineList,
+    pub(super) join: DeadlineList,
+    pub(super) stall: DeadlineList,
+    pub(super) close: DeadlineList,
+}
+
+impl Deadlines {
+    pub(super) fn new(config: &Config) -> Self {
+        Self {
+            ping: DeadlineList::new(config.heartbeat_interval),
+            pong: DeadlineList::new(config.pong_timeout),
+            join: DeadlineList::new(config.join_timeout),
+            stall: DeadlineList::new(config.stall_timeout),
+            close: DeadlineList::new(config.close_timeout),
+        }
+    }
+
+    /// The earliest of all, and what it is for.
+    pub(super) fn next(&self) -> Option<Wakeup> {
+        [
+            (&self.ping, WakeupReason::Ping),
+            (&self.pong, WakeupReason::Pong),
+            (&self.join, WakeupReason::Join),
+            (&self.stall, WakeupReason::Stall),
+            (&self.close, WakeupReason::Close),
+        ]
+        .into_iter()
+        .filter_map(|(list, reason)| list.next_due().map(|at| Wakeup { at, reason }))
+        .min()
+    }
+
+    /// Forgets a connection that lives no longer; its close deadline stays.
+    pub(super) fn disarm_living(&mut self, index: u32) {
+        for list in [&mut self.ping, &mut self.pong, &mut self.join, &mut self.stall] {
+            list.disarm(index);
+        }
+    }
+}
+
+impl Hub {
+    pub(super) fn expire(&mut self) {
+        for _ in 0..EXPIRED_PER_TURN {
+            if !self.expire_one() {
+                return;
+            }
+        }
+    }
+
+    /// Handles one deadline that has passed; false if there is none.
+    fn expire_one(&mut self) -> bool {
+        let now = self.now;
+        if let Some(conn) = self.conn_at(|deadlines| deadlines.close.pop_due(now)) {
+            self.remove(conn);
+        } else if let Some(conn) = self.conn_at(|deadlines| deadlines.stall.pop_due(now)) {
+            self.stats.stalls += 1;
+            self.close(conn, CloseCause::TooSlow);
+        } else if let Some(conn) = self.conn_at(|deadlines| deadlines.pong.pop_due(now)) {
+            self.stats.heartbeat_timeouts += 1;
+            self.close(conn, CloseCause::HeartbeatTimeout);
+        } else if let Some(conn) = self.conn_at(|deadlines| deadlines.join.pop_due(now)) {
+            self.release(conn);
+        } else if let Some(conn) = self.conn_at(|deadlines| deadlines.ping.pop_due(now)) {
+            self.deadlines.ping.arm(conn.0.index, now);
+            self.ping(conn);
+        } else {
+            return self.parked.forget_full(now);
+        }
+        true
+    }
+
+    fn conn_at(&mut self, pop: impl FnOnce(&mut Deadlines) -> Option<u32>) -> Option<ConnId> {
+        let index = pop(&mut self.deadlines)?;
+        self.connections.key_at(index).map(ConnId)
+    }
+
+    /// Queues a ping, unless one is under way.
+    pub(super) fn ping(&mut self, conn: ConnId) {
+        if let Some(connection) = self.connections.get_mut(conn.0)
+            && connection.ping == Ping::Idle
+        {
+            connection.ping = Ping::Queued;
+            self.wake(conn);
+        }
+    }
+
+    /// A pong came: a sign of life, and the end of a join if it is the right one.
+    pub(super) fn pong(&mut self, conn: ConnId, payload: &[u8]) {
+        let Some(connection) = self.living(conn) else { return };
+        let answers = connection.is_last_pong(payload);
+        let joining = matches!(connection.phase, Phase::Joining { .. });
+        if answers {
+            connection.ping = Ping::Idle;
+            self.deadlines.pong.disarm(conn.0.index);
+        }
+        self.stats.pongs += 1;
+        self.alive(conn);
+        if answers && joining {
+            self.release(conn);
+        }
+    }
+
+    /// The peer has shown life.
+    pub(super) fn alive(&mut self, conn: ConnId) {
+        if let Some(connection) = self.connections.get_mut(conn.0)
+            && connection.ping == Ping::Awaited
+        {
+            connection.ping = Ping::Idle;
+            self.deadlines.pong.disarm(conn.0.index);
+        }
+    }
+
+    /// The join is over: traffic may begin.
+    fn release(&mut self, conn: ConnId) {
+        self.deadlines.join.disarm(conn.0.index);
+        if let Some(connection) = self.connections.get_mut(conn.0)
+            && matches!(connection.phase, Phase::Joining { .. })
+        {
+            connection.phase = Phase::Live;
+            self.wake(conn);
+        }
+    }
+
+    /// The connection, if it has not ended and is not being closed; else the input is counted as
+    /// late.
+    pub(super) fn living(&mut self, conn: ConnId) -> Option<&mut Connection> {
+        let connection = self.connections.get_mut(conn.0).filter(|connection| !connection.is_closing());
+        if connection.is_none() {
+            self.stats.late += 1;
+        }
+        connection
+    }
+}
+

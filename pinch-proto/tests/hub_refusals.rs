@@ -1,0 +1,374 @@
+//! What is not delivered, and what its sender hears about it: sizes, recipients, full outboxes,
+//! rate limits and blocks.
+
+mod support;
+
+use bytes::Bytes;
+use pinch_proto::hub::{Addressing, Config, ConnId, Input, RateLimit, Wakeup, WakeupReason};
+use pinch_proto::wire::{
+    BlockNotification, Envelope, MessageType, Payload, QueueFull, UnblockNotification,
+};
+use pinch_proto::{Address, Frame, Host, SecretKey, Time};
+use prost::Message as _;
+
+use support::{
+    HOST, PLENTY, START, World, address, config, envelope, lines, message, message_of,
+    millis, secs,
+};
+
+/// What a sender hears after it has sent `bytes`.
+fn answer(world: &mut World, sender: ConnId, bytes: Bytes) -> Vec<String> {
+    world.receive(sender, bytes);
+    world.settle();
+    world.heard(sender)
+}
+
+fn limited(per_second: f64, burst: u32) -> Config {
+    config().rate_limit(Some(RateLimit::new(per_second, burst).unwrap()))
+}
+
+#[test]
+fn an_envelope_may_have_65536_bytes_and_no_more() {
+    let mut world = World::open();
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    let largest = message_of("alice", "bob", 65_536);
+    assert_eq!(answer(&mut world, alice, largest.clone()), [""; 0]);
+    assert_eq!(world.frames(bob), [Frame::Message(largest)]);
+    for bytes in [65_537, 131_072] {
+        let reason = format!("QUEUE_FULL bob #big: envelope of {bytes} bytes over the limit of 65536");
+        assert_eq!(answer(&mut world, alice, message_of("alice", "bob", bytes)), [reason]);
+    }
+    assert_eq!(world.frames(bob), []);
+    assert_eq!(world.stats().refused_size, 2);
+}
+
+#[test]
+fn a_refusal_is_an_envelope_that_names_what_it_is_about() {
+    let mut world = World::open();
+    let alice = world.join("alice");
+    world.now = Time::ZERO + millis(500);
+    world.say(alice, "nobody", "id");
+    let frames = world.write(alice, PLENTY);
+    let [Frame::Message(bytes)] = frames.as_slice() else { panic!("{frames:?}") };
+    let reason = "recipient is offline and no queue is configured".into();
+    let recipient_address = address("nobody").as_str().into();
+    let expected = Envelope {
+        version: 1,
+        to_address: address("alice").as_str().into(),
+        r#type: MessageType::QueueFull.into(),
+        message_id: Bytes::from_static(b"id"),
+        timestamp: START.0 + 500,
+        payload: Some(Payload::QueueFull(QueueFull { recipient_address, reason })),
+        ..Envelope::default()
+    };
+    assert_eq!(Envelope::decode(bytes.clone()).unwrap(), expected);
+}
+
+#[test]
+fn a_refusal_repeats_ids_of_at_most_64_bytes() {
+    for (len, repeated) in [(0, 0), (64, 64), (65, 0), (1000, 0)] {
+        let mut world = World::open();
+        let alice = world.join("alice");
+        world.say(alice, "nobody", &"i".repeat(len));
+        let frames = world.write(alice, PLENTY);
+        let [Frame::Message(bytes)] = frames.as_slice() else { panic!("{frames:?}") };
+        let id = Envelope::decode(bytes.clone()).unwrap().message_id;
+        assert_eq!(id, "i".repeat(repeated), "an id of {len} bytes");
+    }
+}
+
+#[test]
+fn a_refusal_repeats_256_bytes_of_a_recipient_and_no_half_character() {
+    let mut world = World::open();
+    let alice = world.join("alice");
+    let mut envelope = envelope("alice", "", MessageType::Message, "");
+    envelope.to_address = format!("{}é and more", "x".repeat(255));
+    let answer = answer(&mut world, alice, envelope.to_bytes());
+    let reason = "to_address is no address of this relay: it does not parse";
+    assert_eq!(answer, [format!("QUEUE_FULL {} #: {reason}", "x".repeat(255))]);
+}
+
+#[test]
+fn a_recipient_that_nobody_can_be_is_told_from_one_that_is_offline() {
+    let host = Host::parse(HOST).unwrap();
+    let key = |seed| SecretKey::from_seed([seed; 32]).public_key();
+    let offline = Address::from_public_key(&key(2), &host);
+    let elsewhere = Address::from_public_key(&key(2), &Host::parse("elsewhere").unwrap());
+    let mut misspelt = offline.as_str().to_owned();
+    misspelt.replace_range(10..11, if misspelt.as_bytes()[10] == b'z' { "y" } else { "z" });
+
+    const OFFLINE: &str = "recipient is offline and no queue is configured";
+    const NO_PARSE: &str = "to_address is no address of this relay: it does not parse";
+    const OTHER_HOST: &str = "to_address is no address of this relay: its host is another";
+    const NO_KEY: &str = "to_address is no address of this relay: it is not a key with its checksum";
+    let cases = [
+        (offline.as_str(), OFFLINE, OFFLINE),
+        ("", NO_PARSE, NO_PARSE),
+        ("bob", NO_PARSE, NO_PARSE),
+        ("pinch:bob", NO_PARSE, NO_PARSE),
+        ("pinch:@relay.example.com", NO_PARSE, NO_PARSE),
+        ("pinch:b ob@relay.example.com", NO_PARSE, NO_PARSE),
+        (elsewhere.as_str(), OTHER_HOST, OFFLINE),
+        ("pinch:bob@relay.example.com", NO_KEY, OFFLINE),
+        (misspelt.as_str(), NO_KEY, OFFLINE),
+    ];
+    for (addressing, names) in [(Addressing::Keys, false), (Addressing::Names, true)] {
+        let mut world = World::new(config().addressing(addressing));
+        let alice = world.join("alice");
+        for (to, by_key, by_name) in cases {
+            let mut envelope = envelope("alice", "", MessageType::Message, "");
+            envelope.to_address = to.into();
+            let answer = answer(&mut world, alice, envelope.to_bytes());
+            let reason = if names { by_name } else { by_key };
+            assert!(answer[0].ends_with(&format!(" #: {reason}")), "{to}: {answer:?}");
+            assert_eq!(answer.len(), 1);
+        }
+        let stats = world.stats();
+        let expected = if names { (4, 5) } else { (1, 8) };
+        assert_eq!((stats.refused_offline, stats.refused_address), expected);
+    }
+}
+
+#[test]
+fn an_outbox_is_full_by_bytes_or_by_count_and_comes_free_again() {
+    let by_bytes = config().envelope_bytes(300).outbox_bytes(1000);
+    let by_count = config().outbox_count(3);
+    let cases = [
+        (by_bytes, "at most 1000 bytes or 4096 envelopes"),
+        (by_count, "at most 1048576 bytes or 3 envelopes"),
+    ];
+    for (config, limit) in cases {
+        let mut world = World::new(config);
+        let (alice, bob) = (world.join("alice"), world.join("bob"));
+        let big = message_of("alice", "bob", 300);
+        for _ in 0..3 {
+            world.receive(alice, big.clone());
+        }
+        world.receive(alice, big.clone());
+        let reason = format!("recipient's outbox is full: {limit} wait for a connection");
+        let expected = [format!("QUEUE_FULL bob #big: {reason}")];
+        assert_eq!(lines(&world.write(alice, PLENTY)), expected);
+        assert_eq!(world.stats().refused_full, 1);
+
+        assert_eq!(world.write(bob, 1).len(), 1);
+        world.receive(alice, big.clone());
+        assert_eq!(world.write(alice, PLENTY), []);
+        assert_eq!(world.write(bob, PLENTY).len(), 3);
+        assert_eq!(world.stats().queued_bytes, 0);
+    }
+}
+
+#[test]
+fn an_outbox_takes_bytes_up_to_its_limit_exactly() {
+    let mut world = World::new(config().envelope_bytes(300).outbox_bytes(600));
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    for bytes in [300, 300] {
+        world.receive(alice, message_of("alice", "bob", bytes));
+    }
+    assert_eq!((world.stats().queued_bytes, world.stats().refused_full), (600, 0));
+    assert_eq!(world.write(bob, PLENTY).len(), 2);
+}
+
+#[test]
+fn all_outboxes_together_have_a_limit() {
+    let limits = config().envelope_bytes(300).outbox_bytes(600).total_outbox_bytes(900);
+    let mut world = World::new(limits);
+    let (alice, bob, carol) = (world.join("alice"), world.join("bob"), world.join("carol"));
+    for to in ["bob", "bob", "carol"] {
+        world.receive(alice, message_of("alice", to, 300));
+    }
+    let reason = "relay is out of memory for envelopes: at most 900 bytes wait in all";
+    world.receive(alice, message_of("alice", "carol", 100));
+    let answer = lines(&world.write(alice, PLENTY));
+    assert_eq!(answer, [format!("QUEUE_FULL carol #big: {reason}")]);
+    assert_eq!(world.stats().refused_memory, 1);
+
+    assert_eq!(world.write(bob, PLENTY).len(), 2);
+    world.receive(alice, message_of("alice", "carol", 100));
+    assert_eq!(world.write(carol, PLENTY).len(), 2);
+}
+
+#[test]
+fn who_leaves_too_many_refusals_unread_is_closed() {
+    let mut world = World::new(config().refusal_bytes(500));
+    let alice = world.join("alice");
+    let mut sent = 0;
+    while world.stats().connections == 1 {
+        world.say(alice, "nobody", "x");
+        sent += 1;
+    }
+    let heard = lines(&world.write(alice, PLENTY));
+    let (close, refusals) = heard.split_last().unwrap();
+    assert_eq!(close, "close 1008 too many refusals left unread");
+    assert_eq!(refusals.len(), sent - 1);
+    assert!(sent > 1);
+    assert_eq!(world.stats().refused(), sent as u64);
+}
+
+#[test]
+fn the_true_time_until_the_next_token_is_told() {
+    for (per_second, burst, retry_after) in
+        [(1.0, 10, 1000), (2.0, 3, 500), (3.0, 1, 334), (0.01, 2, 100_000), (1000.0, 5, 1)]
+    {
+        let mut world = World::new(limited(per_second, burst));
+        let (alice, bob) = (world.join("alice"), world.join("bob"));
+        let hello = message("alice", "bob", "hello");
+        for _ in 0..burst {
+            assert_eq!(answer(&mut world, alice, hello.clone()), [""; 0]);
+        }
+        let refusal = |wait: u64| {
+            let limit = format!("rate limit of {per_second} per second, {burst} at once");
+            vec![format!("RATE_LIMITED {wait} ms #hello: {limit}")]
+        };
+        let start = world.now;
+        assert_eq!(answer(&mut world, alice, hello.clone()), refusal(retry_after));
+        world.now = start + millis(retry_after - 1);
+        assert_eq!(answer(&mut world, alice, hello.clone()), refusal(1));
+        world.now = start + millis(retry_after);
+        assert_eq!(answer(&mut world, alice, hello.clone()), [""; 0]);
+        assert_eq!(world.heard(bob).len(), burst as usize + 1);
+        assert_eq!(world.stats().refused_rate, 2);
+    }
+}
+
+#[test]
+fn without_a_rate_limit_nobody_is_slowed_down() {
+    let mut world = World::new(config().rate_limit(None));
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    for _ in 0..1000 {
+        world.say(alice, "bob", "x");
+    }
+    world.settle();
+    assert_eq!(world.heard(bob).len(), 1000);
+}
+
+#[test]
+fn a_reconnect_does_not_refill_the_rate_limit() {
+    let mut world = World::new(limited(1.0, 2));
+    let mut alice = world.join("alice");
+    world.join("bob");
+    for _ in 0..2 {
+        world.say(alice, "bob", "x");
+    }
+    for _ in 0..3 {
+        world.give(Input::Closed { conn: alice });
+        assert_eq!(world.stats().parked_buckets, 1);
+        alice = world.join("alice");
+        assert_eq!(world.stats().parked_buckets, 0);
+        let answer = answer(&mut world, alice, message("alice", "bob", "y"));
+        assert!(answer[0].starts_with("RATE_LIMITED 1000 ms #y"), "{answer:?}");
+    }
+    world.now = world.now + secs(1);
+    assert_eq!(answer(&mut world, alice, message("alice", "bob", "y")), [""; 0]);
+}
+
+#[test]
+fn a_rate_bucket_is_forgotten_when_it_is_full_again() {
+    let mut world = World::new(limited(1.0, 10));
+    let alice = world.join("alice");
+    world.say(alice, "nobody", "x");
+    world.give(Input::Closed { conn: alice });
+    let at = world.now + secs(10);
+    assert_eq!(world.wakeup, Some(Wakeup { at, reason: WakeupReason::Bucket }));
+    world.now = at;
+    assert_eq!(world.tick(), []);
+    assert_eq!((world.stats().parked_buckets, world.wakeup), (0, None));
+}
+
+#[test]
+fn a_connection_that_sent_nothing_leaves_no_bucket() {
+    let mut world = World::new(limited(1.0, 10));
+    let alice = world.join("alice");
+    world.give(Input::Closed { conn: alice });
+    assert_eq!((world.stats().parked_buckets, world.wakeup), (0, None));
+}
+
+fn block(from: &str, blocker: &str, blocked: &str) -> Bytes {
+    let payload = Payload::BlockNotification(BlockNotification {
+        blocker_address: address(blocker).as_str().into(),
+        blocked_address: address(blocked).as_str().into(),
+    });
+    let payload = Some(payload);
+    Envelope { payload, ..envelope(from, "", MessageType::BlockNotification, "b") }.to_bytes()
+}
+
+fn unblock(from: &str, blocked: &str) -> Bytes {
+    let payload = Payload::UnblockNotification(UnblockNotification {
+        unblocker_address: address(from).as_str().into(),
+        unblocked_address: address(blocked).as_str().into(),
+    });
+    let payload = Some(payload);
+    Envelope { payload, ..envelope(from, "", MessageType::UnblockNotification, "u") }.to_bytes()
+}
+
+#[test]
+fn a_block_silences_the_sender_for_the_one_who_sent_it_and_nobody_else() {
+    let mut world = World::open();
+    let (alice, bob, carol) = (world.join("alice"), world.join("bob"), world.join("carol"));
+    // Alice writes Carol's name into the payload; the block is Alice's all the same.
+    assert_eq!(answer(&mut world, alice, block("alice", "carol", "bob")), [""; 0]);
+    assert_eq!((world.stats().blocks, world.stats().consumed), (1, 1));
+
+    for to in ["alice", "carol"] {
+        assert_eq!(answer(&mut world, bob, message("bob", to, "hi")), [""; 0]);
+    }
+    assert_eq!(world.heard(alice), [""; 0]);
+    assert_eq!(world.heard(carol), ["bob: hi"]);
+    assert_eq!(world.stats().blocked, 1);
+    // The other way round is open.
+    world.say(alice, "bob", "ho");
+    world.settle();
+    assert_eq!(world.heard(bob), ["alice: ho"]);
+
+    assert_eq!(answer(&mut world, alice, unblock("alice", "bob")), [""; 0]);
+    world.say(bob, "alice", "again");
+    world.settle();
+    assert_eq!(world.heard(alice), ["bob: again"]);
+    assert_eq!(world.stats().blocks, 0);
+}
+
+#[test]
+fn a_block_outlives_connections_and_tells_nobody_who_is_online() {
+    let mut world = World::open();
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    world.receive(alice, block("alice", "alice", "bob"));
+    for conn in [alice, bob] {
+        world.give(Input::Closed { conn });
+    }
+    let bob = world.join("bob");
+    assert_eq!(answer(&mut world, bob, message("bob", "alice", "1")), [""; 0]);
+    let alice = world.join("alice");
+    assert_eq!(answer(&mut world, bob, message("bob", "alice", "2")), [""; 0]);
+    assert_eq!(world.heard(alice), [""; 0]);
+    assert_eq!(world.stats().blocked, 2);
+}
+
+#[test]
+fn a_block_that_cannot_be_kept_is_refused() {
+    let mut world = World::new(config().max_blocks(1, 2));
+    let (alice, bob, carol) = (world.join("alice"), world.join("bob"), world.join("carol"));
+    let full = "QUEUE_FULL  #b: block list is full";
+    assert_eq!(answer(&mut world, alice, block("alice", "alice", "x")), [""; 0]);
+    assert_eq!(answer(&mut world, alice, block("alice", "alice", "x")), [""; 0], "no second entry");
+    assert_eq!(answer(&mut world, alice, block("alice", "alice", "y")), [full]);
+    assert_eq!(answer(&mut world, bob, block("bob", "bob", "x")), [""; 0]);
+    assert_eq!(answer(&mut world, carol, block("carol", "carol", "x")), [full]);
+    assert_eq!(answer(&mut world, alice, unblock("alice", "x")), [""; 0]);
+    assert_eq!(answer(&mut world, carol, block("carol", "carol", "x")), [""; 0]);
+    assert_eq!((world.stats().blocks, world.stats().refused_memory), (2, 2));
+}
+
+#[test]
+fn a_block_of_what_is_no_address_is_refused() {
+    let mut world = World::open();
+    let alice = world.join("alice");
+    let blocked_address = "not an address".into();
+    let payload = BlockNotification { blocked_address, ..BlockNotification::default() };
+    let payload = Some(Payload::BlockNotification(payload));
+    let envelope =
+        Envelope { payload, ..envelope("alice", "", MessageType::BlockNotification, "b") };
+    let answer = answer(&mut world, alice, envelope.to_bytes());
+    assert_eq!(answer.len(), 1);
+    assert!(answer[0].ends_with("it does not parse"), "{answer:?}");
+    assert_eq!((world.stats().blocks, world.stats().refused_address), (0, 1));
+}

@@ -1,0 +1,326 @@
+//! Where messages go: verbatim to their recipient, to the relay itself, back to their sender when
+//! the recipient leaves, or nowhere together with the connection that broke a rule.
+
+mod support;
+
+use bytes::Bytes;
+use pinch_proto::hub::{CloseCause, Fault, Input, Violation};
+use pinch_proto::wire::{Envelope, Heartbeat, MessageType, Payload};
+use pinch_proto::{EnvelopeError, Frame};
+
+use support::{
+    Manner, PLENTY, World, address, config, envelope, lines, message, message_of, secs,
+};
+
+const LEFT: &str =
+    "recipient left before the envelope was sent to it, and no queue is configured";
+
+fn heartbeat(from: &str, to: &str) -> Bytes {
+    let payload = Some(Payload::Heartbeat(Heartbeat { timestamp: 1 }));
+    Envelope { payload, ..envelope(from, to, MessageType::Heartbeat, "") }.to_bytes()
+}
+
+/// An envelope with the type `number` and, before and after all others, fields that are unknown.
+fn exotic(number: i32) -> Bytes {
+    let mut known = envelope("alice", "bob", MessageType::Message, "id");
+    known.r#type = number;
+    // Field 100: a varint, written longer than it need be. Field 200: text.
+    [&[0xa0, 0x06, 0x80, 0x00], &*known.to_bytes(), &[0xc2, 0x0c, 0x02, b'h', b'i']].concat().into()
+}
+
+#[test]
+fn what_the_relay_need_not_know_arrives_verbatim() {
+    let all = [
+        MessageType::Unspecified,
+        MessageType::Handshake,
+        MessageType::Message,
+        MessageType::DeliveryConfirm,
+        MessageType::ConnectionRequest,
+        MessageType::ConnectionResponse,
+        MessageType::ConnectionRevoke,
+    ];
+    let types = all.map(i32::from).into_iter().chain([16, 999, -1]);
+    let mut cases: Vec<Bytes> = types.map(exotic).collect();
+    cases.push(message("alice", "bob", "hello"));
+    cases.push(heartbeat("alice", "bob"));
+    // A payload that does not decode is the recipient's business.
+    let broken = [&*envelope("alice", "bob", MessageType::Message, "").to_bytes(), &[0x52, 1, 0xff]];
+    cases.push(broken.concat().into());
+
+    let mut world = World::open();
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    for bytes in cases {
+        world.receive(alice, bytes.clone());
+        assert_eq!(world.write(bob, PLENTY), [Frame::Message(bytes)]);
+    }
+    assert_eq!(world.stats().accepted, world.stats().received);
+}
+
+#[test]
+fn an_agent_can_send_to_itself() {
+    let mut world = World::open();
+    let alice = world.join("alice");
+    world.say(alice, "alice", "note");
+    world.settle();
+    assert_eq!(world.heard(alice), ["alice: note"]);
+}
+
+#[test]
+fn a_heartbeat_without_recipient_is_for_the_relay() {
+    let mut world = World::open();
+    let alice = world.join("alice");
+    assert_eq!(world.receive(alice, heartbeat("alice", "")), []);
+    assert_eq!((world.stats().consumed, world.stats().received), (1, 1));
+}
+
+#[test]
+fn order_is_kept_from_many_senders_and_across_small_writes() {
+    let mut world = World::open();
+    let (alice, bob, carol) = (world.join("alice"), world.join("bob"), world.join("carol"));
+    for text in ["1", "2", "3"] {
+        world.say(alice, "carol", text);
+        world.say(bob, "carol", text);
+    }
+    let mut heard = vec![];
+    // One byte of credit is one frame.
+    for _ in 0..6 {
+        heard.extend(lines(&world.write(carol, 1)));
+    }
+    assert_eq!(heard, ["alice: 1", "bob: 1", "alice: 2", "bob: 2", "alice: 3", "bob: 3"]);
+}
+
+#[test]
+fn a_driver_gets_no_more_than_its_credit_and_one_frame() {
+    let mut world = World::open();
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    for _ in 0..4 {
+        world.receive(alice, message_of("alice", "bob", 1000));
+    }
+    let frames = [0, 1, 1001].map(|credit| world.write(bob, credit).len());
+    assert_eq!(frames, [0, 1, 2]);
+    let stats = world.stats();
+    assert_eq!((stats.delivered, stats.in_flight, stats.queued, stats.queued_bytes), (1, 2, 1, 1000));
+}
+
+#[test]
+fn a_ping_goes_before_refusals_and_those_before_envelopes() {
+    let mut world = World::open();
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    world.say(alice, "bob", "1");
+    world.say(bob, "nobody", "2");
+    world.now = world.now + secs(25);
+    world.tick();
+    let heard = lines(&world.write(bob, PLENTY));
+    let offline = "QUEUE_FULL nobody #2: recipient is offline and no queue is configured";
+    assert_eq!(heard, ["ping", offline, "alice: 1"]);
+}
+
+/// What a peer does, the close frame that it gets, and whether it was a message.
+fn violations() -> Vec<(fn(pinch_proto::hub::ConnId) -> Input, &'static str, u64)> {
+    fn broken_block(from: &str) -> Bytes {
+        envelope(from, "", MessageType::BlockNotification, "").to_bytes()
+    }
+    vec![
+        (
+            |conn| Input::Faulty { conn, fault: Fault::Text },
+            "close 1003 text message, expected a binary one",
+            0,
+        ),
+        (
+            |conn| Input::Faulty { conn, fault: Fault::TooBig },
+            "close 1009 message over 131072 bytes",
+            0,
+        ),
+        (
+            |conn| Input::Faulty { conn, fault: Fault::Protocol },
+            "close 1002 WebSocket protocol error",
+            0,
+        ),
+        (
+            |conn| Input::Received { conn, message: message_of("alice", "bob", 131_073) },
+            "close 1009 message over 131072 bytes",
+            1,
+        ),
+        (
+            |conn| Input::Received { conn, message: Bytes::from_static(&[0x0a]) },
+            "close 1007 no envelope: byte 0: field 1 has wire type 2, expected 0",
+            1,
+        ),
+        (
+            |conn| Input::Received { conn, message: message("bob", "bob", "forged") },
+            "close 1008 from_address is not yours",
+            1,
+        ),
+        (
+            // An envelope that says nothing of its sender.
+            |conn| Input::Received { conn, message: Bytes::new() },
+            "close 1008 from_address is not yours",
+            1,
+        ),
+        (
+            |conn| Input::Received { conn, message: broken_block("alice") },
+            "close 1007 the payload is no BlockNotification",
+            1,
+        ),
+    ]
+}
+
+#[test]
+fn a_violation_ends_the_connection_behind_what_is_buffered_for_it() {
+    for (input, close, messages) in violations() {
+        let mut world = World::open();
+        let (alice, bob) = (world.join("alice"), world.join("bob"));
+        world.say(bob, "alice", "1");
+        world.give(input(alice));
+        assert_eq!(lines(&world.write(alice, PLENTY)), ["bob: 1", close]);
+        assert_eq!(world.write(alice, PLENTY), [], "nothing follows a close frame");
+        world.settle();
+        assert_eq!(world.heard(bob), [""; 0], "{close}");
+        assert_eq!(world.stats().violations, messages, "{close}");
+        world.give(Input::Closed { conn: alice });
+        let Some(CloseCause::Violation(_)) = world.cause(alice) else { panic!("{close}") };
+    }
+}
+
+#[test]
+fn the_cause_of_a_malformed_envelope_says_what_is_wrong() {
+    let mut world = World::open();
+    let alice = world.join("alice");
+    world.receive(alice, Bytes::from_static(&[0x08]));
+    world.give(Input::Closed { conn: alice });
+    let error = EnvelopeError::TruncatedVarint { at: 1 };
+    assert_eq!(world.cause(alice), Some(CloseCause::Violation(Violation::Malformed(error))));
+}
+
+#[test]
+fn what_only_the_relay_may_say_is_never_forwarded() {
+    let relay_only = [
+        (MessageType::AuthChallenge, "close 1008 only the relay may send AuthChallenge"),
+        (MessageType::AuthResponse, "close 1008 only the relay may send AuthResponse"),
+        (MessageType::AuthResult, "close 1008 only the relay may send AuthResult"),
+        (MessageType::QueueStatus, "close 1008 only the relay may send QueueStatus"),
+        (MessageType::QueueFull, "close 1008 only the relay may send QueueFull"),
+        (MessageType::RateLimited, "close 1008 only the relay may send RateLimited"),
+    ];
+    for (kind, close) in relay_only {
+        let mut world = World::open();
+        let (alice, bob) = (world.join("alice"), world.join("bob"));
+        world.receive(alice, envelope("alice", "bob", kind, "").to_bytes());
+        world.settle();
+        assert_eq!(world.heard(alice), [close]);
+        assert_eq!(world.heard(bob), [""; 0]);
+        assert_eq!(world.stats().violations, 1);
+    }
+}
+
+/// How a recipient goes away while envelopes wait for it.
+#[derive(Debug)]
+enum Leave {
+    Socket,
+    CloseFrame,
+    Heartbeat,
+    Stall,
+    ViolationThenSocket,
+}
+
+#[test]
+fn senders_hear_once_of_each_envelope_whose_recipient_leaves() {
+    let ways =
+        [Leave::Socket, Leave::CloseFrame, Leave::Heartbeat, Leave::Stall, Leave::ViolationThenSocket];
+    for way in ways {
+        let mut world = World::open();
+        let (alice, bob) = (world.join("alice"), world.join("bob"));
+        let (carol, gone) = (world.join("carol"), world.join("gone"));
+        let stuck = if matches!(way, Leave::Stall) { Manner::Blocked } else { Manner::Silent };
+        world.set(carol, stuck);
+        if matches!(way, Leave::Heartbeat) {
+            world.pass(secs(30));
+        }
+        // This one is handed out, so that nobody knows what became of it.
+        world.say(alice, "carol", "0");
+        assert_eq!(lines(&world.write(carol, 1)), ["alice: 0"]);
+        for (from, text) in [(alice, "1"), (bob, "2"), (alice, "3"), (gone, "4")] {
+            world.say(from, "carol", text);
+        }
+        world.give(Input::Closed { conn: gone });
+        match way {
+            Leave::Socket => drop(world.give(Input::Closed { conn: carol })),
+            Leave::CloseFrame => drop(world.give(Input::PeerClosed { conn: carol })),
+            Leave::Heartbeat | Leave::Stall => {
+                // The peer's socket takes nothing more, and its time is up.
+                while world.cause(carol).is_none() {
+                    world.now = world.now.max(world.wakeup.unwrap().at);
+                    world.tick();
+                }
+            }
+            Leave::ViolationThenSocket => {
+                world.give(Input::Faulty { conn: carol, fault: Fault::Text });
+                world.give(Input::Closed { conn: carol });
+            }
+        }
+        let heard = [alice, bob].map(|conn| {
+            let frames = world.write(conn, PLENTY);
+            let lines = lines(&frames).into_iter();
+            lines.filter(|line| line.starts_with("QUEUE_FULL")).collect::<Vec<_>>()
+        });
+        let notice = |text| format!("QUEUE_FULL carol #{text}: {LEFT}");
+        assert_eq!(heard, [vec![notice("1"), notice("3")], vec![notice("2")]], "{way:?}");
+        let stats = world.stats();
+        assert_eq!((stats.returned, stats.queued, stats.queued_bytes), (4, 0, 0), "{way:?}");
+    }
+}
+
+#[test]
+fn an_envelope_that_was_handed_out_when_its_recipient_left_is_unconfirmed() {
+    let mut world = World::open();
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    for text in ["1", "2"] {
+        world.say(alice, "bob", text);
+        assert_eq!(lines(&world.write(bob, PLENTY)).len(), 1);
+    }
+    world.give(Input::Closed { conn: bob });
+    world.settle();
+    let stats = world.stats();
+    assert_eq!((stats.delivered, stats.unconfirmed, stats.in_flight), (1, 1, 0));
+    assert_eq!(world.heard(alice), [""; 0]);
+}
+
+#[test]
+fn a_sender_that_came_back_hears_what_became_of_its_envelopes() {
+    let mut world = World::open();
+    let (old, bob) = (world.join("alice"), world.join("bob"));
+    world.set(bob, Manner::Blocked);
+    world.say(old, "bob", "0");
+    world.settle();
+    world.say(old, "bob", "1");
+    world.give(Input::Closed { conn: old });
+    let new = world.join("alice");
+    world.give(Input::Closed { conn: bob });
+    world.settle();
+    assert_eq!(world.heard(new), [format!("QUEUE_FULL bob #1: {LEFT}")]);
+}
+
+#[test]
+fn senders_that_leave_do_not_take_their_envelopes_with_them() {
+    let mut world = World::open();
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    world.say(alice, "bob", "last words");
+    world.give(Input::Closed { conn: alice });
+    world.settle();
+    assert_eq!(world.heard(bob), ["alice: last words"]);
+}
+
+#[test]
+fn a_sleeping_connection_is_woken_once_for_any_number_of_envelopes() {
+    let mut world = World::new(config());
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    let wakes: usize = (0..5).map(|_| world.say(alice, "bob", "x").len()).sum();
+    assert_eq!(wakes, 1);
+    assert_eq!(world.write(bob, PLENTY).len(), 5);
+    // It did not hear that nothing waits, so it need not be woken.
+    assert_eq!(world.say(alice, "bob", "y"), []);
+    assert_eq!(world.write(bob, PLENTY).len(), 1);
+    assert_eq!(world.write(bob, PLENTY), []);
+    assert_eq!(world.say(alice, "bob", "z").len(), 1);
+    assert_eq!(world.hub.lookup(address("bob").as_str()), Some(bob));
+}

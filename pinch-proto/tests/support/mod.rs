@@ -1,0 +1,339 @@
+//! A world for one hub: a virtual clock, agents by name, and a driver that does what a real one
+//! does. It says `Writable` until nothing comes, then waits for `Wake`, and calls `handle_timeout`
+//! exactly at each wakeup. What it relies on, it asserts: a connection ends once, and nothing
+//! mentions it afterwards.
+
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use pinch_proto::hub::{
+    Addressing, Admission, CloseCause, Config, ConnId, Hub, HubStats, Input, JoinRefusal, Output,
+    Turn, Wakeup,
+};
+use pinch_proto::wire::{EncryptedPayload, Envelope, MessageType, Payload};
+use pinch_proto::{Address, Frame, Host, Time, UnixMillis};
+use prost::Message as _;
+
+pub(crate) const HOST: &str = "relay.example.com";
+pub(crate) const START: UnixMillis = UnixMillis(1_700_000_000_000);
+/// More than any test has waiting for one connection.
+pub(crate) const PLENTY: usize = 1 << 20;
+
+pub(crate) const fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+pub(crate) const fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+pub(crate) const NANO: Duration = Duration::from_nanos(1);
+
+/// Open mode without a rate limit: what is not about these two needs neither.
+pub(crate) fn config() -> Config {
+    let host = Host::parse(HOST).unwrap();
+    Config::new(host).addressing(Addressing::Names).rate_limit(None)
+}
+
+pub(crate) fn address(name: &str) -> Address {
+    Address::parse(&format!("pinch:{name}@{HOST}")).unwrap()
+}
+
+/// An envelope that is complete but for its payload; `message_id` is `id`.
+pub(crate) fn envelope(from: &str, to: &str, kind: MessageType, id: &str) -> Envelope {
+    Envelope {
+        version: 1,
+        from_address: address(from).as_str().into(),
+        to_address: if to.is_empty() { String::new() } else { address(to).as_str().into() },
+        r#type: kind.into(),
+        message_id: Bytes::copy_from_slice(id.as_bytes()),
+        ..Envelope::default()
+    }
+}
+
+/// A MESSAGE whose id and ciphertext are `text`.
+pub(crate) fn message(from: &str, to: &str, text: &str) -> Bytes {
+    let ciphertext = Bytes::copy_from_slice(text.as_bytes());
+    let payload = EncryptedPayload { ciphertext, ..EncryptedPayload::default() };
+    let payload = Some(Payload::Encrypted(payload));
+    Envelope { payload, ..envelope(from, to, MessageType::Message, text) }.to_bytes()
+}
+
+/// A MESSAGE of exactly `len` bytes.
+pub(crate) fn message_of(from: &str, to: &str, len: usize) -> Bytes {
+    let mut envelope = envelope(from, to, MessageType::Message, "big");
+    let mut ciphertext = len;
+    loop {
+        envelope.payload = Some(Payload::Encrypted(EncryptedPayload {
+            ciphertext: vec![b'x'; ciphertext].into(),
+            ..EncryptedPayload::default()
+        }));
+        match envelope.encoded_len().checked_sub(len) {
+            Some(0) => return envelope.to_bytes(),
+            Some(over) => ciphertext = ciphertext.checked_sub(over).expect("a length that is enough"),
+            None => panic!("no message has {len} bytes"),
+        }
+    }
+}
+
+/// The part of an address that a test cares for.
+fn name(address: &str) -> &str {
+    let name = address.strip_prefix("pinch:").unwrap_or(address);
+    name.strip_suffix(HOST).and_then(|name| name.strip_suffix('@')).unwrap_or(name)
+}
+
+/// A frame as a line of a table: `bob: hello`, `QUEUE_FULL bob #hello: recipient is …`, `ping`.
+pub(crate) fn line(frame: &Frame) -> String {
+    let envelope = match frame {
+        Frame::Ping(_) => return "ping".into(),
+        Frame::Close(close) => return format!("close {close}"),
+        Frame::Message(bytes) => Envelope::decode(bytes.clone()).expect("an envelope"),
+    };
+    let from = name(&envelope.from_address);
+    let id = String::from_utf8_lossy(&envelope.message_id);
+    let Some(payload) = &envelope.payload else {
+        return format!("{from}: type {}", envelope.r#type);
+    };
+    if let Payload::Encrypted(payload) = payload {
+        format!("{from}: {}", String::from_utf8_lossy(&payload.ciphertext))
+    } else if let Payload::AuthResult(result) = payload {
+        let said = if result.success { &result.assigned_address } else { &result.error_message };
+        format!("AUTH_RESULT {} {}", result.success, name(said))
+    } else if let Payload::QueueFull(full) = payload {
+        format!("QUEUE_FULL {} #{id}: {}", name(&full.recipient_address), full.reason)
+    } else if let Payload::RateLimited(limited) = payload {
+        format!("RATE_LIMITED {} ms #{id}: {}", limited.retry_after_ms, limited.reason)
+    } else {
+        format!("{from}: {:?}", payload.message_type())
+    }
+}
+
+pub(crate) fn lines(frames: &[Frame]) -> Vec<String> {
+    frames.iter().map(line).collect()
+}
+
+/// All outputs of a turn, and its wakeup.
+pub(crate) fn drain(mut turn: Turn<'_>) -> (Vec<Output>, Option<Wakeup>) {
+    let outputs = std::iter::from_fn(|| turn.poll_output()).collect();
+    (outputs, turn.finish())
+}
+
+/// How the other end of a connection behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// Reads, answers pings, and hangs up when it gets a close frame.
+    Honest,
+    /// Its socket takes everything, and nothing comes back.
+    Silent,
+    /// Its socket takes nothing any more.
+    Blocked,
+}
+
+#[derive(Debug)]
+struct Peer {
+    name: String,
+    manner: Manner,
+    /// Its task has a reason to say `Writable`.
+    awake: bool,
+    /// Frames were handed out that its socket will not take.
+    stuck: bool,
+    ended: bool,
+    frames: Vec<Frame>,
+}
+
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) hub: Hub,
+    pub(crate) now: Time,
+    pub(crate) wakeup: Option<Wakeup>,
+    /// Every `Closed`, in order.
+    pub(crate) closed: Vec<(ConnId, CloseCause)>,
+    /// How often `ShutDown` was said.
+    pub(crate) shut_down: usize,
+    peers: BTreeMap<ConnId, Peer>,
+}
+
+impl World {
+    pub(crate) fn new(config: Config) -> Self {
+        let hub = Hub::new(config.build().unwrap(), [7; 16], Time::ZERO, START);
+        Self {
+            hub,
+            now: Time::ZERO,
+            wakeup: None,
+            closed: vec![],
+            shut_down: 0,
+            peers: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn open() -> Self {
+        Self::new(config())
+    }
+
+    pub(crate) fn stats(&self) -> HubStats {
+        self.hub.stats()
+    }
+
+    /// Hands in one input, and does nothing else: no socket moves.
+    pub(crate) fn give(&mut self, input: Input) -> Vec<Output> {
+        let (outputs, wakeup) = drain(self.hub.handle_input(input, self.now));
+        self.note(&outputs, wakeup);
+        outputs
+    }
+
+    /// Calls `handle_timeout`, and does nothing else.
+    pub(crate) fn tick(&mut self) -> Vec<Output> {
+        let (outputs, wakeup) = drain(self.hub.handle_timeout(self.now));
+        self.note(&outputs, wakeup);
+        outputs
+    }
+
+    fn note(&mut self, outputs: &[Output], wakeup: Option<Wakeup>) {
+        self.wakeup = wakeup;
+        for output in outputs {
+            match output {
+                Output::Registered { conn, address } => {
+                    let peer = Peer {
+                        name: name(address.as_str()).into(),
+                        manner: Manner::Honest,
+                        awake: true,
+                        stuck: false,
+                        ended: false,
+                        frames: vec![],
+                    };
+                    assert!(self.peers.insert(*conn, peer).is_none(), "{conn:?} is given twice");
+                }
+                Output::Wake { conn } => self.peer(*conn).awake = true,
+                Output::Transmit { conn, frame } => self.peer(*conn).frames.push(frame.clone()),
+                Output::Closed { conn, cause, .. } => {
+                    self.peer(*conn).ended = true;
+                    self.closed.push((*conn, cause.clone()));
+                }
+                Output::ShutDown => self.shut_down += 1,
+                Output::Refused { .. } => {}
+            }
+        }
+    }
+
+    fn peer(&mut self, conn: ConnId) -> &mut Peer {
+        let peer = self.peers.get_mut(&conn).expect("it was registered");
+        assert!(!peer.ended, "{conn:?} has ended and is mentioned again");
+        peer
+    }
+
+    /// Registers an agent. Its first frames come with [`settle`](Self::settle).
+    pub(crate) fn knock(&mut self, name: &str, admission: Admission) -> Result<ConnId, JoinRefusal> {
+        let outputs = self.give(Input::Register { address: address(name), admission });
+        match outputs.last() {
+            Some(Output::Registered { conn, .. }) => Ok(*conn),
+            Some(Output::Refused { refusal, .. }) => Err(*refusal),
+            other => panic!("no answer to a join: {other:?}"),
+        }
+    }
+
+    /// An agent that has joined, and hears everything from now on.
+    pub(crate) fn join(&mut self, name: &str) -> ConnId {
+        let conn = self.knock(name, Admission::Named).unwrap();
+        self.settle();
+        assert_eq!(self.heard(conn), ["ping"]);
+        conn
+    }
+
+    /// Changes how the other end behaves.
+    pub(crate) fn set(&mut self, conn: ConnId, manner: Manner) {
+        let peer = self.peer(conn);
+        peer.manner = manner;
+        if manner != Manner::Blocked && core::mem::take(&mut peer.stuck) {
+            peer.awake = true;
+        }
+    }
+
+    /// `from` sends a MESSAGE to the agent `to`. No socket moves.
+    pub(crate) fn say(&mut self, from: ConnId, to: &str, text: &str) -> Vec<Output> {
+        let sender = self.peer(from).name.clone();
+        self.receive(from, message(&sender, to, text))
+    }
+
+    pub(crate) fn receive(&mut self, conn: ConnId, message: Bytes) -> Vec<Output> {
+        self.give(Input::Received { conn, message })
+    }
+
+    /// Says `Writable` once, and returns the frames that come.
+    pub(crate) fn write(&mut self, conn: ConnId, bytes: usize) -> Vec<Frame> {
+        let before = self.peer(conn).frames.len();
+        self.give(Input::Writable { conn, bytes });
+        let frames = self.peer(conn).frames.split_off(before);
+        self.peer(conn).awake = !frames.is_empty();
+        frames
+    }
+
+    /// Lets every socket and every peer do what it can.
+    pub(crate) fn settle(&mut self) {
+        let runs = |(conn, peer): (&ConnId, &Peer)| (peer.awake && !peer.ended).then_some(*conn);
+        while let Some(conn) = self.peers.iter().find_map(runs) {
+            self.serve(conn);
+        }
+    }
+
+    fn serve(&mut self, conn: ConnId) {
+        if self.peer(conn).stuck {
+            self.peer(conn).awake = false;
+            return;
+        }
+        let mut frames = self.write(conn, PLENTY);
+        let manner = self.peer(conn).manner;
+        if manner == Manner::Blocked {
+            self.peer(conn).stuck = !frames.is_empty();
+        }
+        while self.peer(conn).awake && !self.peer(conn).stuck {
+            frames.extend(self.write(conn, PLENTY));
+        }
+        self.peer(conn).frames.extend(frames.iter().cloned());
+        if manner != Manner::Honest {
+            return;
+        }
+        for frame in frames {
+            match frame {
+                Frame::Ping(payload) => drop(self.give(Input::Pong { conn, payload })),
+                Frame::Close(_) => drop(self.give(Input::Closed { conn })),
+                Frame::Message(_) => {}
+            }
+        }
+    }
+
+    /// Lets time go by, with a `handle_timeout` exactly at each wakeup.
+    pub(crate) fn pass(&mut self, duration: Duration) {
+        let end = self.now + duration;
+        self.settle();
+        while let Some(wakeup) = self.wakeup.filter(|wakeup| wakeup.at <= end) {
+            self.now = self.now.max(wakeup.at);
+            let before = (self.stats(), self.wakeup);
+            let outputs = self.tick();
+            let moved = !outputs.is_empty() || before != (self.stats(), self.wakeup);
+            assert!(moved, "{wakeup:?} led to nothing");
+            self.settle();
+        }
+        self.now = end;
+    }
+
+    /// What a connection got since this was asked before, also if it has ended.
+    pub(crate) fn heard(&mut self, conn: ConnId) -> Vec<String> {
+        lines(&self.frames(conn))
+    }
+
+    /// As [`heard`](Self::heard), undecoded.
+    pub(crate) fn frames(&mut self, conn: ConnId) -> Vec<Frame> {
+        core::mem::take(&mut self.peers.get_mut(&conn).expect("it was registered").frames)
+    }
+
+    /// Why a connection ended, if it has.
+    pub(crate) fn cause(&self, conn: ConnId) -> Option<CloseCause> {
+        let mut causes = self.closed.iter().filter(|closed| closed.0 == conn);
+        let cause = causes.next().map(|closed| closed.1.clone());
+        assert_eq!(causes.next(), None, "{conn:?} has ended twice");
+        cause
+    }
+}
