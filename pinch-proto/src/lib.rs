@@ -57,6 +57,7 @@ extern crate alloc;
 extern crate std;
 
 mod address;
+pub mod client;
 mod close;
 mod envelope;
 mod frame;

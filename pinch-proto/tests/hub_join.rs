@@ -22,11 +22,18 @@ fn a_hub_can_be_shared_between_threads() {
 
 /// An agent whose AUTH_RESULT and ping were written, and what its ping carried.
 fn joining(world: &mut World, name: &str) -> (ConnId, Bytes) {
-    let conn = world.knock(name, Admission::Proven).unwrap();
+    let conn = world
+        .knock(name, Admission::Proven)
+        .expect("it is admitted");
     let frames = world.write(conn, PLENTY);
-    assert_eq!(lines(&frames), [format!("AUTH_RESULT true {name}").as_str(), "ping"]);
+    assert_eq!(
+        lines(&frames),
+        [format!("AUTH_RESULT true {name}").as_str(), "ping"]
+    );
     assert_eq!(world.write(conn, PLENTY), []);
-    let Some(Frame::Ping(payload)) = frames.last() else { panic!("no ping") };
+    let Some(Frame::Ping(payload)) = frames.last() else {
+        panic!("no ping")
+    };
     (conn, payload.clone())
 }
 
@@ -38,16 +45,29 @@ fn a_proven_agent_hears_its_address_then_a_ping_then_nothing_until_its_pong() {
 
     // What is sent to it meanwhile is kept, and nothing else ends the join.
     assert_eq!(world.say(bob, "alice", "1"), []);
-    let wrong = [Bytes::new(), Bytes::from_static(b"hello"), Bytes::from_static(&[0; 8])];
+    let wrong = [
+        Bytes::new(),
+        Bytes::from_static(b"hello"),
+        Bytes::from_static(&[0; 8]),
+    ];
     for payload in wrong {
-        assert_eq!(world.give(Input::Pong { conn: alice, payload }), []);
+        assert_eq!(
+            world.give(Input::Pong {
+                conn: alice,
+                payload
+            }),
+            []
+        );
         assert_eq!(world.write(alice, PLENTY), []);
     }
     world.say(alice, "bob", "data");
     assert_eq!(world.say(bob, "alice", "2"), []);
     assert_eq!(world.write(alice, PLENTY), []);
 
-    let outputs = world.give(Input::Pong { conn: alice, payload: ping });
+    let outputs = world.give(Input::Pong {
+        conn: alice,
+        payload: ping,
+    });
     assert_eq!(outputs, [Output::Wake { conn: alice }]);
     assert_eq!(lines(&world.write(alice, PLENTY)), ["bob: 1", "bob: 2"]);
     world.settle();
@@ -60,11 +80,15 @@ fn auth_result_is_dated_and_names_the_address() {
     world.now = Time::ZERO + millis(1234);
     let alice = world.knock("alice", Admission::Proven).unwrap();
     let frames = world.write(alice, PLENTY);
-    let Some(Frame::Message(bytes)) = frames.first() else { panic!("no message") };
+    let Some(Frame::Message(bytes)) = frames.first() else {
+        panic!("no message")
+    };
     let envelope = Envelope::decode(bytes.clone()).unwrap();
     assert_eq!(envelope.version, 1);
     assert_eq!(envelope.timestamp, support::START.0 + 1234);
-    let Some(Payload::AuthResult(result)) = envelope.payload else { panic!("no AUTH_RESULT") };
+    let Some(Payload::AuthResult(result)) = envelope.payload else {
+        panic!("no AUTH_RESULT")
+    };
     assert_eq!(result.assigned_address, address("alice").as_str());
 }
 
@@ -75,7 +99,13 @@ fn without_a_pong_the_join_is_over_after_a_second() {
     let (alice, _) = joining(&mut world, "alice");
     world.say(bob, "alice", "1");
     let due = Time::ZERO + secs(1);
-    assert_eq!(world.wakeup, Some(Wakeup { at: due, reason: WakeupReason::Join }));
+    assert_eq!(
+        world.wakeup,
+        Some(Wakeup {
+            at: due,
+            reason: WakeupReason::Join
+        })
+    );
 
     world.now = Time::from_nanos(due.as_nanos() - 1);
     assert_eq!(world.tick(), []);
@@ -93,7 +123,10 @@ fn the_second_of_a_join_begins_when_its_ping_has_left() {
     // Its socket, or the task that serves it, comes late.
     world.now = Time::ZERO + secs(3);
     assert_eq!(world.tick(), []);
-    assert_eq!(lines(&world.write(alice, PLENTY)), ["AUTH_RESULT true alice", "ping"]);
+    assert_eq!(
+        lines(&world.write(alice, PLENTY)),
+        ["AUTH_RESULT true alice", "ping"]
+    );
     assert_eq!(world.write(alice, PLENTY), []);
     world.now = world.now + secs(1);
     world.tick();
@@ -111,10 +144,15 @@ fn a_named_agent_hears_no_auth_result() {
 fn a_joining_agent_that_is_closed_still_hears_who_it_was() {
     let mut world = World::open();
     let alice = world.knock("alice", Admission::Proven).unwrap();
-    world.give(Input::Faulty { conn: alice, fault: Fault::Text });
+    world.give(Input::Faulty {
+        conn: alice,
+        fault: Fault::Text,
+    });
     world.settle();
-    let expected =
-        ["AUTH_RESULT true alice", "close 1003 text message, expected a binary one"];
+    let expected = [
+        "AUTH_RESULT true alice",
+        "close 1003 text message, expected a binary one",
+    ];
     assert_eq!(world.heard(alice), expected);
 }
 
@@ -124,11 +162,23 @@ fn a_taken_address_is_refused_and_its_holder_pinged_at_once() {
     let incumbent = world.join("alice");
     world.pass(secs(10));
 
-    let register = Input::Register { address: address("alice"), admission: Admission::Proven };
+    let register = Input::Register {
+        address: address("alice"),
+        admission: Admission::Proven,
+    };
     let refusal = JoinRefusal::AlreadyConnected;
-    let refused = Output::Refused { address: address("alice"), refusal };
-    assert_eq!(world.give(register.clone()), [Output::Wake { conn: incumbent }, refused.clone()]);
-    assert_eq!(refusal.close(), Close::new(CloseCode::POLICY, "address already connected"));
+    let refused = Output::Refused {
+        address: address("alice"),
+        refusal,
+    };
+    assert_eq!(
+        world.give(register.clone()),
+        [Output::Wake { conn: incumbent }, refused.clone()]
+    );
+    assert_eq!(
+        refusal.close(),
+        Close::new(CloseCode::POLICY, "address already connected")
+    );
     assert_eq!(lines(&world.write(incumbent, PLENTY)), ["ping"]);
 
     // One ping is enough for any number of knocks.
@@ -142,7 +192,10 @@ fn an_honest_holder_keeps_its_address() {
     let mut world = World::open();
     let alice = world.join("alice");
     for _ in 0..5 {
-        assert_eq!(world.knock("alice", Admission::Named), Err(JoinRefusal::AlreadyConnected));
+        assert_eq!(
+            world.knock("alice", Admission::Named),
+            Err(JoinRefusal::AlreadyConnected)
+        );
         world.pass(secs(8));
     }
     assert_eq!(world.hub.lookup(address("alice").as_str()), Some(alice));
@@ -155,9 +208,15 @@ fn a_dead_holder_frees_its_address_after_the_pong_timeout() {
     let dead = world.join("alice");
     world.pass(secs(2));
     world.set(dead, Manner::Silent);
-    assert_eq!(world.knock("alice", Admission::Named), Err(JoinRefusal::AlreadyConnected));
+    assert_eq!(
+        world.knock("alice", Admission::Named),
+        Err(JoinRefusal::AlreadyConnected)
+    );
     world.pass(secs(7) - NANO);
-    assert_eq!(world.knock("alice", Admission::Named), Err(JoinRefusal::AlreadyConnected));
+    assert_eq!(
+        world.knock("alice", Admission::Named),
+        Err(JoinRefusal::AlreadyConnected)
+    );
     world.pass(NANO);
     let alice = world.knock("alice", Admission::Named).unwrap();
     world.pass(secs(60));
@@ -181,11 +240,26 @@ fn a_takeover_closes_the_old_connection_and_moves_what_waits_for_it() {
     assert!(world.hub.holds(old));
     world.say(bob, "alice", "3");
     world.settle();
-    assert_eq!(world.heard(old), ["close 4001 replaced by a new connection"]);
-    assert_eq!(world.heard(new), ["AUTH_RESULT true alice", "ping", "bob: 1", "bob: 2", "bob: 3"]);
+    assert_eq!(
+        world.heard(old),
+        ["close 4001 replaced by a new connection"]
+    );
+    assert_eq!(
+        world.heard(new),
+        [
+            "AUTH_RESULT true alice",
+            "ping",
+            "bob: 1",
+            "bob: 2",
+            "bob: 3"
+        ]
+    );
     assert_eq!(world.closed, [(old, CloseCause::Replaced)]);
     let stats = world.stats();
-    assert_eq!((stats.replaced, stats.delivered, stats.queued_bytes), (1, 4, 0));
+    assert_eq!(
+        (stats.replaced, stats.delivered, stats.queued_bytes),
+        (1, 4, 0)
+    );
     assert_eq!(world.heard(bob), [""; 0], "nothing was refused or returned");
 }
 
@@ -199,7 +273,10 @@ fn envelopes_survive_a_row_of_takeovers_in_order() {
         alice = world.knock("alice", Admission::Named).unwrap();
     }
     world.settle();
-    assert_eq!(world.heard(alice), ["ping", "bob: 1", "bob: 2", "bob: 3", "bob: 4"]);
+    assert_eq!(
+        world.heard(alice),
+        ["ping", "bob: 1", "bob: 2", "bob: 3", "bob: 4"]
+    );
     assert_eq!(world.closed.len(), 4);
 }
 
@@ -220,7 +297,10 @@ fn a_full_hub_refuses_until_somebody_has_left() {
     let mut world = World::new(config().max_connections(2));
     let alice = world.join("alice");
     world.join("bob");
-    assert_eq!(world.knock("carol", Admission::Named), Err(JoinRefusal::Full));
+    assert_eq!(
+        world.knock("carol", Admission::Named),
+        Err(JoinRefusal::Full)
+    );
     assert_eq!(
         JoinRefusal::Full.close(),
         Close::new(CloseCode::TRY_AGAIN_LATER, "relay is full")
@@ -237,9 +317,15 @@ fn inputs_for(conn: ConnId) -> Vec<Input> {
     vec![
         Input::Received { conn, message },
         Input::Pong { conn, payload },
-        Input::Writable { conn, bytes: PLENTY },
+        Input::Writable {
+            conn,
+            bytes: PLENTY,
+        },
         Input::Progress { conn },
-        Input::Faulty { conn, fault: Fault::Protocol },
+        Input::Faulty {
+            conn,
+            fault: Fault::Protocol,
+        },
         Input::PeerClosed { conn },
         Input::Closed { conn },
     ]
@@ -261,7 +347,11 @@ fn late_events_of_an_ended_connection_are_counted_and_change_nothing() {
             let (mut expected, wakeup) = (world.stats(), world.wakeup);
             assert_eq!(world.give(input.clone()), [], "{input:?}");
             expected.late += 1;
-            assert_eq!((world.stats(), world.wakeup), (expected, wakeup), "{input:?}");
+            assert_eq!(
+                (world.stats(), world.wakeup),
+                (expected, wakeup),
+                "{input:?}"
+            );
         }
     }
     assert_eq!(world.stats().connections, 2);
@@ -272,9 +362,15 @@ fn a_closing_connection_hears_what_is_left_and_says_nothing_any_more() {
     let mut world = World::open();
     let bob = world.join("bob");
     let alice = world.join("alice");
-    world.give(Input::Faulty { conn: alice, fault: Fault::Protocol });
+    world.give(Input::Faulty {
+        conn: alice,
+        fault: Fault::Protocol,
+    });
     let ignored = inputs_for(alice).into_iter().filter(|input| {
-        !matches!(input, Input::Writable { .. } | Input::Progress { .. } | Input::Closed { .. })
+        !matches!(
+            input,
+            Input::Writable { .. } | Input::Progress { .. } | Input::Closed { .. }
+        )
     });
     for input in ignored {
         let mut expected = world.stats();

@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::time::Duration;
+use core::time::Duration;
 
 use bytes::Bytes;
 use pinch_proto::hub::{Admission, CloseCause, ConnId, Fault, Input, Output, Wakeup, WakeupReason};
@@ -20,7 +20,10 @@ const fn just_before(seconds: u64) -> Time {
 }
 
 fn due(seconds: u64, reason: WakeupReason) -> Option<Wakeup> {
-    Some(Wakeup { at: at(seconds), reason })
+    Some(Wakeup {
+        at: at(seconds),
+        reason,
+    })
 }
 
 #[test]
@@ -46,7 +49,11 @@ fn each_ping_carries_something_else() {
     world.pass(secs(100));
     let mut pings = world.frames(alice);
     pings.extend(world.frames(bob));
-    assert!(pings.iter().all(|frame| matches!(frame, Frame::Ping(payload) if payload.len() == 8)));
+    assert!(
+        pings
+            .iter()
+            .all(|frame| matches!(frame, Frame::Ping(payload) if payload.len() == 8))
+    );
     assert_eq!(pings.len(), 8);
     for (index, ping) in pings.iter().enumerate() {
         assert!(!pings[..index].contains(ping), "{ping:?} came before");
@@ -72,7 +79,10 @@ fn the_pong_timeout_begins_when_the_ping_has_left() {
     world.now = at(35);
     assert_eq!(world.tick(), [Output::Wake { conn: alice }]);
     assert_eq!(world.hub.lookup(address("alice").as_str()), None);
-    assert_eq!(lines(&world.write(alice, PLENTY)), ["close 1008 heartbeat timeout"]);
+    assert_eq!(
+        lines(&world.write(alice, PLENTY)),
+        ["close 1008 heartbeat timeout"]
+    );
     assert_eq!(world.stats().heartbeat_timeouts, 1);
 }
 
@@ -100,7 +110,10 @@ fn any_data_and_any_pong_are_signs_of_life() {
     let payload = Bytes::from_static(b"unasked");
     let signs: [fn(ConnId, Bytes) -> Input; 2] = [
         |conn, payload| Input::Pong { conn, payload },
-        |conn, _| Input::Received { conn, message: support::message("alice", "alice", "x") },
+        |conn, _| Input::Received {
+            conn,
+            message: support::message("alice", "alice", "x"),
+        },
     ];
     for sign in signs {
         let mut world = World::open();
@@ -134,7 +147,13 @@ fn an_unsolicited_pong_is_counted_and_changes_nothing() {
     let alice = world.join("alice");
     let (mut expected, wakeup) = (world.stats(), world.wakeup);
     let payload = Bytes::from_static(b"hello");
-    assert_eq!(world.give(Input::Pong { conn: alice, payload }), []);
+    assert_eq!(
+        world.give(Input::Pong {
+            conn: alice,
+            payload
+        }),
+        []
+    );
     expected.pongs += 1;
     assert_eq!((world.stats(), world.wakeup), (expected, wakeup));
 }
@@ -146,8 +165,13 @@ fn a_pong_before_the_socket_reports_the_ping_taken_counts() {
     world.now = at(25);
     world.tick();
     let frames = world.write(alice, PLENTY);
-    let [Frame::Ping(payload)] = frames.as_slice() else { panic!("{frames:?}") };
-    world.give(Input::Pong { conn: alice, payload: payload.clone() });
+    let [Frame::Ping(payload)] = frames.as_slice() else {
+        panic!("{frames:?}")
+    };
+    world.give(Input::Pong {
+        conn: alice,
+        payload: payload.clone(),
+    });
     assert_eq!(world.write(alice, PLENTY), []);
     assert_eq!(world.wakeup, due(50, WakeupReason::Ping));
 }
@@ -172,8 +196,16 @@ fn a_blocked_socket_is_too_slow_after_30_seconds_and_no_heartbeat_timeout() {
     assert_eq!(world.wakeup, due(30, WakeupReason::Stall));
     world.pass(NANO);
     assert_eq!(world.hub.lookup(address("bob").as_str()), None);
-    assert_eq!((world.stats().stalls, world.stats().heartbeat_timeouts), (1, 0));
-    assert!(world.heard(alice).iter().any(|line| line.starts_with("QUEUE_FULL bob #1")));
+    assert_eq!(
+        (world.stats().stalls, world.stats().heartbeat_timeouts),
+        (1, 0)
+    );
+    assert!(
+        world
+            .heard(alice)
+            .iter()
+            .any(|line| line.starts_with("QUEUE_FULL bob #1"))
+    );
 
     // It takes up again, too late: there is only the close frame left for it.
     world.set(bob, Manner::Honest);
@@ -210,7 +242,10 @@ fn a_close_that_is_never_answered_ends_at_its_deadline() {
         let alice = world.join("alice");
         world.set(alice, manner);
         world.now = at(10);
-        world.give(Input::Faulty { conn: alice, fault: Fault::Text });
+        world.give(Input::Faulty {
+            conn: alice,
+            fault: Fault::Text,
+        });
         world.settle();
         assert_eq!(world.wakeup, due(15, WakeupReason::Close));
         world.pass(secs(5) - NANO);
@@ -227,11 +262,30 @@ fn a_closing_connection_cannot_stall() {
     let mut world = World::new(config().stall_timeout(secs(2)));
     let alice = world.join("alice");
     world.set(alice, Manner::Blocked);
-    world.give(Input::Faulty { conn: alice, fault: Fault::Text });
+    world.give(Input::Faulty {
+        conn: alice,
+        fault: Fault::Text,
+    });
     world.settle();
     world.give(Input::Progress { conn: alice });
     let before = world.stats();
     assert_eq!(world.wakeup, due(5, WakeupReason::Close));
+    world.pass(secs(4));
+    assert_eq!(world.stats(), before);
+}
+
+#[test]
+fn a_closing_connection_is_not_waited_for_in_any_other_way() {
+    let mut world = World::open();
+    let alice = awaited(&mut world);
+    world.now = at(31);
+    world.give(Input::Faulty {
+        conn: alice,
+        fault: Fault::Text,
+    });
+    world.settle();
+    let before = world.stats();
+    assert_eq!(world.wakeup, due(36, WakeupReason::Close));
     world.pass(secs(4));
     assert_eq!(world.stats(), before);
 }
@@ -278,7 +332,10 @@ fn a_spurious_timeout_changes_nothing() {
         assert_eq!(world.tick(), []);
         assert_eq!((world.stats(), world.wakeup), before);
         if step == 30 {
-            world.give(Input::Faulty { conn: bob, fault: Fault::Protocol });
+            world.give(Input::Faulty {
+                conn: bob,
+                fault: Fault::Protocol,
+            });
         }
         world.pass(millis(333));
     }
@@ -287,7 +344,9 @@ fn a_spurious_timeout_changes_nothing() {
 #[test]
 fn heartbeats_that_fall_due_at_once_are_done_over_several_turns() {
     let mut world = World::open();
-    let conns: Vec<_> = (0..5000).map(|n| world.join(&format!("agent{n}"))).collect();
+    let conns: Vec<_> = (0..5000)
+        .map(|n| world.join(&format!("agent{n}")))
+        .collect();
     world.now = at(25);
     let mut woken = vec![];
     let mut turns = 0;
@@ -314,12 +373,32 @@ fn outputs_that_are_left_in_a_turn_come_in_the_next_one() {
     let (alice, bob) = (world.join("alice"), world.join("bob"));
     world.now = at(1);
     let message = support::message("alice", "bob", "1");
-    let wakeup = world.hub.handle_input(Input::Received { conn: alice, message }, world.now).finish();
-    let now = Some(Wakeup { at: at(1), reason: WakeupReason::Backlog });
+    let wakeup = world
+        .hub
+        .handle_input(
+            Input::Received {
+                conn: alice,
+                message,
+            },
+            world.now,
+        )
+        .finish();
+    let now = Some(Wakeup {
+        at: at(1),
+        reason: WakeupReason::Backlog,
+    });
     assert_eq!(wakeup, now);
     // Also when a turn is dropped without a word, or polled in part.
-    drop(world.hub.handle_input(Input::Writable { conn: bob, bytes: PLENTY }, world.now));
-    let mut turn = world.hub.handle_input(Input::Closed { conn: bob }, world.now);
+    drop(world.hub.handle_input(
+        Input::Writable {
+            conn: bob,
+            bytes: PLENTY,
+        },
+        world.now,
+    ));
+    let mut turn = world
+        .hub
+        .handle_input(Input::Closed { conn: bob }, world.now);
     assert_eq!(turn.poll_output(), Some(Output::Wake { conn: bob }));
     assert_eq!(turn.finish(), now);
 

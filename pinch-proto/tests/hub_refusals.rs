@@ -1,19 +1,16 @@
-//! What is not delivered, and what its sender hears about it: sizes, recipients, full outboxes,
-//! rate limits and blocks.
+//! What is not delivered, and what its sender hears about it: sizes, recipients, full outboxes
+//! and rate limits.
 
 mod support;
 
 use bytes::Bytes;
 use pinch_proto::hub::{Addressing, Config, ConnId, Input, RateLimit, Wakeup, WakeupReason};
-use pinch_proto::wire::{
-    BlockNotification, Envelope, MessageType, Payload, QueueFull, UnblockNotification,
-};
+use pinch_proto::wire::{Envelope, MessageType, Payload, QueueFull};
 use pinch_proto::{Address, Frame, Host, SecretKey, Time};
 use prost::Message as _;
 
 use support::{
-    HOST, PLENTY, START, World, address, config, envelope, lines, message, message_of,
-    millis, secs,
+    HOST, PLENTY, START, World, address, config, envelope, lines, message, message_of, millis, secs,
 };
 
 /// What a sender hears after it has sent `bytes`.
@@ -24,7 +21,7 @@ fn answer(world: &mut World, sender: ConnId, bytes: Bytes) -> Vec<String> {
 }
 
 fn limited(per_second: f64, burst: u32) -> Config {
-    config().rate_limit(Some(RateLimit::new(per_second, burst).unwrap()))
+    config().rate_limit(Some(RateLimit::new(per_second, burst).expect("a limit")))
 }
 
 #[test]
@@ -35,8 +32,12 @@ fn an_envelope_may_have_65536_bytes_and_no_more() {
     assert_eq!(answer(&mut world, alice, largest.clone()), [""; 0]);
     assert_eq!(world.frames(bob), [Frame::Message(largest)]);
     for bytes in [65_537, 131_072] {
-        let reason = format!("QUEUE_FULL bob #big: envelope of {bytes} bytes over the limit of 65536");
-        assert_eq!(answer(&mut world, alice, message_of("alice", "bob", bytes)), [reason]);
+        let reason =
+            format!("QUEUE_FULL bob #big: envelope of {bytes} bytes over the limit of 65536");
+        assert_eq!(
+            answer(&mut world, alice, message_of("alice", "bob", bytes)),
+            [reason]
+        );
     }
     assert_eq!(world.frames(bob), []);
     assert_eq!(world.stats().refused_size, 2);
@@ -49,7 +50,9 @@ fn a_refusal_is_an_envelope_that_names_what_it_is_about() {
     world.now = Time::ZERO + millis(500);
     world.say(alice, "nobody", "id");
     let frames = world.write(alice, PLENTY);
-    let [Frame::Message(bytes)] = frames.as_slice() else { panic!("{frames:?}") };
+    let [Frame::Message(bytes)] = frames.as_slice() else {
+        panic!("{frames:?}")
+    };
     let reason = "recipient is offline and no queue is configured".into();
     let recipient_address = address("nobody").as_str().into();
     let expected = Envelope {
@@ -58,7 +61,10 @@ fn a_refusal_is_an_envelope_that_names_what_it_is_about() {
         r#type: MessageType::QueueFull.into(),
         message_id: Bytes::from_static(b"id"),
         timestamp: START.0 + 500,
-        payload: Some(Payload::QueueFull(QueueFull { recipient_address, reason })),
+        payload: Some(Payload::QueueFull(QueueFull {
+            recipient_address,
+            reason,
+        })),
         ..Envelope::default()
     };
     assert_eq!(Envelope::decode(bytes.clone()).unwrap(), expected);
@@ -71,7 +77,9 @@ fn a_refusal_repeats_ids_of_at_most_64_bytes() {
         let alice = world.join("alice");
         world.say(alice, "nobody", &"i".repeat(len));
         let frames = world.write(alice, PLENTY);
-        let [Frame::Message(bytes)] = frames.as_slice() else { panic!("{frames:?}") };
+        let [Frame::Message(bytes)] = frames.as_slice() else {
+            panic!("{frames:?}")
+        };
         let id = Envelope::decode(bytes.clone()).unwrap().message_id;
         assert_eq!(id, "i".repeat(repeated), "an id of {len} bytes");
     }
@@ -85,7 +93,10 @@ fn a_refusal_repeats_256_bytes_of_a_recipient_and_no_half_character() {
     envelope.to_address = format!("{}é and more", "x".repeat(255));
     let answer = answer(&mut world, alice, envelope.to_bytes());
     let reason = "to_address is no address of this relay: it does not parse";
-    assert_eq!(answer, [format!("QUEUE_FULL {} #: {reason}", "x".repeat(255))]);
+    assert_eq!(
+        answer,
+        [format!("QUEUE_FULL {} #: {reason}", "x".repeat(255))]
+    );
 }
 
 #[test]
@@ -95,12 +106,20 @@ fn a_recipient_that_nobody_can_be_is_told_from_one_that_is_offline() {
     let offline = Address::from_public_key(&key(2), &host);
     let elsewhere = Address::from_public_key(&key(2), &Host::parse("elsewhere").unwrap());
     let mut misspelt = offline.as_str().to_owned();
-    misspelt.replace_range(10..11, if misspelt.as_bytes()[10] == b'z' { "y" } else { "z" });
+    misspelt.replace_range(
+        10..11,
+        if misspelt.as_bytes()[10] == b'z' {
+            "y"
+        } else {
+            "z"
+        },
+    );
 
     const OFFLINE: &str = "recipient is offline and no queue is configured";
     const NO_PARSE: &str = "to_address is no address of this relay: it does not parse";
     const OTHER_HOST: &str = "to_address is no address of this relay: its host is another";
-    const NO_KEY: &str = "to_address is no address of this relay: it is not a key with its checksum";
+    const NO_KEY: &str =
+        "to_address is no address of this relay: it is not a key with its checksum";
     let cases = [
         (offline.as_str(), OFFLINE, OFFLINE),
         ("", NO_PARSE, NO_PARSE),
@@ -120,7 +139,10 @@ fn a_recipient_that_nobody_can_be_is_told_from_one_that_is_offline() {
             envelope.to_address = to.into();
             let answer = answer(&mut world, alice, envelope.to_bytes());
             let reason = if names { by_name } else { by_key };
-            assert!(answer[0].ends_with(&format!(" #: {reason}")), "{to}: {answer:?}");
+            assert!(
+                answer[0].ends_with(&format!(" #: {reason}")),
+                "{to}: {answer:?}"
+            );
             assert_eq!(answer.len(), 1);
         }
         let stats = world.stats();
@@ -165,13 +187,19 @@ fn an_outbox_takes_bytes_up_to_its_limit_exactly() {
     for bytes in [300, 300] {
         world.receive(alice, message_of("alice", "bob", bytes));
     }
-    assert_eq!((world.stats().queued_bytes, world.stats().refused_full), (600, 0));
+    assert_eq!(
+        (world.stats().queued_bytes, world.stats().refused_full),
+        (600, 0)
+    );
     assert_eq!(world.write(bob, PLENTY).len(), 2);
 }
 
 #[test]
 fn all_outboxes_together_have_a_limit() {
-    let limits = config().envelope_bytes(300).outbox_bytes(600).total_outbox_bytes(900);
+    let limits = config()
+        .envelope_bytes(300)
+        .outbox_bytes(600)
+        .total_outbox_bytes(900);
     let mut world = World::new(limits);
     let (alice, bob, carol) = (world.join("alice"), world.join("bob"), world.join("carol"));
     for to in ["bob", "bob", "carol"] {
@@ -207,9 +235,13 @@ fn who_leaves_too_many_refusals_unread_is_closed() {
 
 #[test]
 fn the_true_time_until_the_next_token_is_told() {
-    for (per_second, burst, retry_after) in
-        [(1.0, 10, 1000), (2.0, 3, 500), (3.0, 1, 334), (0.01, 2, 100_000), (1000.0, 5, 1)]
-    {
+    for (per_second, burst, retry_after) in [
+        (1.0, 10, 1000),
+        (2.0, 3, 500),
+        (3.0, 1, 334),
+        (0.01, 2, 100_000),
+        (1000.0, 5, 1),
+    ] {
         let mut world = World::new(limited(per_second, burst));
         let (alice, bob) = (world.join("alice"), world.join("bob"));
         let hello = message("alice", "bob", "hello");
@@ -221,7 +253,10 @@ fn the_true_time_until_the_next_token_is_told() {
             vec![format!("RATE_LIMITED {wait} ms #hello: {limit}")]
         };
         let start = world.now;
-        assert_eq!(answer(&mut world, alice, hello.clone()), refusal(retry_after));
+        assert_eq!(
+            answer(&mut world, alice, hello.clone()),
+            refusal(retry_after)
+        );
         world.now = start + millis(retry_after - 1);
         assert_eq!(answer(&mut world, alice, hello.clone()), refusal(1));
         world.now = start + millis(retry_after);
@@ -256,10 +291,16 @@ fn a_reconnect_does_not_refill_the_rate_limit() {
         alice = world.join("alice");
         assert_eq!(world.stats().parked_buckets, 0);
         let answer = answer(&mut world, alice, message("alice", "bob", "y"));
-        assert!(answer[0].starts_with("RATE_LIMITED 1000 ms #y"), "{answer:?}");
+        assert!(
+            answer[0].starts_with("RATE_LIMITED 1000 ms #y"),
+            "{answer:?}"
+        );
     }
     world.now = world.now + secs(1);
-    assert_eq!(answer(&mut world, alice, message("alice", "bob", "y")), [""; 0]);
+    assert_eq!(
+        answer(&mut world, alice, message("alice", "bob", "y")),
+        [""; 0]
+    );
 }
 
 #[test]
@@ -269,7 +310,13 @@ fn a_rate_bucket_is_forgotten_when_it_is_full_again() {
     world.say(alice, "nobody", "x");
     world.give(Input::Closed { conn: alice });
     let at = world.now + secs(10);
-    assert_eq!(world.wakeup, Some(Wakeup { at, reason: WakeupReason::Bucket }));
+    assert_eq!(
+        world.wakeup,
+        Some(Wakeup {
+            at,
+            reason: WakeupReason::Bucket
+        })
+    );
     world.now = at;
     assert_eq!(world.tick(), []);
     assert_eq!((world.stats().parked_buckets, world.wakeup), (0, None));
@@ -281,94 +328,4 @@ fn a_connection_that_sent_nothing_leaves_no_bucket() {
     let alice = world.join("alice");
     world.give(Input::Closed { conn: alice });
     assert_eq!((world.stats().parked_buckets, world.wakeup), (0, None));
-}
-
-fn block(from: &str, blocker: &str, blocked: &str) -> Bytes {
-    let payload = Payload::BlockNotification(BlockNotification {
-        blocker_address: address(blocker).as_str().into(),
-        blocked_address: address(blocked).as_str().into(),
-    });
-    let payload = Some(payload);
-    Envelope { payload, ..envelope(from, "", MessageType::BlockNotification, "b") }.to_bytes()
-}
-
-fn unblock(from: &str, blocked: &str) -> Bytes {
-    let payload = Payload::UnblockNotification(UnblockNotification {
-        unblocker_address: address(from).as_str().into(),
-        unblocked_address: address(blocked).as_str().into(),
-    });
-    let payload = Some(payload);
-    Envelope { payload, ..envelope(from, "", MessageType::UnblockNotification, "u") }.to_bytes()
-}
-
-#[test]
-fn a_block_silences_the_sender_for_the_one_who_sent_it_and_nobody_else() {
-    let mut world = World::open();
-    let (alice, bob, carol) = (world.join("alice"), world.join("bob"), world.join("carol"));
-    // Alice writes Carol's name into the payload; the block is Alice's all the same.
-    assert_eq!(answer(&mut world, alice, block("alice", "carol", "bob")), [""; 0]);
-    assert_eq!((world.stats().blocks, world.stats().consumed), (1, 1));
-
-    for to in ["alice", "carol"] {
-        assert_eq!(answer(&mut world, bob, message("bob", to, "hi")), [""; 0]);
-    }
-    assert_eq!(world.heard(alice), [""; 0]);
-    assert_eq!(world.heard(carol), ["bob: hi"]);
-    assert_eq!(world.stats().blocked, 1);
-    // The other way round is open.
-    world.say(alice, "bob", "ho");
-    world.settle();
-    assert_eq!(world.heard(bob), ["alice: ho"]);
-
-    assert_eq!(answer(&mut world, alice, unblock("alice", "bob")), [""; 0]);
-    world.say(bob, "alice", "again");
-    world.settle();
-    assert_eq!(world.heard(alice), ["bob: again"]);
-    assert_eq!(world.stats().blocks, 0);
-}
-
-#[test]
-fn a_block_outlives_connections_and_tells_nobody_who_is_online() {
-    let mut world = World::open();
-    let (alice, bob) = (world.join("alice"), world.join("bob"));
-    world.receive(alice, block("alice", "alice", "bob"));
-    for conn in [alice, bob] {
-        world.give(Input::Closed { conn });
-    }
-    let bob = world.join("bob");
-    assert_eq!(answer(&mut world, bob, message("bob", "alice", "1")), [""; 0]);
-    let alice = world.join("alice");
-    assert_eq!(answer(&mut world, bob, message("bob", "alice", "2")), [""; 0]);
-    assert_eq!(world.heard(alice), [""; 0]);
-    assert_eq!(world.stats().blocked, 2);
-}
-
-#[test]
-fn a_block_that_cannot_be_kept_is_refused() {
-    let mut world = World::new(config().max_blocks(1, 2));
-    let (alice, bob, carol) = (world.join("alice"), world.join("bob"), world.join("carol"));
-    let full = "QUEUE_FULL  #b: block list is full";
-    assert_eq!(answer(&mut world, alice, block("alice", "alice", "x")), [""; 0]);
-    assert_eq!(answer(&mut world, alice, block("alice", "alice", "x")), [""; 0], "no second entry");
-    assert_eq!(answer(&mut world, alice, block("alice", "alice", "y")), [full]);
-    assert_eq!(answer(&mut world, bob, block("bob", "bob", "x")), [""; 0]);
-    assert_eq!(answer(&mut world, carol, block("carol", "carol", "x")), [full]);
-    assert_eq!(answer(&mut world, alice, unblock("alice", "x")), [""; 0]);
-    assert_eq!(answer(&mut world, carol, block("carol", "carol", "x")), [""; 0]);
-    assert_eq!((world.stats().blocks, world.stats().refused_memory), (2, 2));
-}
-
-#[test]
-fn a_block_of_what_is_no_address_is_refused() {
-    let mut world = World::open();
-    let alice = world.join("alice");
-    let blocked_address = "not an address".into();
-    let payload = BlockNotification { blocked_address, ..BlockNotification::default() };
-    let payload = Some(Payload::BlockNotification(payload));
-    let envelope =
-        Envelope { payload, ..envelope("alice", "", MessageType::BlockNotification, "b") };
-    let answer = answer(&mut world, alice, envelope.to_bytes());
-    assert_eq!(answer.len(), 1);
-    assert!(answer[0].ends_with("it does not parse"), "{answer:?}");
-    assert_eq!((world.stats().blocks, world.stats().refused_address), (0, 1));
 }

@@ -4,20 +4,21 @@
 mod support;
 
 use bytes::Bytes;
-use pinch_proto::hub::{CloseCause, Fault, Input, Violation};
+use pinch_proto::hub::{CloseCause, Fault, Input, Output, Violation};
 use pinch_proto::wire::{Envelope, Heartbeat, MessageType, Payload};
 use pinch_proto::{EnvelopeError, Frame};
 
-use support::{
-    Manner, PLENTY, World, address, config, envelope, lines, message, message_of, secs,
-};
+use support::{Manner, PLENTY, World, address, config, envelope, lines, message, message_of, secs};
 
-const LEFT: &str =
-    "recipient left before the envelope was sent to it, and no queue is configured";
+const LEFT: &str = "recipient left before the envelope was sent to it, and no queue is configured";
 
 fn heartbeat(from: &str, to: &str) -> Bytes {
     let payload = Some(Payload::Heartbeat(Heartbeat { timestamp: 1 }));
-    Envelope { payload, ..envelope(from, to, MessageType::Heartbeat, "") }.to_bytes()
+    Envelope {
+        payload,
+        ..envelope(from, to, MessageType::Heartbeat, "")
+    }
+    .to_bytes()
 }
 
 /// An envelope with the type `number` and, before and after all others, fields that are unknown.
@@ -25,7 +26,13 @@ fn exotic(number: i32) -> Bytes {
     let mut known = envelope("alice", "bob", MessageType::Message, "id");
     known.r#type = number;
     // Field 100: a varint, written longer than it need be. Field 200: text.
-    [&[0xa0, 0x06, 0x80, 0x00], &*known.to_bytes(), &[0xc2, 0x0c, 0x02, b'h', b'i']].concat().into()
+    [
+        &[0xa0, 0x06, 0x80, 0x00],
+        &*known.to_bytes(),
+        &[0xc2, 0x0c, 0x02, b'h', b'i'],
+    ]
+    .concat()
+    .into()
 }
 
 #[test]
@@ -44,7 +51,10 @@ fn what_the_relay_need_not_know_arrives_verbatim() {
     cases.push(message("alice", "bob", "hello"));
     cases.push(heartbeat("alice", "bob"));
     // A payload that does not decode is the recipient's business.
-    let broken = [&*envelope("alice", "bob", MessageType::Message, "").to_bytes(), &[0x52, 1, 0xff]];
+    let broken = [
+        &*envelope("alice", "bob", MessageType::Message, "").to_bytes(),
+        &[0x52, 1, 0xff],
+    ];
     cases.push(broken.concat().into());
 
     let mut world = World::open();
@@ -86,7 +96,12 @@ fn order_is_kept_from_many_senders_and_across_small_writes() {
     for _ in 0..6 {
         heard.extend(lines(&world.write(carol, 1)));
     }
-    assert_eq!(heard, ["alice: 1", "bob: 1", "alice: 2", "bob: 2", "alice: 3", "bob: 3"]);
+    assert_eq!(
+        heard,
+        [
+            "alice: 1", "bob: 1", "alice: 2", "bob: 2", "alice: 3", "bob: 3"
+        ]
+    );
 }
 
 #[test]
@@ -99,7 +114,15 @@ fn a_driver_gets_no_more_than_its_credit_and_one_frame() {
     let frames = [0, 1, 1001].map(|credit| world.write(bob, credit).len());
     assert_eq!(frames, [0, 1, 2]);
     let stats = world.stats();
-    assert_eq!((stats.delivered, stats.in_flight, stats.queued, stats.queued_bytes), (1, 2, 1, 1000));
+    assert_eq!(
+        (
+            stats.delivered,
+            stats.in_flight,
+            stats.queued,
+            stats.queued_bytes
+        ),
+        (1, 2, 1, 1000)
+    );
 }
 
 #[test]
@@ -115,70 +138,82 @@ fn a_ping_goes_before_refusals_and_those_before_envelopes() {
     assert_eq!(heard, ["ping", offline, "alice: 1"]);
 }
 
-/// What a peer does, the close frame that it gets, and whether it was a message.
-fn violations() -> Vec<(fn(pinch_proto::hub::ConnId) -> Input, &'static str, u64)> {
-    fn broken_block(from: &str) -> Bytes {
-        envelope(from, "", MessageType::BlockNotification, "").to_bytes()
-    }
+/// What a peer does wrong.
+enum Wrong {
+    Fault(Fault),
+    Message(Bytes),
+}
+
+/// What a peer does wrong, and the close frame that it gets.
+fn violations() -> Vec<(Wrong, &'static str)> {
+    let broken_block = envelope("alice", "", MessageType::BlockNotification, "");
     vec![
         (
-            |conn| Input::Faulty { conn, fault: Fault::Text },
+            Wrong::Fault(Fault::Text),
             "close 1003 text message, expected a binary one",
-            0,
         ),
         (
-            |conn| Input::Faulty { conn, fault: Fault::TooBig },
+            Wrong::Fault(Fault::TooBig),
             "close 1009 message over 131072 bytes",
-            0,
         ),
         (
-            |conn| Input::Faulty { conn, fault: Fault::Protocol },
+            Wrong::Fault(Fault::Protocol),
             "close 1002 WebSocket protocol error",
-            0,
         ),
         (
-            |conn| Input::Received { conn, message: message_of("alice", "bob", 131_073) },
+            Wrong::Message(message_of("alice", "bob", 131_073)),
             "close 1009 message over 131072 bytes",
-            1,
         ),
         (
-            |conn| Input::Received { conn, message: Bytes::from_static(&[0x0a]) },
+            Wrong::Message(Bytes::from_static(&[0x0a])),
             "close 1007 no envelope: byte 0: field 1 has wire type 2, expected 0",
-            1,
         ),
         (
-            |conn| Input::Received { conn, message: message("bob", "bob", "forged") },
+            Wrong::Message(message("bob", "bob", "forged")),
             "close 1008 from_address is not yours",
-            1,
         ),
+        // An envelope that says nothing of its sender.
         (
-            // An envelope that says nothing of its sender.
-            |conn| Input::Received { conn, message: Bytes::new() },
+            Wrong::Message(Bytes::new()),
             "close 1008 from_address is not yours",
-            1,
         ),
         (
-            |conn| Input::Received { conn, message: broken_block("alice") },
+            Wrong::Message(broken_block.to_bytes()),
             "close 1007 the payload is no BlockNotification",
-            1,
         ),
     ]
 }
 
 #[test]
 fn a_violation_ends_the_connection_behind_what_is_buffered_for_it() {
-    for (input, close, messages) in violations() {
+    for (wrong, close) in violations() {
         let mut world = World::open();
         let (alice, bob) = (world.join("alice"), world.join("bob"));
         world.say(bob, "alice", "1");
-        world.give(input(alice));
+        let (input, messages) = match wrong {
+            Wrong::Fault(fault) => (Input::Faulty { conn: alice, fault }, 0),
+            Wrong::Message(message) => (
+                Input::Received {
+                    conn: alice,
+                    message,
+                },
+                1,
+            ),
+        };
+        world.give(input);
         assert_eq!(lines(&world.write(alice, PLENTY)), ["bob: 1", close]);
-        assert_eq!(world.write(alice, PLENTY), [], "nothing follows a close frame");
+        assert_eq!(
+            world.write(alice, PLENTY),
+            [],
+            "nothing follows a close frame"
+        );
         world.settle();
         assert_eq!(world.heard(bob), [""; 0], "{close}");
         assert_eq!(world.stats().violations, messages, "{close}");
         world.give(Input::Closed { conn: alice });
-        let Some(CloseCause::Violation(_)) = world.cause(alice) else { panic!("{close}") };
+        let Some(CloseCause::Violation(_)) = world.cause(alice) else {
+            panic!("{close}")
+        };
     }
 }
 
@@ -189,18 +224,39 @@ fn the_cause_of_a_malformed_envelope_says_what_is_wrong() {
     world.receive(alice, Bytes::from_static(&[0x08]));
     world.give(Input::Closed { conn: alice });
     let error = EnvelopeError::TruncatedVarint { at: 1 };
-    assert_eq!(world.cause(alice), Some(CloseCause::Violation(Violation::Malformed(error))));
+    assert_eq!(
+        world.cause(alice),
+        Some(CloseCause::Violation(Violation::Malformed(error)))
+    );
 }
 
 #[test]
 fn what_only_the_relay_may_say_is_never_forwarded() {
     let relay_only = [
-        (MessageType::AuthChallenge, "close 1008 only the relay may send AuthChallenge"),
-        (MessageType::AuthResponse, "close 1008 only the relay may send AuthResponse"),
-        (MessageType::AuthResult, "close 1008 only the relay may send AuthResult"),
-        (MessageType::QueueStatus, "close 1008 only the relay may send QueueStatus"),
-        (MessageType::QueueFull, "close 1008 only the relay may send QueueFull"),
-        (MessageType::RateLimited, "close 1008 only the relay may send RateLimited"),
+        (
+            MessageType::AuthChallenge,
+            "close 1008 only the relay may send AuthChallenge",
+        ),
+        (
+            MessageType::AuthResponse,
+            "close 1008 only the relay may send AuthResponse",
+        ),
+        (
+            MessageType::AuthResult,
+            "close 1008 only the relay may send AuthResult",
+        ),
+        (
+            MessageType::QueueStatus,
+            "close 1008 only the relay may send QueueStatus",
+        ),
+        (
+            MessageType::QueueFull,
+            "close 1008 only the relay may send QueueFull",
+        ),
+        (
+            MessageType::RateLimited,
+            "close 1008 only the relay may send RateLimited",
+        ),
     ];
     for (kind, close) in relay_only {
         let mut world = World::open();
@@ -225,13 +281,22 @@ enum Leave {
 
 #[test]
 fn senders_hear_once_of_each_envelope_whose_recipient_leaves() {
-    let ways =
-        [Leave::Socket, Leave::CloseFrame, Leave::Heartbeat, Leave::Stall, Leave::ViolationThenSocket];
+    let ways = [
+        Leave::Socket,
+        Leave::CloseFrame,
+        Leave::Heartbeat,
+        Leave::Stall,
+        Leave::ViolationThenSocket,
+    ];
     for way in ways {
         let mut world = World::open();
         let (alice, bob) = (world.join("alice"), world.join("bob"));
         let (carol, gone) = (world.join("carol"), world.join("gone"));
-        let stuck = if matches!(way, Leave::Stall) { Manner::Blocked } else { Manner::Silent };
+        let stuck = if matches!(way, Leave::Stall) {
+            Manner::Blocked
+        } else {
+            Manner::Silent
+        };
         world.set(carol, stuck);
         if matches!(way, Leave::Heartbeat) {
             world.pass(secs(30));
@@ -254,19 +319,32 @@ fn senders_hear_once_of_each_envelope_whose_recipient_leaves() {
                 }
             }
             Leave::ViolationThenSocket => {
-                world.give(Input::Faulty { conn: carol, fault: Fault::Text });
+                world.give(Input::Faulty {
+                    conn: carol,
+                    fault: Fault::Text,
+                });
                 world.give(Input::Closed { conn: carol });
             }
         }
         let heard = [alice, bob].map(|conn| {
             let frames = world.write(conn, PLENTY);
             let lines = lines(&frames).into_iter();
-            lines.filter(|line| line.starts_with("QUEUE_FULL")).collect::<Vec<_>>()
+            lines
+                .filter(|line| line.starts_with("QUEUE_FULL"))
+                .collect::<Vec<_>>()
         });
         let notice = |text| format!("QUEUE_FULL carol #{text}: {LEFT}");
-        assert_eq!(heard, [vec![notice("1"), notice("3")], vec![notice("2")]], "{way:?}");
+        assert_eq!(
+            heard,
+            [vec![notice("1"), notice("3")], vec![notice("2")]],
+            "{way:?}"
+        );
         let stats = world.stats();
-        assert_eq!((stats.returned, stats.queued, stats.queued_bytes), (4, 0, 0), "{way:?}");
+        assert_eq!(
+            (stats.returned, stats.queued, stats.queued_bytes),
+            (4, 0, 0),
+            "{way:?}"
+        );
     }
 }
 
@@ -281,7 +359,10 @@ fn an_envelope_that_was_handed_out_when_its_recipient_left_is_unconfirmed() {
     world.give(Input::Closed { conn: bob });
     world.settle();
     let stats = world.stats();
-    assert_eq!((stats.delivered, stats.unconfirmed, stats.in_flight), (1, 1, 0));
+    assert_eq!(
+        (stats.delivered, stats.unconfirmed, stats.in_flight),
+        (1, 1, 0)
+    );
     assert_eq!(world.heard(alice), [""; 0]);
 }
 
@@ -323,4 +404,12 @@ fn a_sleeping_connection_is_woken_once_for_any_number_of_envelopes() {
     assert_eq!(world.write(bob, PLENTY), []);
     assert_eq!(world.say(alice, "bob", "z").len(), 1);
     assert_eq!(world.hub.lookup(address("bob").as_str()), Some(bob));
+}
+
+#[test]
+fn a_connection_without_credit_is_still_woken() {
+    let mut world = World::open();
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    assert_eq!(world.write(bob, 0), []);
+    assert_eq!(world.say(alice, "bob", "1"), [Output::Wake { conn: bob }]);
 }

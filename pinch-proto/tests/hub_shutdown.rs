@@ -19,15 +19,31 @@ fn everybody_hears_what_is_buffered_and_then_going_away() {
     world.say(alice, "bob", "1");
     world.say(alice, "carol", "2");
     world.say(alice, "nobody", "3");
-    assert_eq!(world.give(Input::Shutdown), [], "all of them are awake already");
+    assert_eq!(
+        world.give(Input::Shutdown),
+        [],
+        "all of them are awake already"
+    );
 
     world.settle();
     let offline = "QUEUE_FULL nobody #3: recipient is offline and no queue is configured";
     assert_eq!(world.heard(alice), [offline, "close 1001 going away"]);
     assert_eq!(world.heard(bob), ["alice: 1", "close 1001 going away"]);
-    assert_eq!(world.heard(joining), ["AUTH_RESULT true carol", "alice: 2", "close 1001 going away"]);
+    assert_eq!(
+        world.heard(joining),
+        [
+            "AUTH_RESULT true carol",
+            "alice: 2",
+            "close 1001 going away"
+        ]
+    );
     assert_eq!(world.closed.len(), 3);
-    assert!(world.closed.iter().all(|closed| closed.1 == CloseCause::GoingAway));
+    assert!(
+        world
+            .closed
+            .iter()
+            .all(|closed| closed.1 == CloseCause::GoingAway)
+    );
     assert_eq!(world.shut_down, 1);
     assert_eq!(world.wakeup, None);
 }
@@ -36,7 +52,10 @@ fn everybody_hears_what_is_buffered_and_then_going_away() {
 fn sleeping_connections_are_woken_for_it() {
     let mut world = World::open();
     let conns = [world.join("alice"), world.join("bob")];
-    assert_eq!(world.give(Input::Shutdown), conns.map(|conn| Output::Wake { conn }));
+    assert_eq!(
+        world.give(Input::Shutdown),
+        conns.map(|conn| Output::Wake { conn })
+    );
 }
 
 #[test]
@@ -48,7 +67,11 @@ fn the_end_is_said_once_and_after_the_last_connection_has_ended() {
     assert_eq!(world.shut_down, 0);
     let outputs = world.give(Input::Closed { conn: conns[1] });
     let cause = CloseCause::GoingAway;
-    let closed = Output::Closed { conn: conns[1], address: address("bob"), cause };
+    let closed = Output::Closed {
+        conn: conns[1],
+        address: address("bob"),
+        cause,
+    };
     assert_eq!(outputs, [closed, Output::ShutDown]);
 
     assert_eq!(world.give(Input::Shutdown), []);
@@ -73,7 +96,13 @@ fn peers_that_do_not_answer_are_given_five_seconds() {
     world.settle();
     world.give(Input::Shutdown);
     let at = world.now + secs(5);
-    assert_eq!(world.wakeup, Some(Wakeup { at, reason: WakeupReason::Close }));
+    assert_eq!(
+        world.wakeup,
+        Some(Wakeup {
+            at,
+            reason: WakeupReason::Close
+        })
+    );
     world.pass(secs(5) - NANO);
     assert_eq!((world.closed.len(), world.shut_down), (0, 0));
     world.pass(NANO);
@@ -84,10 +113,16 @@ fn peers_that_do_not_answer_are_given_five_seconds() {
 fn it_waits_for_connections_that_were_closing_already() {
     let mut world = World::open();
     let alice = world.join("alice");
-    world.give(Input::Faulty { conn: alice, fault: Fault::Text });
+    world.give(Input::Faulty {
+        conn: alice,
+        fault: Fault::Text,
+    });
     assert_eq!(world.give(Input::Shutdown), []);
     world.settle();
-    assert_eq!(world.heard(alice), ["close 1003 text message, expected a binary one"]);
+    assert_eq!(
+        world.heard(alice),
+        ["close 1003 text message, expected a binary one"]
+    );
     assert_eq!(world.shut_down, 1);
 }
 
@@ -99,11 +134,17 @@ fn nobody_is_admitted_any_more() {
         world.set(alice, Manner::Silent);
         world.give(Input::Shutdown);
         for name in ["alice", "bob"] {
-            assert_eq!(world.knock(name, Admission::Proven), Err(JoinRefusal::ShuttingDown));
+            assert_eq!(
+                world.knock(name, Admission::Proven),
+                Err(JoinRefusal::ShuttingDown)
+            );
         }
         world.pass(secs(5));
         assert_eq!(world.shut_down, 1);
-        assert_eq!(world.knock("bob", Admission::Proven), Err(JoinRefusal::ShuttingDown));
+        assert_eq!(
+            world.knock("bob", Admission::Proven),
+            Err(JoinRefusal::ShuttingDown)
+        );
         assert_eq!(world.stats().joins_refused_capacity, 3);
     }
     let close = JoinRefusal::ShuttingDown.close();
@@ -124,8 +165,10 @@ fn what_is_sent_during_it_goes_nowhere() {
 #[test]
 fn nothing_is_left_of_any_connection() {
     let mut world = World::open();
-    let agents: Vec<(String, ConnId)> =
-        (0..50).map(|n| format!("agent{n}")).map(|name| (name.clone(), world.join(&name))).collect();
+    let agents: Vec<(String, ConnId)> = (0..50)
+        .map(|n| format!("agent{n}"))
+        .map(|name| (name.clone(), world.join(&name)))
+        .collect();
     for (index, (_, conn)) in agents.iter().enumerate() {
         let manner = [Manner::Honest, Manner::Silent, Manner::Blocked][index % 3];
         world.set(*conn, manner);
@@ -138,7 +181,13 @@ fn nothing_is_left_of_any_connection() {
     world.give(Input::Shutdown);
     world.pass(secs(60));
     let stats = world.stats();
-    let held = [stats.connections, stats.closing, stats.queued, stats.queued_bytes, stats.in_flight];
+    let held = [
+        stats.connections,
+        stats.closing,
+        stats.queued,
+        stats.queued_bytes,
+        stats.in_flight,
+    ];
     assert_eq!(held, [0; 5]);
     assert_eq!(stats.accepted, 2500);
     assert_eq!(stats.delivered + stats.returned + stats.unconfirmed, 2500);
@@ -146,6 +195,12 @@ fn nothing_is_left_of_any_connection() {
     for (name, conn) in agents {
         assert!(!world.hub.holds(conn));
         assert_eq!(world.hub.lookup(address(&name).as_str()), None);
-        assert_eq!(world.give(Input::Writable { conn, bytes: PLENTY }), []);
+        assert_eq!(
+            world.give(Input::Writable {
+                conn,
+                bytes: PLENTY
+            }),
+            []
+        );
     }
 }

@@ -19,12 +19,14 @@
 //! connection's task reads all that its socket has, takes the hub's lock once to hand it in and to
 //! take what there is to write, and writes that with one call.
 
+mod client;
 mod clock;
 mod codec;
 mod http;
 mod relay;
 mod runtime;
 
+pub use self::client::{Client, ClientBuilder, ConnectError, Ended, SendError, Sender, UrlError};
 pub use self::http::{AllowedOrigins, Auth};
 pub use self::relay::{BindError, Builder, Relay, RelayStats};
 pub use self::runtime::{Runtime, Stream};

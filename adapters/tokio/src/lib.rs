@@ -28,6 +28,9 @@ pub use pinch_driver::*;
 /// A relay on tokio: see [`pinch_driver::Relay`].
 pub type Relay = pinch_driver::Relay<Tokio>;
 
+/// A client on tokio: see [`pinch_driver::Client`].
+pub type Client = pinch_driver::Client<Tokio>;
+
 /// tokio, as the driver uses it. Its methods must be called from within a tokio runtime that has
 /// its I/O and time drivers enabled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -101,8 +101,8 @@ enum Unexpected {
     Payload,
 }
 
-/// The payload of `message`, if its type is `expected`. Nothing else is decoded, so that a stranger's
-/// bytes cost no allocation before they have shown the right type.
+/// The payload of `message`, if its type is `expected`. Nothing else is decoded: bytes of a stranger
+/// cost no allocation before they have shown the right type.
 fn decode(message: &[u8], expected: MessageType) -> Result<Payload, Unexpected> {
     let view = EnvelopeView::parse(message).map_err(Unexpected::Envelope)?;
     if view.message_type() != Some(expected) {

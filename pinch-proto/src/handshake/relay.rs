@@ -43,6 +43,17 @@ use crate::{
 /// assert_eq!(refusal.close().code, CloseCode::POLICY);
 /// # Ok::<(), Box<dyn core::error::Error>>(())
 /// ```
+///
+/// A challenge is answered once, or not at all:
+///
+/// ```compile_fail,E0382
+/// # use pinch_proto::handshake::Relay;
+/// # use pinch_proto::{Time, UnixMillis};
+/// fn twice(relay: Relay, message: &[u8], now: Time, unix: UnixMillis) {
+///     let first = relay.handle_message(message, now, unix);
+///     let second = relay.handle_message(message, now, unix);
+/// }
+/// ```
 #[derive(Debug)]
 #[must_use = "a connection without an answer has to be timed out"]
 pub struct Relay {

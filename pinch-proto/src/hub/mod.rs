@@ -247,8 +247,8 @@ impl Hub {
             connection.writing = true;
             self.outputs.push_back(Output::Transmit { conn, frame });
         }
-        connection.asleep = !connection.writing && bytes > 0;
-        if connection.writing {
+        connection.asleep = !connection.writing && !connection.has_frame();
+        if connection.writing && !connection.is_closing() {
             self.deadlines.stall.arm(conn.0.index, self.now);
         }
         let handed_out = (queued.0 - connection.outbox.data_len()) as u64;
@@ -263,7 +263,7 @@ impl Hub {
             self.stats.late += 1;
             return;
         };
-        if connection.writing {
+        if connection.writing && !connection.is_closing() {
             self.deadlines.stall.arm(conn.0.index, self.now);
         }
     }

@@ -18,21 +18,21 @@ const MAX_ECHOED_ADDRESS: usize = 256;
 
 impl Hub {
     pub(super) fn receive(&mut self, conn: ConnId, message: &Bytes) {
-        let limit = self.config.message_bytes;
+        let view = EnvelopeView::parse(message);
         let Some(sender) = self.living(conn) else { return };
-        let address = sender.address.clone();
+        let is_own = |view: &EnvelopeView<'_>| view.from_address() == sender.address.as_str();
+        let is_own = view.as_ref().is_ok_and(is_own);
         self.stats.received += 1;
         self.alive(conn);
+        let limit = self.config.message_bytes;
         if message.len() > limit {
             return self.violation(conn, Violation::TooBig { limit });
         }
-        let view = match EnvelopeView::parse(message) {
-            Ok(view) => view,
+        let view = match view {
+            Ok(view) if is_own => view,
+            Ok(_) => return self.violation(conn, Violation::NotYourAddress),
             Err(error) => return self.violation(conn, Violation::Malformed(error)),
         };
-        if view.from_address() != address.as_str() {
-            return self.violation(conn, Violation::NotYourAddress);
-        }
         let message_type = view.message_type();
         if let Some(relay_only) = message_type.filter(|message_type| is_relay_only(*message_type)) {
             return self.violation(conn, Violation::RelayOnlyType(relay_only));

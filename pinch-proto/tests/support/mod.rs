@@ -5,8 +5,8 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+use core::time::Duration;
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use bytes::Bytes;
 use pinch_proto::hub::{
@@ -34,12 +34,14 @@ pub(crate) const NANO: Duration = Duration::from_nanos(1);
 
 /// Open mode without a rate limit: what is not about these two needs neither.
 pub(crate) fn config() -> Config {
-    let host = Host::parse(HOST).unwrap();
-    Config::new(host).addressing(Addressing::Names).rate_limit(None)
+    let host = Host::parse(HOST).expect("a host");
+    Config::new(host)
+        .addressing(Addressing::Names)
+        .rate_limit(None)
 }
 
 pub(crate) fn address(name: &str) -> Address {
-    Address::parse(&format!("pinch:{name}@{HOST}")).unwrap()
+    Address::parse(&format!("pinch:{name}@{HOST}")).expect("an address")
 }
 
 /// An envelope that is complete but for its payload; `message_id` is `id`.
@@ -47,7 +49,11 @@ pub(crate) fn envelope(from: &str, to: &str, kind: MessageType, id: &str) -> Env
     Envelope {
         version: 1,
         from_address: address(from).as_str().into(),
-        to_address: if to.is_empty() { String::new() } else { address(to).as_str().into() },
+        to_address: if to.is_empty() {
+            String::new()
+        } else {
+            address(to).as_str().into()
+        },
         r#type: kind.into(),
         message_id: Bytes::copy_from_slice(id.as_bytes()),
         ..Envelope::default()
@@ -57,9 +63,16 @@ pub(crate) fn envelope(from: &str, to: &str, kind: MessageType, id: &str) -> Env
 /// A MESSAGE whose id and ciphertext are `text`.
 pub(crate) fn message(from: &str, to: &str, text: &str) -> Bytes {
     let ciphertext = Bytes::copy_from_slice(text.as_bytes());
-    let payload = EncryptedPayload { ciphertext, ..EncryptedPayload::default() };
+    let payload = EncryptedPayload {
+        ciphertext,
+        ..EncryptedPayload::default()
+    };
     let payload = Some(Payload::Encrypted(payload));
-    Envelope { payload, ..envelope(from, to, MessageType::Message, text) }.to_bytes()
+    Envelope {
+        payload,
+        ..envelope(from, to, MessageType::Message, text)
+    }
+    .to_bytes()
 }
 
 /// A MESSAGE of exactly `len` bytes.
@@ -73,7 +86,11 @@ pub(crate) fn message_of(from: &str, to: &str, len: usize) -> Bytes {
         }));
         match envelope.encoded_len().checked_sub(len) {
             Some(0) => return envelope.to_bytes(),
-            Some(over) => ciphertext = ciphertext.checked_sub(over).expect("a length that is enough"),
+            Some(over) => {
+                ciphertext = ciphertext
+                    .checked_sub(over)
+                    .expect("a length that is enough");
+            }
             None => panic!("no message has {len} bytes"),
         }
     }
@@ -82,7 +99,9 @@ pub(crate) fn message_of(from: &str, to: &str, len: usize) -> Bytes {
 /// The part of an address that a test cares for.
 fn name(address: &str) -> &str {
     let name = address.strip_prefix("pinch:").unwrap_or(address);
-    name.strip_suffix(HOST).and_then(|name| name.strip_suffix('@')).unwrap_or(name)
+    name.strip_suffix(HOST)
+        .and_then(|name| name.strip_suffix('@'))
+        .unwrap_or(name)
 }
 
 /// A frame as a line of a table: `bob: hello`, `QUEUE_FULL bob #hello: recipient is …`, `ping`.
@@ -100,12 +119,23 @@ pub(crate) fn line(frame: &Frame) -> String {
     if let Payload::Encrypted(payload) = payload {
         format!("{from}: {}", String::from_utf8_lossy(&payload.ciphertext))
     } else if let Payload::AuthResult(result) = payload {
-        let said = if result.success { &result.assigned_address } else { &result.error_message };
+        let said = if result.success {
+            &result.assigned_address
+        } else {
+            &result.error_message
+        };
         format!("AUTH_RESULT {} {}", result.success, name(said))
     } else if let Payload::QueueFull(full) = payload {
-        format!("QUEUE_FULL {} #{id}: {}", name(&full.recipient_address), full.reason)
+        format!(
+            "QUEUE_FULL {} #{id}: {}",
+            name(&full.recipient_address),
+            full.reason
+        )
     } else if let Payload::RateLimited(limited) = payload {
-        format!("RATE_LIMITED {} ms #{id}: {}", limited.retry_after_ms, limited.reason)
+        format!(
+            "RATE_LIMITED {} ms #{id}: {}",
+            limited.retry_after_ms, limited.reason
+        )
     } else {
         format!("{from}: {:?}", payload.message_type())
     }
@@ -117,7 +147,7 @@ pub(crate) fn lines(frames: &[Frame]) -> Vec<String> {
 
 /// All outputs of a turn, and its wakeup.
 pub(crate) fn drain(mut turn: Turn<'_>) -> (Vec<Output>, Option<Wakeup>) {
-    let outputs = std::iter::from_fn(|| turn.poll_output()).collect();
+    let outputs = core::iter::from_fn(|| turn.poll_output()).collect();
     (outputs, turn.finish())
 }
 
@@ -158,7 +188,12 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(config: Config) -> Self {
-        let hub = Hub::new(config.build().unwrap(), [7; 16], Time::ZERO, START);
+        let hub = Hub::new(
+            config.build().expect("settings that fit"),
+            [7; 16],
+            Time::ZERO,
+            START,
+        );
         Self {
             hub,
             now: Time::ZERO,
@@ -204,7 +239,10 @@ impl World {
                         ended: false,
                         frames: vec![],
                     };
-                    assert!(self.peers.insert(*conn, peer).is_none(), "{conn:?} is given twice");
+                    assert!(
+                        self.peers.insert(*conn, peer).is_none(),
+                        "{conn:?} is given twice"
+                    );
                 }
                 Output::Wake { conn } => self.peer(*conn).awake = true,
                 Output::Transmit { conn, frame } => self.peer(*conn).frames.push(frame.clone()),
@@ -225,8 +263,15 @@ impl World {
     }
 
     /// Registers an agent. Its first frames come with [`settle`](Self::settle).
-    pub(crate) fn knock(&mut self, name: &str, admission: Admission) -> Result<ConnId, JoinRefusal> {
-        let outputs = self.give(Input::Register { address: address(name), admission });
+    pub(crate) fn knock(
+        &mut self,
+        name: &str,
+        admission: Admission,
+    ) -> Result<ConnId, JoinRefusal> {
+        let outputs = self.give(Input::Register {
+            address: address(name),
+            admission,
+        });
         match outputs.last() {
             Some(Output::Registered { conn, .. }) => Ok(*conn),
             Some(Output::Refused { refusal, .. }) => Err(*refusal),
@@ -236,7 +281,7 @@ impl World {
 
     /// An agent that has joined, and hears everything from now on.
     pub(crate) fn join(&mut self, name: &str) -> ConnId {
-        let conn = self.knock(name, Admission::Named).unwrap();
+        let conn = self.knock(name, Admission::Named).expect("it is admitted");
         self.settle();
         assert_eq!(self.heard(conn), ["ping"]);
         conn

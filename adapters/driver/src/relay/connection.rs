@@ -134,6 +134,9 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
                 break;
             }
         }
+        // A round that ends the connection may leave something behind: it is nobody else's.
+        buffers.write.clear();
+        buffers.incoming.clear();
         if buffers.write.capacity() > MAX_KEPT {
             buffers.write = Vec::new();
         }
@@ -235,10 +238,10 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
         cx: &Context<'_>,
     ) -> bool {
         let conn = self.conn;
-        let now = self.shared.clock.now();
         let mut closes = false;
         let alive = {
             let mut switchboard = self.shared.lock();
+            let now = self.shared.clock.now();
             for message in incoming.drain(..) {
                 switchboard.handle(message.into_input(conn), now, wakes, |_| ());
             }

@@ -84,9 +84,11 @@ impl<R: Runtime> Shared<R> {
     /// Tells the hub one thing, wakes whom it concerns, and hands what only the caller can do to
     /// `on_own`.
     pub(super) fn tell(&self, input: Input, on_own: impl FnMut(Own)) {
-        let now = self.clock.now();
         let mut wakes = Wakes::default();
-        self.lock().handle(input, now, &mut wakes, on_own);
+        let mut switchboard = self.lock();
+        // Read under the lock, so that the hub's time does not run backwards.
+        switchboard.handle(input, self.clock.now(), &mut wakes, on_own);
+        drop(switchboard);
         wakes.wake();
     }
 

@@ -28,9 +28,10 @@ fn poll<R: Runtime>(
         if shared.is_cut() {
             return Poll::Ready(());
         }
-        let now = shared.clock.now();
         let mut wakes = Wakes::default();
-        let due = shared.lock().handle_timeout(now, &mut wakes, cx.waker());
+        let mut switchboard = shared.lock();
+        let due = switchboard.handle_timeout(shared.clock.now(), &mut wakes, cx.waker());
+        drop(switchboard);
         wakes.wake();
         match due {
             Due::Never => return Poll::Ready(()),

@@ -1,0 +1,336 @@
+//! The front door of an agent: connect, send, take events, close.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | `link` | the task: dials, moves bytes, keeps the machine's time |
+//! | `shared` | the machine behind its lock, and who waits for it |
+//! | `url` | where the relay is |
+
+mod link;
+mod shared;
+mod url;
+
+use core::fmt;
+use core::pin::Pin;
+use core::task::{Context, Poll, ready};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use event_listener::EventListener;
+use futures_util::{Sink, Stream as EventStream, StreamExt as _};
+use pinch_proto::client::{Config, ConfigError, Disconnect, Event, Identity, Unsendable};
+use pinch_proto::wire::Envelope;
+use pinch_proto::{Address, client};
+
+pub use self::url::UrlError;
+
+use self::shared::Shared;
+use self::url::Url;
+use crate::Runtime;
+
+/// Why a client could not connect.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The relay's URL cannot be used.
+    #[error(transparent)]
+    Url(#[from] UrlError),
+    /// The settings do not fit each other.
+    #[error("invalid settings: {0}")]
+    Config(#[from] ConfigError),
+    /// The system gave no random seed.
+    #[error("no randomness from the system: {0}")]
+    Random(#[from] getrandom::Error),
+    /// The relay could not be joined.
+    #[error("cannot join the relay: {0}")]
+    Join(Disconnect),
+}
+
+/// Why an envelope was not sent.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("{reason}")]
+pub struct SendError {
+    /// The envelope, with the fields filled in that were empty.
+    pub envelope: Envelope,
+    /// Why not.
+    pub reason: Unsendable,
+}
+
+/// The client has ended: [`Client::next_event`] tells why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the client has ended before the relay confirmed everything")]
+pub struct Ended;
+
+/// The settings of a [`Client`]; [`connect`](Self::connect) starts it.
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing until it connects"]
+pub struct ClientBuilder<R> {
+    runtime: R,
+    url: String,
+    identity: Identity,
+    config: Config,
+}
+
+impl<R: Runtime> ClientBuilder<R> {
+    /// Heartbeats, limits, and how to come back. Default: [`Config::new`].
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Connects, and returns once the agent can be reached. From then on the client comes back by
+    /// itself when the connection is lost.
+    ///
+    /// # Errors
+    /// The first failure: whoever wants the client to keep trying from the beginning uses
+    /// [`start`](Self::start).
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives up; nothing is left behind.
+    pub async fn connect(self) -> Result<Client<R>, ConnectError> {
+        let mut client = self.start()?;
+        match client.next_event().await {
+            Some(Event::Joined { .. }) => Ok(client),
+            Some(Event::Disconnected { why, .. } | Event::GaveUp { why, .. }) => {
+                Err(ConnectError::Join(why))
+            }
+            Some(_) | None => Err(ConnectError::Join(Disconnect::Link("closed".into()))),
+        }
+    }
+
+    /// Starts to connect in the background; the events tell how it goes.
+    ///
+    /// # Errors
+    /// The URL or the settings cannot be used.
+    pub fn start(self) -> Result<Client<R>, ConnectError> {
+        let url = Url::parse(&self.url, &self.identity)?;
+        let config = self.config.build()?;
+        let mut seed = [0; 8];
+        getrandom::fill(&mut seed)?;
+        let seed = u64::from_ne_bytes(seed);
+        let shared = Arc::new(Shared::new(self.runtime, config, self.identity, seed));
+        link::spawn(Arc::clone(&shared), url);
+        Ok(Client { sender: Sender { shared, waiting: None }, waiting: None })
+    }
+}
+
+/// An agent's connection to its relay.
+///
+/// A task in the background keeps it: it answers pings, sends its own, and comes back after a loss.
+/// Events wait here until they are taken, by [`next_event`](Self::next_event) or as a
+/// [`Stream`](futures_util::Stream); while 1024 of them wait, nothing more is read from the relay,
+/// which then takes this agent for dead.
+///
+/// Dropping it closes the connection in the background, within twice the close timeout: what was
+/// accepted for sending is sent if the relay can be reached. [`close`](Self::close) tells whether
+/// that succeeded.
+pub struct Client<R: Runtime> {
+    sender: Sender<R>,
+    waiting: Option<EventListener>,
+}
+
+impl<R: Runtime> Client<R> {
+    /// The settings of a client of the relay at `url` (`ws://host:port/ws`).
+    pub fn builder(url: impl Into<String>, identity: Identity) -> ClientBuilder<R> {
+        ClientBuilder { runtime: R::default(), url: url.into(), identity, config: Config::new() }
+    }
+
+    /// The address of this agent.
+    #[must_use]
+    pub fn address(&self) -> Address {
+        self.sender.address()
+    }
+
+    /// A handle that sends, for another task.
+    #[must_use]
+    pub fn sender(&self) -> Sender<R> {
+        self.sender.clone()
+    }
+
+    /// Sends an envelope: see [`Sender::send`].
+    ///
+    /// # Errors
+    /// The envelope cannot be sent, or the client has ended.
+    pub async fn send(&self, envelope: Envelope) -> Result<Bytes, SendError> {
+        self.sender.send(envelope).await
+    }
+
+    /// Waits until the relay has all that was sent: see [`Sender::flush`].
+    ///
+    /// # Errors
+    /// The client has ended before that.
+    pub async fn flush(&self) -> Result<(), Ended> {
+        self.sender.flush().await
+    }
+
+    /// The next event; `None` after the last one, which is [`Event::Closed`] or [`Event::GaveUp`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses no event.
+    pub async fn next_event(&mut self) -> Option<Event> {
+        self.next().await
+    }
+
+    /// Waits until the relay has all that was sent, within the close timeout, closes the
+    /// connection, and returns what the relay has not confirmed, in order. Events that were not
+    /// taken can still be.
+    ///
+    /// # Cancel safety
+    /// Once polled, the closing goes on whether this future is dropped or not. It can be awaited
+    /// again.
+    pub async fn close(&mut self) -> Vec<Bytes> {
+        let shared = &self.sender.shared;
+        shared.input(client::Input::Close);
+        loop {
+            let changed = shared.events.listen();
+            if let Some(unsent) = shared.lock().unsent.clone() {
+                return unsent;
+            }
+            changed.await;
+        }
+    }
+}
+
+impl<R: Runtime> EventStream for Client<R> {
+    type Item = Event;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        let Self { sender, waiting } = &mut *self;
+        let shared = &sender.shared;
+        wait_for(waiting, &shared.events, cx, || shared.take_event())
+    }
+}
+
+impl<R: Runtime> Drop for Client<R> {
+    fn drop(&mut self) {
+        self.sender.shared.abandon();
+    }
+}
+
+impl<R: Runtime> fmt::Debug for Client<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("address", &self.address()).finish_non_exhaustive()
+    }
+}
+
+/// A handle that sends in the name of a [`Client`]. As a [`Sink`], its `flush` and `close` wait
+/// until the relay has everything; `close` does not end the client.
+pub struct Sender<R: Runtime> {
+    shared: Arc<Shared<R>>,
+    waiting: Option<EventListener>,
+}
+
+impl<R: Runtime> Sender<R> {
+    /// The address of the agent.
+    #[must_use]
+    pub fn address(&self) -> Address {
+        self.shared.lock().machine.address().clone()
+    }
+
+    /// Accepts `envelope` for sending, waiting for room if too much is unconfirmed, and returns its
+    /// message id. Version, `from_address`, message id (16 random bytes) and timestamp are filled
+    /// in where they are empty.
+    ///
+    /// It is sent once the agent has joined, and again after a loss until the relay has it: so it
+    /// may arrive twice, but is not lost without a word. The relay's own answers, such as
+    /// QUEUE_FULL, come as [`Event::Received`] with the same message id.
+    ///
+    /// # Errors
+    /// The envelope cannot be sent, or the client has ended; the error gives it back.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped before it completes, the envelope was not accepted.
+    pub async fn send(&self, envelope: Envelope) -> Result<Bytes, SendError> {
+        let envelope = self.shared.complete(envelope);
+        loop {
+            let changed = self.shared.room.listen();
+            match self.shared.submit(&envelope) {
+                Ok(()) => return Ok(envelope.message_id),
+                Err(Unsendable::Full) => changed.await,
+                Err(reason) => return Err(SendError { envelope, reason }),
+            }
+        }
+    }
+
+    /// Waits until the relay has all that was accepted before.
+    ///
+    /// # Errors
+    /// The client has ended before that.
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing.
+    pub async fn flush(&self) -> Result<(), Ended> {
+        let goal = self.shared.lock().machine.submitted();
+        loop {
+            let changed = self.shared.room.listen();
+            if let Poll::Ready(flushed) = self.shared.confirmed(goal) {
+                return flushed;
+            }
+            changed.await;
+        }
+    }
+}
+
+impl<R: Runtime> Sink<Envelope> for Sender<R> {
+    type Error = SendError;
+
+    /// There is room for the largest envelope.
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        let Self { shared, waiting } = &mut *self;
+        wait_for(waiting, &shared.room, cx, || shared.has_room()).map(Ok)
+    }
+
+    fn start_send(self: Pin<&mut Self>, envelope: Envelope) -> Result<(), SendError> {
+        let envelope = self.shared.complete(envelope);
+        self.shared.submit(&envelope).map_err(|reason| SendError { envelope, reason })
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        let Self { shared, waiting } = &mut *self;
+        let flushed = ready!(wait_for(waiting, &shared.room, cx, || {
+            let goal = shared.lock().machine.submitted();
+            shared.confirmed(goal)
+        }));
+        let ended = |Ended| SendError { envelope: Envelope::default(), reason: Unsendable::Closed };
+        Poll::Ready(flushed.map_err(ended))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        self.poll_flush(cx)
+    }
+}
+
+impl<R: Runtime> Clone for Sender<R> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), waiting: None }
+    }
+}
+
+impl<R: Runtime> fmt::Debug for Sender<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sender").field("address", &self.address()).finish_non_exhaustive()
+    }
+}
+
+/// Polls `condition` now and after each notification of `changed`; `waiting` keeps the place in
+/// between.
+fn wait_for<T>(
+    waiting: &mut Option<EventListener>,
+    changed: &event_listener::Event,
+    cx: &mut Context<'_>,
+    mut condition: impl FnMut() -> Poll<T>,
+) -> Poll<T> {
+    loop {
+        if let Poll::Ready(output) = condition() {
+            *waiting = None;
+            return Poll::Ready(output);
+        }
+        if let Some(listener) = waiting {
+            ready!(Pin::new(listener).poll(cx));
+            *waiting = None;
+        } else {
+            // Listen first, then look again: a notification in between is not missed.
+            *waiting = Some(changed.listen());
+        }
+    }
+}

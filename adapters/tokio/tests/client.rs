@@ -1,0 +1,286 @@
+//! The client's front door against a real relay on a real socket.
+
+use core::time::Duration;
+use std::collections::BTreeSet;
+
+use futures_util::{SinkExt, StreamExt as _};
+use pinch_proto::client::{Config, Disconnect, Event, Identity};
+use pinch_proto::hub;
+use pinch_proto::wire::{EncryptedPayload, Envelope, MessageType, Payload};
+use pinch_proto::{Address, EnvelopeView, Host, SecretKey};
+use pinch_tokio::{Auth, BindError, Client, ConnectError, Relay};
+use prost::Message as _;
+
+/// Longer than anything here takes, so that what hangs fails.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.expect("within the patience of the tests")
+}
+
+fn host() -> Host {
+    Host::parse("localhost").unwrap()
+}
+
+fn hub_config() -> hub::Config {
+    hub::Config::new(host()).rate_limit(None)
+}
+
+async fn relay() -> Relay {
+    Relay::builder().hub(hub_config()).bind(([127, 0, 0, 1], 0)).await.unwrap()
+}
+
+fn url(relay: &Relay) -> String {
+    format!("ws://{}/ws", relay.local_addr().unwrap())
+}
+
+fn key(seed: u8) -> Identity {
+    Identity::Key { secret: SecretKey::from_seed([seed; 32]), host: host() }
+}
+
+async fn agent(relay: &Relay, seed: u8) -> Client {
+    soon(Client::builder(url(relay), key(seed)).connect()).await.unwrap()
+}
+
+fn message(to: &Address, text: &str) -> Envelope {
+    let ciphertext = text.to_owned().into();
+    Envelope {
+        to_address: to.as_str().into(),
+        payload: Some(Payload::Encrypted(EncryptedPayload { ciphertext, ..EncryptedPayload::default() })),
+        ..Envelope::default()
+    }
+}
+
+async fn received(client: &mut Client) -> Envelope {
+    match soon(client.next_event()).await {
+        Some(Event::Received(bytes)) => Envelope::decode(bytes).unwrap(),
+        other => panic!("expected an envelope, got {other:?}"),
+    }
+}
+
+fn text(envelope: &Envelope) -> String {
+    match &envelope.payload {
+        Some(Payload::Encrypted(encrypted)) => String::from_utf8(encrypted.ciphertext.to_vec()).unwrap(),
+        other => panic!("expected a message, got {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn two_agents_prove_their_keys_and_exchange_envelopes() {
+    let relay = relay().await;
+    let (mut alice, mut bob) = (agent(&relay, 1).await, agent(&relay, 2).await);
+    let id = soon(alice.send(message(&bob.address(), "hello"))).await.unwrap();
+    let envelope = received(&mut bob).await;
+    assert_eq!(text(&envelope), "hello");
+    assert_eq!(envelope.from_address, alice.address().as_str());
+    assert_eq!(envelope.r#type(), MessageType::Message);
+    assert_eq!(envelope.message_id, id);
+    assert_eq!(id.len(), 16);
+    soon(bob.send(message(&alice.address(), "and back"))).await.unwrap();
+    assert_eq!(text(&received(&mut alice).await), "and back");
+
+    assert!(soon(alice.close()).await.is_empty());
+    assert_eq!(soon(alice.next_event()).await, Some(Event::Closed { unsent: vec![] }));
+    assert_eq!(soon(alice.next_event()).await, None);
+    drop(bob);
+    soon(async {
+        while relay.stats().hub.connections > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    soon(relay.shutdown()).await;
+    assert_eq!(relay.stats().tasks, 0);
+}
+
+#[tokio::test]
+async fn open_mode_joins_by_name() {
+    let relay = Relay::builder().auth(Auth::Open).hub(hub_config()).bind(([127, 0, 0, 1], 0)).await.unwrap();
+    let name = |name: &str| Identity::Name(Address::parse(name).unwrap());
+    let alice = soon(Client::builder(url(&relay), name("pinch:a+b%20@x")).connect()).await.unwrap();
+    let mut bob = soon(Client::builder(url(&relay), name("pinch:bob@x")).connect()).await.unwrap();
+    soon(alice.send(message(&bob.address(), "hi"))).await.unwrap();
+    assert_eq!(received(&mut bob).await.from_address, "pinch:a+b%20@x");
+}
+
+#[tokio::test]
+async fn flush_means_that_the_relay_has_it() {
+    let relay = relay().await;
+    let (alice, mut bob) = (agent(&relay, 1).await, agent(&relay, 2).await);
+    for n in 0..2000 {
+        soon(alice.send(message(&bob.address(), &n.to_string()))).await.unwrap();
+    }
+    soon(alice.flush()).await.unwrap();
+    assert_eq!(relay.stats().hub.accepted, 2000);
+    for n in 0..2000 {
+        assert_eq!(text(&received(&mut bob).await), n.to_string());
+    }
+}
+
+#[tokio::test]
+async fn an_offline_recipient_is_told_with_the_id_of_the_envelope() {
+    let relay = relay().await;
+    let mut alice = agent(&relay, 1).await;
+    let nobody = Address::from_public_key(&SecretKey::from_seed([9; 32]).public_key(), &host());
+    let id = soon(alice.send(message(&nobody, "?"))).await.unwrap();
+    let refusal = received(&mut alice).await;
+    assert_eq!(refusal.message_id, id);
+    match refusal.payload {
+        Some(Payload::QueueFull(refused)) => {
+            assert_eq!(refused.recipient_address, nobody.as_str());
+            assert_eq!(refused.reason, "recipient is offline and no queue is configured");
+        }
+        other => panic!("expected QUEUE_FULL, got {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn comes_back_after_the_relay_restarts_and_sends_what_was_accepted_meanwhile() {
+    let first = relay().await;
+    let addr = first.local_addr().unwrap();
+    let quick = Config::new().backoff(Duration::from_millis(5), Duration::from_millis(20)).max_tries(None);
+    let mut clients = Vec::new();
+    for seed in [1, 2] {
+        let builder = Client::builder(url(&first), key(seed)).config(quick.clone());
+        clients.push(soon(builder.connect()).await.unwrap());
+    }
+    let (mut bob, mut alice) = (clients.pop().unwrap(), clients.pop().unwrap());
+    soon(first.shutdown()).await;
+    drop(first);
+    for client in [&mut alice, &mut bob] {
+        let event = soon(client.next_event()).await;
+        assert!(
+            matches!(&event, Some(Event::Disconnected { why: Disconnect::Closed(close), .. }) if close.code.0 == 1001),
+            "{event:?}"
+        );
+    }
+
+    let second = soon(async {
+        loop {
+            match Relay::builder().hub(hub_config()).bind(addr).await {
+                Ok(relay) => return relay,
+                Err(BindError::Listen { .. }) => tokio::task::yield_now().await,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    })
+    .await;
+    let rejoined = |event: Option<Event>| matches!(event, Some(Event::Joined { .. }));
+    for client in [&mut alice, &mut bob] {
+        while !rejoined(soon(client.next_event()).await) {}
+    }
+    soon(alice.send(message(&bob.address(), "after all"))).await.unwrap();
+    assert_eq!(text(&received(&mut bob).await), "after all");
+    drop(second);
+}
+
+#[tokio::test]
+async fn gives_up_after_its_tries_and_returns_what_is_unsent() {
+    let gone = relay().await;
+    let url = url(&gone);
+    soon(gone.shutdown()).await;
+    let config = Config::new().backoff(Duration::from_millis(1), Duration::from_millis(2)).max_tries(Some(3));
+    let mut client = Client::builder(url, key(1)).config(config).start().unwrap();
+    let to = client.address();
+    let id = soon(client.send(message(&to, "kept"))).await.unwrap();
+    let mut tries = 0;
+    let unsent = loop {
+        match soon(client.next_event()).await {
+            Some(Event::Disconnected { .. }) => tries += 1,
+            Some(Event::GaveUp { unsent, .. }) => break unsent,
+            other => panic!("unexpected {other:?}"),
+        }
+    };
+    assert_eq!(tries, 2, "the third failure is the last event");
+    assert_eq!(unsent.len(), 1);
+    assert_eq!(EnvelopeView::parse(&unsent[0]).unwrap().message_id(), id);
+    assert!(soon(client.flush()).await.is_err());
+    assert!(soon(client.send(message(&to, "late"))).await.is_err());
+    assert_eq!(soon(client.next_event()).await, None);
+}
+
+#[tokio::test]
+async fn connect_says_what_is_wrong() {
+    let relay = relay().await;
+    let elsewhere = Identity::Key {
+        secret: SecretKey::from_seed([1; 32]),
+        host: Host::parse("other.example.com").unwrap(),
+    };
+    let error = soon(Client::builder(url(&relay), elsewhere).connect()).await.unwrap_err();
+    let text = error.to_string();
+    assert!(matches!(error, ConnectError::Join(Disconnect::Join(_))), "{text}");
+    assert!(text.contains("localhost") && text.contains("other.example.com"), "{text}");
+
+    let _first = agent(&relay, 1).await;
+    let error = soon(Client::builder(url(&relay), key(1)).connect()).await.unwrap_err();
+    assert!(error.to_string().contains("address already connected"), "{error}");
+
+    let nowhere = url(&relay).replace("/ws", "/nowhere");
+    let error = soon(Client::builder(nowhere, key(2)).connect()).await.unwrap_err();
+    assert!(error.to_string().contains("404"), "{error}");
+
+    let error = Client::builder("http://localhost/ws", key(2)).connect().await.unwrap_err();
+    assert!(matches!(error, ConnectError::Url(_)), "{error}");
+}
+
+#[tokio::test]
+async fn dropping_a_client_sends_what_it_accepted() {
+    let relay = relay().await;
+    let (alice, mut bob) = (agent(&relay, 1).await, agent(&relay, 2).await);
+    for n in 0..500 {
+        soon(alice.send(message(&bob.address(), &n.to_string()))).await.unwrap();
+    }
+    drop(alice);
+    for n in 0..500 {
+        assert_eq!(text(&received(&mut bob).await), n.to_string());
+    }
+    soon(async {
+        while relay.stats().hub.connections > 1 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_sender_is_a_sink_and_a_client_a_stream() {
+    let relay = relay().await;
+    let (alice, bob) = (agent(&relay, 1).await, agent(&relay, 2).await);
+    let to = bob.address();
+    // More than fits the outbox at once: the sink has to wait for room.
+    let count = 3000;
+    let envelopes = futures_util::stream::iter((0..count).map(|n| Ok(message(&to, &n.to_string()))));
+    let sending = async {
+        let mut sender = alice.sender();
+        let mut envelopes = envelopes;
+        sender.send_all(&mut envelopes).await.unwrap();
+        SinkExt::close(&mut sender).await.unwrap();
+    };
+    let receiving = async {
+        bob.take(count)
+            .filter_map(|event| async move {
+                match event {
+                    Event::Received(bytes) => Some(text(&Envelope::decode(bytes).unwrap())),
+                    _ => None,
+                }
+            })
+            .collect::<BTreeSet<_>>()
+            .await
+    };
+    let ((), texts) = soon(async { tokio::join!(sending, receiving) }).await;
+    assert_eq!(texts.len(), count);
+}
+
+#[tokio::test]
+async fn what_cannot_be_sent_comes_back() {
+    let relay = relay().await;
+    let alice = agent(&relay, 1).await;
+    let to = alice.address();
+    let forged = Envelope { from_address: "pinch:mallory@localhost".into(), ..message(&to, "x") };
+    let error = soon(alice.send(forged)).await.unwrap_err();
+    assert_eq!(error.to_string(), "from_address is not the address of this client");
+    assert_eq!(error.envelope.from_address, "pinch:mallory@localhost");
+    let huge = message(&to, &"x".repeat(70_000));
+    let error = soon(alice.send(huge)).await.unwrap_err();
+    assert!(error.to_string().contains("65536"), "{error}");
+}

@@ -1,0 +1,203 @@
+//! Peers that break the rules after they have joined: each is told which rule, cut, and nobody else
+//! notices.
+
+mod support;
+
+use pinch_proto::wire::{Envelope, MessageType};
+use pinch_tokio::Relay;
+use support::raw::{
+    BINARY, CLOSE, FIRST, LAST, MIDDLE, PING, Raw, TEXT, close_payload, frame, header,
+};
+use support::{
+    Heard, Peer, address, config, emptied, envelope, eventually, message, message_of, millis, open,
+};
+
+/// What a peer hears that joins and writes `bytes`, to the end; it answers no close frame.
+async fn told(relay: &Relay, bytes: &[u8]) -> Vec<Heard> {
+    let mut peer = Raw::named(relay, "mallory").await;
+    peer.write(bytes).await;
+    let told = peer.rest().await;
+    eventually("it is gone", || relay.stats().hub.connections == 1).await;
+    told
+}
+
+/// Sends a message to itself, and waits for it.
+async fn works(peer: &mut Peer) {
+    let said = message(&peer.address, &peer.address, 1, 1000);
+    peer.send(said.clone()).await;
+    assert_eq!(peer.envelope().await, said);
+}
+
+#[tokio::test]
+async fn a_breach_of_websocket_is_told_apart_from_others() {
+    let relay = open(config()).await;
+    let mut bystander = Peer::named(&relay, "bystander").await;
+    let unmasked = [&header(BINARY, 5, false)[..], b"hello"].concat();
+    let broken = |bytes: Vec<u8>| (bytes, 1002, "WebSocket protocol error");
+    let too_big = |bytes: Vec<u8>| (bytes, 1009, "message over 131072 bytes");
+    let cases = [
+        (frame(TEXT, b"hello"), 1003, "text message, expected a binary one"),
+        (frame(TEXT, b"\xff"), 1003, "text message, expected a binary one"),
+        broken(unmasked),
+        // Reserved bits, and opcodes.
+        broken(frame(BINARY | 0x40, b"hello")),
+        broken(frame(BINARY | 0x20, b"hello")),
+        broken(frame(BINARY | 0x10, b"hello")),
+        broken(frame(LAST | 0x03, b"hello")),
+        broken(frame(LAST | 0x0b, b"hello")),
+        // Control frames that are too long, or in fragments.
+        broken(frame(PING, &[0; 126])),
+        broken(frame(PING & !LAST, b"hello")),
+        // A fragment of nothing, and a message inside of another.
+        broken(frame(LAST, b"hello")),
+        broken(frame(MIDDLE, b"hello")),
+        broken([frame(FIRST, b"a"), frame(BINARY, b"b")].concat()),
+        // A close frame with half a code.
+        broken(frame(CLOSE, b"\x03")),
+        too_big(frame(BINARY, &[0; 131_073])),
+        too_big([frame(FIRST, &[0; 131_072]), frame(LAST, b"1")].concat()),
+        // Its header is enough.
+        too_big(header(BINARY, 131_073, true)),
+        too_big(header(BINARY, u64::MAX >> 1, true)),
+    ];
+    for (bytes, code, reason) in cases {
+        let start = bytes[..bytes.len().min(20)].to_vec();
+        assert_eq!(told(&relay, &bytes).await, [Heard::close(code, reason)], "{start:x?}");
+        works(&mut bystander).await;
+    }
+    drop(bystander);
+    emptied(&relay).await;
+}
+
+#[tokio::test]
+async fn what_comes_before_a_breach_counts_and_what_comes_after_it_does_not() {
+    let relay = open(config()).await;
+    let mut bob = Peer::named(&relay, "bob").await;
+    let mallory = address("mallory");
+    let said = |number| frame(BINARY, &message(&mallory, &bob.address, number, 9));
+    let bytes = [said(1), frame(PING, b"1"), frame(TEXT, b"!"), said(2), frame(PING, b"2")].concat();
+    let close = Heard::close(1003, "text message, expected a binary one");
+    assert_eq!(told(&relay, &bytes).await, [Heard::Pong(b"1".as_slice().into()), close]);
+    assert_eq!(bob.envelope().await, message(&mallory, &bob.address, 1, 9));
+    works(&mut bob).await;
+}
+
+#[tokio::test]
+async fn who_goes_on_after_a_breach_is_not_listened_to() {
+    let relay = open(config().close_timeout(millis(200))).await;
+    let mut bystander = Peer::named(&relay, "bystander").await;
+    let mut mallory = Raw::named(&relay, "mallory").await;
+    mallory.send(LAST | 0x03, b"").await;
+    assert_eq!(mallory.hear().await, Heard::close(1002, "WebSocket protocol error"));
+    // Until it is cut, it writes on.
+    let garbage = [0xa5; 50_000];
+    let flood = async {
+        use tokio::io::AsyncWriteExt as _;
+        while mallory.stream.write_all(&garbage).await.is_ok() {}
+    };
+    support::soon("the cut", flood).await;
+    works(&mut bystander).await;
+    drop(bystander);
+    emptied(&relay).await;
+}
+
+#[tokio::test]
+async fn what_is_no_envelope_ends_the_connection() {
+    let relay = open(config()).await;
+    let mut bystander = Peer::named(&relay, "bystander").await;
+    // A varint that does not end, a string that is longer than the rest, a group, field 0.
+    for bytes in [&b"\x08\xff"[..], b"\x12\x7fabc", b"\x0b", b"\x00\x00"] {
+        let told = told_and_closed(&relay, bytes).await;
+        let Heard::Close(1007, reason) = told else {
+            panic!("{told:?} after {bytes:x?}")
+        };
+        assert!(reason.starts_with("no envelope: byte "), "{reason}");
+        works(&mut bystander).await;
+    }
+}
+
+/// What a peer hears that joins, sends one message, and answers the close frame.
+async fn told_and_closed(relay: &Relay, message: &[u8]) -> Heard {
+    let mut peer = Raw::named(relay, "mallory").await;
+    peer.send(BINARY, message).await;
+    let told = peer.hear().await;
+    peer.send(CLOSE, &close_payload(1000, "")).await;
+    assert_eq!(peer.rest().await, []);
+    told
+}
+
+#[tokio::test]
+async fn nobody_speaks_for_another_or_for_the_relay() {
+    let relay = open(config()).await;
+    let mut bob = Peer::named(&relay, "bob").await;
+    let mallory = address("mallory");
+    let foreign = message(&address("alice"), &bob.address, 1, 9);
+    let nobodys = Envelope::default().to_bytes();
+    for message in [foreign, nobodys] {
+        let close = Heard::close(1008, "from_address is not yours");
+        assert_eq!(told_and_closed(&relay, &message).await, close);
+    }
+    for kind in [
+        MessageType::AuthChallenge,
+        MessageType::AuthResponse,
+        MessageType::AuthResult,
+        MessageType::QueueStatus,
+        MessageType::QueueFull,
+        MessageType::RateLimited,
+    ] {
+        let message = envelope(&mallory, &bob.address, kind, 1).to_bytes();
+        let close = Heard::close(1008, &format!("only the relay may send {kind:?}"));
+        assert_eq!(told_and_closed(&relay, &message).await, close);
+    }
+    works(&mut bob).await;
+    drop(bob);
+    emptied(&relay).await;
+    assert_eq!(relay.stats().hub.violations, 8);
+}
+
+#[tokio::test]
+async fn a_message_that_never_ends_harms_nobody() {
+    let relay = open(config()).await;
+    let mut bystander = Peer::named(&relay, "bystander").await;
+    let whole = frame(BINARY, &message_of(&address("half"), &bystander.address, 1, 65_536));
+    let mut half = Raw::named(&relay, "half").await;
+    half.write(&whole[..whole.len() - 1]).await;
+    let mut fragments = Raw::named(&relay, "fragments").await;
+    fragments.send(FIRST, &[8; 60_000]).await;
+    works(&mut bystander).await;
+    drop((half, fragments, bystander));
+    emptied(&relay).await;
+    assert_eq!(relay.stats().hub.accepted, 1);
+}
+
+#[tokio::test]
+async fn what_follows_a_close_frame_is_left_alone() {
+    let relay = open(config()).await;
+    let mut bob = Peer::named(&relay, "bob").await;
+    let said = message(&address("mallory"), &bob.address, 1, 9);
+    let bye = frame(CLOSE, &close_payload(1000, "bye"));
+    let told = told(&relay, &[bye, frame(BINARY, &said), frame(TEXT, b"!")].concat()).await;
+    assert_eq!(told, [Heard::close(1000, "bye")]);
+    works(&mut bob).await;
+    assert_eq!(relay.stats().hub.violations, 0);
+}
+
+#[tokio::test]
+async fn what_a_closed_peer_says_last_is_not_taken_for_anothers() {
+    let relay = open(config()).await;
+    let mut bystander = Peer::named(&relay, "bystander").await;
+    let mut mallory = Raw::named(&relay, "mallory").await;
+    mallory.send(BINARY, &envelope(&mallory_(), &mallory_(), MessageType::AuthResult, 1).to_bytes()).await;
+    assert!(matches!(mallory.hear().await, Heard::Close(1008, _)));
+    let foreign = message(&mallory_(), &bystander.address, 1, 9);
+    let last = [frame(BINARY, &foreign), frame(CLOSE, &close_payload(1008, ""))].concat();
+    mallory.write(&last).await;
+    assert_eq!(mallory.rest().await, []);
+    works(&mut bystander).await;
+    works(&mut bystander).await;
+    assert_eq!(relay.stats().hub.violations, 1);
+}
+
+fn mallory_() -> pinch_proto::Address {
+    address("mallory")
+}

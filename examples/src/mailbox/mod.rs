@@ -1,0 +1,258 @@
+//! Writing and reading of end-to-end encrypted messages: an agent's side of protocol section 7.
+//!
+//! A [`Mailbox`] turns text into envelopes and envelopes into what they say, after every check that
+//! a reader owes its user: who wrote it, that nobody altered it, that it is no replay. It is a state
+//! machine like those of [`pinch_proto`]: the time and random bytes are handed in, and what goes over
+//! the network is for others to carry.
+
+mod received;
+
+use std::collections::{HashMap, VecDeque};
+
+use bytes::Bytes;
+use pinch_proto::wire::{self, DeliveryConfirm, EncryptedPayload, Envelope, MessageType, Payload};
+use pinch_proto::{Address, PublicKey, SecretKey, Signature, UnixMillis};
+use prost::Message as _;
+
+pub use self::received::{ConfirmFault, MessageFault, ReadError, Received, WriteError};
+
+use crate::plaintext::{self, Content, PlaintextPayload};
+use crate::sealing::{self, NONCE_LEN};
+
+/// How many senders are remembered, so that strangers cannot fill the memory.
+const MAX_SENDERS: usize = 1 << 16;
+
+/// How many messages may wait for their confirmation; the oldest is forgotten first.
+const MAX_SENT: usize = 1 << 10;
+
+/// An agent's messages, in both directions.
+///
+/// Sequence numbers must grow beyond those of earlier runs, and this keeps no file of them: the
+/// number of a message is the Unix time in microseconds, or one more than the last number if that
+/// is higher. So they grow across restarts as long as the clock is not set back; they stay below
+/// 2⁵³ until the year 2255, for readers who count in floating point.
+///
+/// What was received is remembered for as long as the mailbox lives. A replay from before is not
+/// noticed.
+#[derive(Debug)]
+pub struct Mailbox {
+    secret: SecretKey,
+    address: Address,
+    sequence: u64,
+    /// The highest sequence of each sender.
+    seen: HashMap<PublicKey, u64>,
+    /// What may be confirmed, the oldest first.
+    sent: VecDeque<Sent>,
+}
+
+#[derive(Debug)]
+struct Sent {
+    message_id: Bytes,
+    to: PublicKey,
+}
+
+/// What each message needs anew: random bytes and the time.
+#[derive(Clone, Copy, Debug)]
+pub struct Fresh {
+    /// For the box.
+    pub nonce: [u8; NONCE_LEN],
+    /// Becomes the message's id.
+    pub id: [u8; 16],
+    /// The present.
+    pub now: UnixMillis,
+}
+
+impl Fresh {
+    /// Random bytes from the system.
+    ///
+    /// # Errors
+    /// The system has none.
+    pub fn draw(now: UnixMillis) -> Result<Self, getrandom::Error> {
+        let mut fresh = Self { nonce: [0; NONCE_LEN], id: [0; 16], now };
+        getrandom::fill(&mut fresh.nonce)?;
+        getrandom::fill(&mut fresh.id)?;
+        Ok(fresh)
+    }
+}
+
+impl Mailbox {
+    /// The mailbox of the holder of `secret`, whose address is `address`.
+    #[must_use]
+    pub fn new(secret: SecretKey, address: Address) -> Self {
+        Self { secret, address, sequence: 0, seen: HashMap::new(), sent: VecDeque::new() }
+    }
+
+    /// The address has become `address`: a relay may spell its host in another case.
+    pub fn set_address(&mut self, address: Address) {
+        self.address = address;
+    }
+
+    /// An envelope with `text` for `to`. Its id is text (32 hexadecimal digits), because clients in
+    /// the field keep ids as text.
+    ///
+    /// # Errors
+    /// `to` is an address without a key, or with a key that is none.
+    pub fn write(&mut self, to: &Address, text: &str, fresh: Fresh) -> Result<Envelope, WriteError> {
+        let Fresh { nonce, id, now } = fresh;
+        let key = to.public_key().map_err(|source| WriteError::NoKey { to: to.clone(), source })?;
+        let micros = u64::try_from(now.0).unwrap_or(0).saturating_mul(1000);
+        let sequence = self.sequence.saturating_add(1).max(micros);
+        let plaintext = PlaintextPayload::text(text, sequence, now.0).encode_to_vec();
+        let payload = sealing::seal(&self.secret, &key, nonce, &plaintext)
+            .map_err(|source| WriteError::UnusableKey { to: to.clone(), source })?;
+        self.sequence = sequence;
+
+        let message_id = Bytes::from(format!("{:032x}", u128::from_be_bytes(id)));
+        if self.sent.len() == MAX_SENT {
+            self.sent.pop_front();
+        }
+        self.sent.push_back(Sent { message_id: message_id.clone(), to: key });
+        Ok(self.envelope(to, message_id, Payload::Encrypted(payload), now))
+    }
+
+    /// Whether `message_id` is that of a message that [`write`](Self::write) made, and that is not
+    /// forgotten.
+    #[must_use]
+    pub fn has_sent(&self, message_id: &[u8]) -> bool {
+        self.sent.iter().any(|sent| sent.message_id == message_id)
+    }
+
+    /// Reads an envelope that the relay brought.
+    ///
+    /// # Errors
+    /// [`ReadError`] says which check failed. Nothing that the envelope says may be believed then.
+    pub fn read(&mut self, envelope: &[u8], now: UnixMillis) -> Result<Received, ReadError> {
+        let envelope = Envelope::decode(envelope).map_err(ReadError::Envelope)?;
+        let message_type = MessageType::try_from(envelope.r#type);
+        match (message_type, &envelope.payload) {
+            (Ok(MessageType::Message), Some(Payload::Encrypted(payload))) => {
+                self.read_message(&envelope, payload, now)
+            }
+            (Ok(MessageType::DeliveryConfirm), Some(Payload::DeliveryConfirm(confirm))) => {
+                self.read_confirm(&envelope, confirm)
+            }
+            (Ok(MessageType::QueueFull), Some(Payload::QueueFull(refusal))) => Ok(Received::Undeliverable {
+                message_id: envelope.message_id,
+                to: refusal.recipient_address.clone(),
+                reason: refusal.reason.clone(),
+            }),
+            (Ok(MessageType::RateLimited), Some(Payload::RateLimited(refusal))) => Ok(Received::RateLimited {
+                message_id: envelope.message_id,
+                retry_after_ms: refusal.retry_after_ms,
+                reason: refusal.reason.clone(),
+            }),
+            (Ok(MessageType::QueueStatus), Some(Payload::QueueStatus(status))) => {
+                Ok(Received::Waiting { count: status.pending_count })
+            }
+            (
+                Ok(
+                    message_type @ (MessageType::Message
+                    | MessageType::DeliveryConfirm
+                    | MessageType::QueueFull
+                    | MessageType::RateLimited
+                    | MessageType::QueueStatus),
+                ),
+                _,
+            ) => Err(ReadError::WrongPayload { from: envelope.from_address, message_type }),
+            (_, _) => Ok(Received::Other { from: envelope.from_address, message_type: envelope.r#type }),
+        }
+    }
+
+    fn read_message(
+        &mut self,
+        envelope: &Envelope,
+        payload: &EncryptedPayload,
+        now: UnixMillis,
+    ) -> Result<Received, ReadError> {
+        let (from, key) = sender(envelope)?;
+        match self.open(&key, payload) {
+            Ok((written, content)) => Ok(Received::Text {
+                message_id: envelope.message_id.clone(),
+                written,
+                content,
+                confirm: Box::new(self.confirm(&from, &envelope.message_id, now)),
+                from,
+            }),
+            Err(fault) => Err(ReadError::Message { from, fault }),
+        }
+    }
+
+    fn open(&mut self, from: &PublicKey, payload: &EncryptedPayload) -> Result<(UnixMillis, Content), MessageFault> {
+        let plaintext = sealing::open(&self.secret, from, payload)?;
+        let plaintext = PlaintextPayload::decode(&plaintext[..])?;
+        if plaintext.version != plaintext::VERSION {
+            return Err(MessageFault::UnknownVersion(plaintext.version));
+        }
+        let sequence = plaintext.sequence;
+        match self.seen.get(from) {
+            Some(&last) if sequence <= last => return Err(MessageFault::Replayed { sequence, last }),
+            None if self.seen.len() >= MAX_SENDERS => return Err(MessageFault::TooManySenders),
+            Some(_) | None => self.seen.insert(*from, sequence),
+        };
+        Ok((UnixMillis(plaintext.timestamp), plaintext.content()?))
+    }
+
+    fn confirm(&self, to: &Address, message_id: &Bytes, now: UnixMillis) -> Envelope {
+        let signature = self.secret.sign(&confirmed_bytes(message_id, now.0));
+        let confirm = DeliveryConfirm {
+            message_id: message_id.clone(),
+            signature: Bytes::copy_from_slice(signature.as_bytes()),
+            timestamp: now.0,
+            state: "delivered".into(),
+            was_stored: false,
+        };
+        self.envelope(to, message_id.clone(), Payload::DeliveryConfirm(confirm), now)
+    }
+
+    fn read_confirm(&self, envelope: &Envelope, confirm: &DeliveryConfirm) -> Result<Received, ReadError> {
+        let (by, key) = sender(envelope)?;
+        match self.check_confirm(&key, confirm) {
+            Ok(()) => Ok(Received::Confirmed {
+                by,
+                message_id: confirm.message_id.clone(),
+                state: confirm.state.clone(),
+            }),
+            Err(fault) => Err(ReadError::Confirm { by, fault }),
+        }
+    }
+
+    fn check_confirm(&self, by: &PublicKey, confirm: &DeliveryConfirm) -> Result<(), ConfirmFault> {
+        let DeliveryConfirm { message_id, timestamp, .. } = confirm;
+        if !self.sent.iter().any(|sent| sent.message_id == message_id && sent.to == *by) {
+            return Err(ConfirmFault::UnknownMessage);
+        }
+        match Signature::try_from(&confirm.signature[..]) {
+            Ok(signature) if by.verify_strict(&confirmed_bytes(message_id, *timestamp), &signature) => Ok(()),
+            Ok(_) | Err(_) => Err(ConfirmFault::WrongSignature),
+        }
+    }
+
+    fn envelope(&self, to: &Address, message_id: Bytes, payload: Payload, now: UnixMillis) -> Envelope {
+        Envelope {
+            version: wire::VERSION,
+            from_address: self.address.as_str().into(),
+            to_address: to.as_str().into(),
+            r#type: payload.message_type().into(),
+            message_id,
+            timestamp: now.0,
+            payload: Some(payload),
+        }
+    }
+}
+
+/// Who sent `envelope`, and the key in that address.
+fn sender(envelope: &Envelope) -> Result<(Address, PublicKey), ReadError> {
+    let parsed = Address::parse(&envelope.from_address).and_then(|from| {
+        let key = from.public_key()?;
+        Ok((from, key))
+    });
+    parsed.map_err(|source| ReadError::NoKey { from: envelope.from_address.clone(), source })
+}
+
+/// What a confirmation signs.
+fn confirmed_bytes(message_id: &[u8], timestamp: i64) -> Vec<u8> {
+    [message_id, &timestamp.to_be_bytes()].concat()
+}
+
+#[cfg(test)]
+mod tests;

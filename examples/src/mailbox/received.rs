@@ -1,0 +1,175 @@
+//! What comes out of a mailbox: what an envelope says, or why it cannot be believed.
+
+use bytes::Bytes;
+use pinch_proto::wire::{Envelope, MessageType};
+use pinch_proto::{Address, AddressError, UnixMillis};
+use prost::DecodeError;
+use thiserror::Error;
+
+use super::MAX_SENDERS;
+use crate::plaintext::{self, Content, ContentError};
+use crate::sealing::{OpenError, UnusableKey};
+
+/// Why nothing can be written to an address.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum WriteError {
+    /// It names no key.
+    #[error("cannot encrypt for {to}: {source}")]
+    NoKey {
+        /// The address.
+        to: Address,
+        /// Why it names none.
+        source: AddressError,
+    },
+    /// Its key is none.
+    #[error("cannot encrypt for {to}: {source}")]
+    UnusableKey {
+        /// The address.
+        to: Address,
+        /// Its key.
+        source: UnusableKey,
+    },
+}
+
+/// What an envelope says.
+#[derive(Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Received {
+    /// A message, which nobody but its sender can have written.
+    Text {
+        /// Its sender.
+        from: Address,
+        /// What its sender calls it.
+        message_id: Bytes,
+        /// When it was written, by its sender's clock.
+        written: UnixMillis,
+        /// What it says.
+        content: Content,
+        /// The confirmation that its sender waits for.
+        confirm: Box<Envelope>,
+    },
+    /// The recipient has signed that it has a message of this agent.
+    Confirmed {
+        /// The recipient.
+        by: Address,
+        /// Which message.
+        message_id: Bytes,
+        /// What became of it. The signature does not cover this.
+        state: String,
+    },
+    /// The relay will not deliver an envelope of this agent.
+    Undeliverable {
+        /// Which one.
+        message_id: Bytes,
+        /// Whom it was for.
+        to: String,
+        /// Why.
+        reason: String,
+    },
+    /// The relay did not take an envelope of this agent, because it came too soon.
+    RateLimited {
+        /// Which one.
+        message_id: Bytes,
+        /// When the next one is taken, from now on in milliseconds.
+        retry_after_ms: i64,
+        /// Why.
+        reason: String,
+    },
+    /// The relay has kept so many envelopes for this agent.
+    Waiting {
+        /// How many.
+        count: i32,
+    },
+    /// Something that this agent has no use for.
+    Other {
+        /// Who sent it.
+        from: String,
+        /// What it is.
+        message_type: i32,
+    },
+}
+
+/// Why an envelope cannot be believed, or understood.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// It is none.
+    #[error("the envelope cannot be decoded: {0}")]
+    Envelope(DecodeError),
+    /// Its payload is not what its type says.
+    #[error("the envelope from {from} is a {message_type:?} without its payload")]
+    WrongPayload {
+        /// Who sent it.
+        from: String,
+        /// What it should be.
+        message_type: MessageType,
+    },
+    /// Its sender has no key.
+    #[error("the sender {from:?} names no key: {source}")]
+    NoKey {
+        /// The sender.
+        from: String,
+        /// Why it names none.
+        source: AddressError,
+    },
+    /// A message breaks a rule.
+    #[error("the message from {from} is refused: {fault}")]
+    Message {
+        /// Who sent it.
+        from: Address,
+        /// Which rule.
+        #[source]
+        fault: MessageFault,
+    },
+    /// A confirmation breaks a rule.
+    #[error("the confirmation from {by} is refused: {fault}")]
+    Confirm {
+        /// Who sent it.
+        by: Address,
+        /// Which rule.
+        #[source]
+        fault: ConfirmFault,
+    },
+}
+
+/// Why a message is refused.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum MessageFault {
+    /// It cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// What was in the box is no message.
+    #[error("it opens, but holds no message: {0}")]
+    Decode(#[from] DecodeError),
+    /// It was written by a later program.
+    #[error("its version is {0}, expected {version}", version = plaintext::VERSION)]
+    UnknownVersion(u32),
+    /// It came before, or a later one did.
+    #[error("its sequence {sequence} does not follow {last}: a replay, or a duplicate")]
+    Replayed {
+        /// Its sequence.
+        sequence: u64,
+        /// The highest that was received from its sender.
+        last: u64,
+    },
+    /// No further senders can be remembered.
+    #[error("{MAX_SENDERS} others have written before; restart to forget them")]
+    TooManySenders,
+    /// Its content cannot be read.
+    #[error(transparent)]
+    Content(#[from] ContentError),
+}
+
+/// Why a confirmation is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ConfirmFault {
+    /// It confirms what this agent has not sent there, or has forgotten.
+    #[error("it confirms a message that was not sent there by this process")]
+    UnknownMessage,
+    /// Its signature does not hold.
+    #[error("its signature is not the recipient's")]
+    WrongSignature,
+}

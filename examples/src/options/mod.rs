@@ -1,0 +1,227 @@
+//! The settings of a relay: flags, then environment variables, then defaults.
+//!
+//! All relay binaries have the same ones. A flag wins over its variable; a variable that is set must
+//! make sense even then, and an empty one makes none. What cannot be understood ends the program
+//! with code 2 and a message that names the flag or variable, the value, and what is accepted: a
+//! relay never starts with other settings than it was given.
+
+mod values;
+
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+use core::time::Duration;
+use std::ffi::OsString;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser, ValueEnum};
+use pinch_driver::{AllowedOrigins, Auth, Builder, Runtime};
+use pinch_proto::Host;
+use pinch_proto::hub::{Config, OnDuplicate, RateLimit};
+use thiserror::Error;
+
+use self::values::Rate;
+
+/// The settings of a relay.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// How agents show that an address is their own.
+    pub auth: Auth,
+    /// How long joining may take.
+    pub auth_timeout: Duration,
+    /// Which browsers' pages may connect.
+    pub allowed_origins: AllowedOrigins,
+    /// What the hub decides by.
+    pub hub: Config,
+    /// The form of the logs.
+    pub log: LogFormat,
+}
+
+/// The form in which logs are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum AuthFlag {
+    Challenge,
+    Open,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum OnDuplicateFlag {
+    Refuse,
+    Replace,
+}
+
+/// A Pinch relay: forwards end-to-end encrypted envelopes between agents.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+struct Flags {
+    /// Where to listen; port 0 lets the system pick one. PINCH_RELAY_PORT, without this flag,
+    /// sets the port and listens on every interface; with this flag, it has no effect.
+    /// [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "IP:PORT", value_parser = values::listen)]
+    listen: Option<SocketAddr>,
+
+    /// The host in the addresses of this relay's agents. [env: PINCH_RELAY_PUBLIC_HOST]
+    /// [default: localhost]
+    #[arg(long, value_name = "HOST", value_parser = values::host)]
+    public_host: Option<Host>,
+
+    /// How agents show that an address is their own: by a key, or (for development and closed
+    /// networks) by saying so.
+    #[arg(long, value_name = "MODE", default_value = "challenge")]
+    auth: AuthFlag,
+
+    /// The time between two pings of a connection.
+    #[arg(long, value_name = "DURATION", value_parser = values::duration, default_value = "25s")]
+    heartbeat_interval: Duration,
+
+    /// How long an agent may show no sign of life after a ping.
+    #[arg(long, value_name = "DURATION", value_parser = values::duration, default_value = "7s")]
+    pong_timeout: Duration,
+
+    /// How long joining may take, from the first byte on.
+    #[arg(long, value_name = "DURATION", value_parser = values::duration, default_value = "10s")]
+    auth_timeout: Duration,
+
+    /// How many envelopes an agent may send per second in the long run, or `off`.
+    /// [env: PINCH_RELAY_RATE_LIMIT] [default: 1.0]
+    #[arg(long, value_name = "NUMBER", value_parser = values::rate)]
+    rate_limit: Option<Rate>,
+
+    /// How many it may send at once. Without effect if the rate limit is off.
+    /// [env: PINCH_RELAY_RATE_BURST] [default: 10]
+    #[arg(long, value_name = "NUMBER", value_parser = values::burst)]
+    rate_burst: Option<u32>,
+
+    /// The web origins whose pages may connect, such as `https://app.example.com`, separated by
+    /// commas; `*` for all. Programs that are no browsers are always allowed.
+    /// [env: PINCH_RELAY_ALLOWED_ORIGINS] [default: none]
+    #[arg(long, value_name = "LIST", value_parser = values::origins)]
+    allowed_origins: Option<AllowedOrigins>,
+
+    /// What happens when an address joins that is connected already: the second connection is
+    /// refused, or replaces the first.
+    #[arg(long, value_name = "ACTION", default_value = "refuse")]
+    on_duplicate: OnDuplicateFlag,
+
+    /// The form of the logs on stderr. RUST_LOG selects what is logged. [default: info]
+    #[arg(long, value_name = "FORM", default_value = "text")]
+    log: LogFormat,
+}
+
+/// An environment variable makes no sense.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("invalid value {value:?} for the environment variable {name}: {expected}")]
+struct VariableError {
+    name: &'static str,
+    value: OsString,
+    expected: String,
+}
+
+impl Options {
+    /// The settings of this process. Prints what is asked for, or what is wrong, and ends the
+    /// process if it cannot go on.
+    #[must_use]
+    pub fn from_process() -> Self {
+        Self::parse(std::env::args_os(), |name| std::env::var_os(name)).unwrap_or_else(|error| error.exit())
+    }
+
+    /// The settings in `arguments` (of which the first is the program's name) and in the
+    /// environment variables that `variable` finds.
+    ///
+    /// # Errors
+    /// An error that prints itself. Help and version are errors of that kind, too.
+    pub fn parse(
+        arguments: impl IntoIterator<Item = OsString>,
+        variable: impl Fn(&str) -> Option<OsString>,
+    ) -> Result<Self, clap::Error> {
+        let flags = Flags::try_parse_from(arguments)?;
+        let invalid = |message: String| Flags::command().error(ErrorKind::ValueValidation, message);
+        let variables = Variables::read(variable).map_err(|error| invalid(error.to_string()))?;
+        Self::merge(flags, variables).map_err(|error| invalid(error.to_string()))
+    }
+
+    fn merge(flags: Flags, variables: Variables) -> Result<Self, pinch_proto::hub::ConfigError> {
+        let by_port = variables.port.map(|port| SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port));
+        let default = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+        let rate = flags.rate_limit.or(variables.rate_limit).unwrap_or(Rate::PerSecond(1.0));
+        let burst = flags.rate_burst.or(variables.rate_burst).unwrap_or(10);
+        let rate_limit = match rate {
+            Rate::PerSecond(per_second) => Some(RateLimit::new(per_second, burst)?),
+            Rate::Off => None,
+        };
+        let host = flags.public_host.or(variables.public_host).unwrap_or_else(values::localhost);
+        let hub = Config::new(host)
+            .heartbeat_interval(flags.heartbeat_interval)
+            .pong_timeout(flags.pong_timeout)
+            .rate_limit(rate_limit)
+            .on_duplicate(match flags.on_duplicate {
+                OnDuplicateFlag::Refuse => OnDuplicate::Refuse,
+                OnDuplicateFlag::Replace => OnDuplicate::Replace,
+            })
+            .build()?;
+        Ok(Self {
+            listen: flags.listen.or(by_port).unwrap_or(default),
+            auth: match flags.auth {
+                AuthFlag::Challenge => Auth::Challenge,
+                AuthFlag::Open => Auth::Open,
+            },
+            auth_timeout: flags.auth_timeout,
+            allowed_origins: flags.allowed_origins.or(variables.allowed_origins).unwrap_or_default(),
+            hub,
+            log: flags.log,
+        })
+    }
+
+    /// Hands the settings to a relay that is about to be bound.
+    pub fn apply<R: Runtime>(&self, builder: Builder<R>) -> Builder<R> {
+        builder
+            .hub(self.hub.clone())
+            .auth(self.auth)
+            .auth_timeout(self.auth_timeout)
+            .allowed_origins(self.allowed_origins.clone())
+    }
+}
+
+/// What the environment says.
+#[derive(Debug)]
+struct Variables {
+    port: Option<u16>,
+    public_host: Option<Host>,
+    rate_limit: Option<Rate>,
+    rate_burst: Option<u32>,
+    allowed_origins: Option<AllowedOrigins>,
+}
+
+impl Variables {
+    fn read(variable: impl Fn(&str) -> Option<OsString>) -> Result<Self, VariableError> {
+        Ok(Self {
+            port: parse(&variable, "PINCH_RELAY_PORT", values::port)?,
+            public_host: parse(&variable, "PINCH_RELAY_PUBLIC_HOST", values::host)?,
+            rate_limit: parse(&variable, "PINCH_RELAY_RATE_LIMIT", values::rate)?,
+            rate_burst: parse(&variable, "PINCH_RELAY_RATE_BURST", values::burst)?,
+            allowed_origins: parse(&variable, "PINCH_RELAY_ALLOWED_ORIGINS", values::origins)?,
+        })
+    }
+}
+
+fn parse<T>(
+    variable: impl Fn(&str) -> Option<OsString>,
+    name: &'static str,
+    parser: impl FnOnce(&str) -> Result<T, String>,
+) -> Result<Option<T>, VariableError> {
+    let Some(value) = variable(name) else { return Ok(None) };
+    let parsed = value.to_str().map_or_else(|| Err("expected UTF-8".into()), parser);
+    parsed.map(Some).map_err(|expected| VariableError { name, value, expected })
+}
+
+#[cfg(test)]
+mod tests;

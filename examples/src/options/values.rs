@@ -1,0 +1,82 @@
+//! From text to a setting. Every error says what is accepted; who asked adds the name and the value.
+
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use pinch_driver::AllowedOrigins;
+use pinch_proto::Host;
+use pinch_proto::hub::RateLimit;
+
+/// How fast an agent may send.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Rate {
+    PerSecond(f64),
+    Off,
+}
+
+/// Longer than any sensible interval, short enough for every clock.
+const MAX_DURATION: Duration = Duration::from_secs(24 * 3600);
+
+pub(super) fn localhost() -> Host {
+    Host::parse("localhost").expect("localhost is a host")
+}
+
+pub(super) fn listen(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        "expected an IP address and a port, such as 127.0.0.1:8080, 0.0.0.0:8080 or [::]:8080".into()
+    })
+}
+
+pub(super) fn port(text: &str) -> Result<u16, String> {
+    text.parse().map_err(|_| "expected a port, 0 to 65535".into())
+}
+
+pub(super) fn host(text: &str) -> Result<Host, String> {
+    Host::parse(text).map_err(|error| error.to_string())
+}
+
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(duration) if (Duration::from_millis(1)..=MAX_DURATION).contains(&duration) => Ok(duration),
+        Ok(_) | Err(_) => Err("expected 1ms to 24h, such as 500ms, 25s or 1m 30s".into()),
+    }
+}
+
+pub(super) fn rate(text: &str) -> Result<Rate, String> {
+    if text == "off" {
+        return Ok(Rate::Off);
+    }
+    match text.parse() {
+        // The burst is another setting; with any, the rate alone is checked here.
+        Ok(per_second) if RateLimit::new(per_second, 1).is_ok() => Ok(Rate::PerSecond(per_second)),
+        Ok(_) | Err(_) => Err("expected envelopes per second, 0.000001 to 1000000000, or off".into()),
+    }
+}
+
+pub(super) fn burst(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(burst) if burst > 0 => Ok(burst),
+        Ok(_) | Err(_) => Err(format!("expected a number of envelopes, 1 to {}", u32::MAX)),
+    }
+}
+
+pub(super) fn origins(text: &str) -> Result<AllowedOrigins, String> {
+    if text.trim() == "*" {
+        return Ok(AllowedOrigins::Any);
+    }
+    text.split(',').map(origin).collect::<Result<_, _>>().map(AllowedOrigins::List)
+}
+
+/// An origin as browsers write it: without the slash that people like to add.
+fn origin(text: &str) -> Result<String, String> {
+    let origin = text.trim().trim_end_matches('/');
+    let is_origin = origin.parse().is_ok_and(|uri: http::Uri| {
+        let authority = uri.authority().is_some_and(|it| !it.host().is_empty() && !it.as_str().contains('@'));
+        uri.scheme().is_some() && authority && uri.path_and_query().is_none_or(|it| it == "/")
+    });
+    if is_origin && !origin.contains('*') {
+        Ok(origin.to_ascii_lowercase())
+    } else {
+        Err("expected origins such as https://app.example.com, separated by commas, or * alone".into())
+    }
+}

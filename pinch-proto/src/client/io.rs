@@ -1,0 +1,259 @@
+//! What goes into a client and what comes out.
+//!
+//! [`Input`] and [`Output`] are exhaustive on purpose: a new kind must break every driver when it
+//! is compiled, not when it runs.
+
+use alloc::borrow::Cow;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+use thiserror::Error;
+
+use crate::handshake::AgentError;
+use crate::wire::MessageType;
+use crate::{Address, Close, CloseCode, EnvelopeError, Frame, Time};
+
+/// Something that happened outside. Envelopes come in by [`Client::submit`](super::Client::submit).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// The WebSocket that [`Output::Dial`] asked for is up.
+    Connected,
+    /// Dialling failed, or the link has ended without a close frame. Text messages and breaches of
+    /// the WebSocket protocol belong here too: the driver drops the link, then says this.
+    Disconnected {
+        /// Why, for people and logs.
+        why: Cow<'static, str>,
+    },
+    /// A binary message came.
+    Received(Bytes),
+    /// The relay sent a close frame, and the WebSocket layer has answered it.
+    PeerClosed(Close),
+    /// A pong came. A ping of the relay's own may be told as a pong without payload: it is a sign of
+    /// life too.
+    Pong {
+        /// What it carried.
+        payload: Bytes,
+    },
+    /// The socket has taken everything that was handed out; about `bytes` more may follow now.
+    /// Answered by [`Output::Transmit`]. If nothing waits, [`Output::Wake`] follows once something
+    /// does; otherwise say this again when what came was written.
+    Writable {
+        /// How much may be handed out. Envelopes follow until they reach this; the last one may
+        /// exceed it, and a ping of 8 bytes may follow.
+        bytes: usize,
+    },
+    /// The user wants to leave: what is unconfirmed is waited for, within limits, then the
+    /// connection is closed. Answered by [`Event::Closed`] in the end.
+    Close,
+}
+
+/// Something to do outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Connect to the relay and upgrade to a WebSocket, then say [`Input::Connected`] or
+    /// [`Input::Disconnected`].
+    Dial,
+    /// Something waits to be sent, and the last [`Input::Writable`] got nothing: say it again.
+    Wake,
+    /// Write this.
+    Transmit(Frame),
+    /// Drop the link, or stop dialling, and say nothing more about it.
+    Hangup,
+    /// The relay has the oldest envelopes. There may be room for others now
+    /// ([`Client::has_room_for`](super::Client::has_room_for)), and a flush may be over.
+    Confirmed {
+        /// How many it has in all, since the beginning.
+        total: u64,
+    },
+    /// Tell the user.
+    Event(Event),
+}
+
+/// Something for the user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// The agent can be reached.
+    Joined {
+        /// Under this address.
+        address: Address,
+    },
+    /// An envelope came, verbatim: from another agent, or from the relay itself (QUEUE_STATUS, and
+    /// the refusals QUEUE_FULL and RATE_LIMITED).
+    Received(Bytes),
+    /// The relay is out of reach, and will be tried again.
+    Disconnected {
+        /// Why.
+        why: Disconnect,
+        /// When it will be dialled.
+        retry_at: Time,
+    },
+    /// The relay is out of reach, and will not be tried again. This is the last event.
+    GaveUp {
+        /// Why the last try failed.
+        why: Disconnect,
+        /// What was not confirmed, in order. The relay may have some of the first ones.
+        unsent: Vec<Bytes>,
+    },
+    /// The connection was closed, as [`Input::Close`] asked. This is the last event.
+    Closed {
+        /// What was not confirmed in time, in order. The relay may have some of the first ones.
+        unsent: Vec<Bytes>,
+    },
+}
+
+/// Why a link ended, or did not come about.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum Disconnect {
+    /// What the driver said.
+    #[error("{0}")]
+    Link(Cow<'static, str>),
+    /// The WebSocket was not up in time.
+    #[error("the relay did not answer the dial in time")]
+    DialTimeout,
+    /// The relay did not end the handshake in time.
+    #[error("the relay did not admit or refuse this agent in time")]
+    JoinTimeout,
+    /// The handshake failed.
+    #[error("{0}")]
+    Join(#[from] AgentError),
+    /// The relay asks for a key.
+    #[error("the relay is in challenge mode; join it with a key instead of a name")]
+    KeyNeeded,
+    /// The relay closed the connection.
+    #[error("closed by the relay: {0}")]
+    Closed(Close),
+    /// The relay showed no sign of life after a heartbeat.
+    #[error("no sign of life from the relay")]
+    HeartbeatTimeout,
+    /// The socket did not take what it was given.
+    #[error("the link takes no more data")]
+    Stalled,
+    /// The relay sent something that is no envelope.
+    #[error("the relay sent something that is no envelope: {0}")]
+    Malformed(EnvelopeError),
+}
+
+impl Disconnect {
+    /// Whether trying again is pointless, or harmful, until a person has changed something.
+    ///
+    /// Among the relay's close frames these are: the one of a takeover (4001), and those that would
+    /// come again when the same envelopes are sent again (1003, 1007, 1009, and 1008 because of
+    /// `from_address`).
+    #[must_use]
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            Self::Join(error) => error.is_permanent(),
+            Self::KeyNeeded => true,
+            Self::Closed(close) => match close.code {
+                CloseCode::REPLACED
+                | CloseCode::UNSUPPORTED
+                | CloseCode::INVALID_DATA
+                | CloseCode::TOO_BIG => true,
+                CloseCode::POLICY => close.reason == NOT_YOURS,
+                _ => false,
+            },
+            Self::Link(_)
+            | Self::DialTimeout
+            | Self::JoinTimeout
+            | Self::HeartbeatTimeout
+            | Self::Stalled
+            | Self::Malformed(_) => false,
+        }
+    }
+
+    pub(super) fn is_replaced(&self) -> bool {
+        matches!(self, Self::Closed(close) if close.code == CloseCode::REPLACED)
+    }
+}
+
+/// The relay's reason when it closes for a forged `from_address` (protocol section 4).
+const NOT_YOURS: &str = "from_address is not yours";
+
+/// An envelope that was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{reason}")]
+pub struct SubmitError {
+    /// The envelope.
+    pub envelope: Bytes,
+    /// Why not.
+    pub reason: Unsendable,
+}
+
+/// Why an envelope was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum Unsendable {
+    /// Too much is unconfirmed. This passes; the other reasons don't.
+    #[error("the outbox is full; wait until something is confirmed")]
+    Full,
+    /// The client was closed or has given up.
+    #[error("the client is closed")]
+    Closed,
+    /// The envelope has too many bytes.
+    #[error("the envelope has {len} bytes, expected at most {limit}")]
+    TooLarge {
+        /// How many it has.
+        len: usize,
+        /// How many it may have.
+        limit: usize,
+    },
+    /// These bytes are no envelope.
+    #[error("this is no envelope: {0}")]
+    Malformed(#[from] EnvelopeError),
+    /// `from_address` is not [`Client::address`](super::Client::address); the relay would close the
+    /// connection.
+    #[error("from_address is not the address of this client")]
+    NotYourAddress,
+    /// Only the relay may send this type; it would close the connection.
+    #[error("only a relay may send {0:?}")]
+    RelayOnly(MessageType),
+}
+
+/// Whether the relay closes the connection of a client that sends this (protocol section 4).
+pub(super) const fn is_relay_only(message_type: MessageType) -> bool {
+    matches!(
+        message_type,
+        MessageType::AuthChallenge
+            | MessageType::AuthResponse
+            | MessageType::AuthResult
+            | MessageType::QueueStatus
+            | MessageType::QueueFull
+            | MessageType::RateLimited
+    )
+}
+
+/// When a client wants to be called again, and what for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Wakeup {
+    /// Call [`Client::handle_timeout`](super::Client::handle_timeout) at this moment, or later; not
+    /// much later.
+    pub at: Time,
+    /// What is due then.
+    pub reason: WakeupReason,
+}
+
+/// What is due at a [`Wakeup`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum WakeupReason {
+    /// Outputs were left in the turn.
+    Backlog,
+    /// The end of waiting for what is unconfirmed when the user closes.
+    Flush,
+    /// The end of waiting for the relay's close frame.
+    Close,
+    /// The next try.
+    Dial,
+    /// The end of waiting for a WebSocket.
+    DialTimeout,
+    /// The end of waiting for AUTH_CHALLENGE and AUTH_RESULT.
+    Join,
+    /// The end of waiting for the socket.
+    Stall,
+    /// The end of waiting for a sign of life.
+    Pong,
+    /// A ping.
+    Ping,
+}

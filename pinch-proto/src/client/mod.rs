@@ -1,0 +1,301 @@
+//! An agent's side of a connection to a relay: joining, staying joined, coming back.
+//!
+//! A [`Client`] is a pure state machine, like the relay's hub: a driver hands it what
+//! happened ([`Input`], [`Client::submit`]) and the time, does what it says ([`Output`]), and calls
+//! [`Client::handle_timeout`] when the [`Wakeup`] is due. What envelopes say, and how they are
+//! encrypted, is the business of whoever submits them.
+//!
+//! ```
+//! use pinch_proto::client::{Client, Config, Event, Identity, Input, Output};
+//! use pinch_proto::wire::{Envelope, MessageType};
+//! use pinch_proto::{Address, Frame, Time, UnixMillis};
+//!
+//! let now = Time::ZERO;
+//! let alice = Address::parse("pinch:alice@relay.example.com")?;
+//! let seed = 7; // In earnest: a random number.
+//! let mut client = Client::new(Config::new().build()?, Identity::Name(alice.clone()), seed, now, UnixMillis(0));
+//!
+//! // It is due at once, and wants to be connected.
+//! let mut turn = client.handle_timeout(now);
+//! assert_eq!(turn.poll_output(), Some(Output::Dial));
+//! let mut turn = client.handle_input(Input::Connected, now);
+//! assert_eq!(turn.poll_output(), Some(Output::Event(Event::Joined { address: alice.clone() })));
+//!
+//! // An envelope waits in the client until the socket can take it.
+//! let envelope = Envelope {
+//!     from_address: alice.as_str().into(),
+//!     to_address: "pinch:bob@relay.example.com".into(),
+//!     r#type: MessageType::Message.into(),
+//!     ..Envelope::default()
+//! }
+//! .to_bytes();
+//! let mut turn = client.submit(envelope.clone(), now)?;
+//! assert_eq!(turn.poll_output(), Some(Output::Wake));
+//!
+//! // A ping follows it; once the pong is back, the envelope has arrived.
+//! let mut turn = client.handle_input(Input::Writable { bytes: 65_536 }, now);
+//! assert_eq!(turn.poll_output(), Some(Output::Transmit(Frame::Message(envelope))));
+//! let Some(Output::Transmit(Frame::Ping(payload))) = turn.poll_output() else { panic!("no ping") };
+//! let mut turn = client.handle_input(Input::Pong { payload }, now);
+//! assert_eq!(turn.poll_output(), Some(Output::Confirmed { total: 1 }));
+//! assert!(turn.finish().is_some_and(|wakeup| wakeup.at > now));
+//! # Ok::<(), Box<dyn core::error::Error>>(())
+//! ```
+//!
+//! # What a driver does
+//!
+//! There is one link at a time: [`Output::Dial`] begins it, [`Output::Hangup`] or
+//! [`Input::Disconnected`] ends it, and nothing is said of it afterwards by either side.
+//!
+//! Frames are handed out only for [`Input::Writable`], which also asserts that the socket has taken
+//! everything handed out before. A driver says it again after each write, until one gets nothing;
+//! from then on the client says [`Output::Wake`] once something is there. Nothing waits outside of
+//! the client beyond one such batch.
+//!
+//! A client ends in exactly one [`Event::GaveUp`] or [`Event::Closed`]. After it there are no more
+//! outputs and no wake-up.
+//!
+//! # What happens to an envelope
+//!
+//! The protocol has no acknowledgement, but a connection keeps its order and a relay answers pings.
+//! So a ping follows each burst, one at a time; what was written before it has reached the relay
+//! once its pong is back, and is [confirmed](Output::Confirmed). Whether the *recipient* has it is
+//! another question: the relay may refuse it (QUEUE_FULL, RATE_LIMITED), and says so in an
+//! [`Event::Received`].
+//!
+//! When a link ends, everything unconfirmed is sent again after the next join, in the old order. So
+//! an envelope can arrive twice, if it was the pong that got lost, but none is lost: each one is
+//! confirmed or comes back as `unsent` in the last event. A proxy that answers pings by itself
+//! weakens this to "has reached the proxy".
+
+mod backoff;
+mod config;
+mod heartbeat;
+mod io;
+mod link;
+mod outbox;
+mod state;
+mod timers;
+mod turn;
+
+use alloc::collections::VecDeque;
+
+use bytes::Bytes;
+
+pub use self::config::{Config, ConfigError};
+pub use self::io::{
+    Disconnect, Event, Input, Output, SubmitError, Unsendable, Wakeup, WakeupReason,
+};
+pub use self::turn::Turn;
+
+use self::backoff::Backoff;
+use self::heartbeat::PingNumbers;
+use self::outbox::Outbox;
+use self::state::State;
+use crate::{Address, EnvelopeView, Host, SecretKey, Time, UnixMillis};
+
+/// Who an agent is, and thereby how it joins (protocol section 3).
+#[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "there is one per client")]
+pub enum Identity {
+    /// The holder of a key, at a relay in challenge mode.
+    Key {
+        /// The key.
+        secret: SecretKey,
+        /// The relay's public host, as its challenges name it.
+        host: Host,
+    },
+    /// Whoever it says it is, at a relay in open mode. The driver puts the address into the
+    /// request for the upgrade.
+    Name(Address),
+}
+
+/// An agent's connection to its relay, over all links that it takes. See the [module](self) for how
+/// to drive it.
+#[derive(Debug)]
+pub struct Client {
+    config: Config,
+    identity: Identity,
+    address: Address,
+    /// The latest time that was handed in.
+    now: Time,
+    /// What the wall clock showed at [`Time::ZERO`], so to speak.
+    unix_at_zero: i64,
+    state: State,
+    /// Set once the user wants to leave: until when unconfirmed envelopes are waited for.
+    flush_until: Option<Time>,
+    outbox: Outbox,
+    backoff: Backoff,
+    pings: PingNumbers,
+    outputs: VecDeque<Output>,
+}
+
+impl Client {
+    /// A client that will dial as soon as [`handle_timeout`](Self::handle_timeout) is called.
+    ///
+    /// `seed` is for the jitter of reconnects: with the same one, two clients that lost their relay
+    /// together come back together. With the same seed and inputs a client gives the same outputs.
+    /// `now` and `unix` are the same moment on the two clocks.
+    #[must_use]
+    pub fn new(config: Config, identity: Identity, seed: u64, now: Time, unix: UnixMillis) -> Self {
+        let address = match &identity {
+            Identity::Key { secret, host } => Address::from_public_key(&secret.public_key(), host),
+            Identity::Name(address) => address.clone(),
+        };
+        Self {
+            address,
+            identity,
+            now,
+            unix_at_zero: unix.0.saturating_sub(millis(now)),
+            state: State::Waiting { until: now },
+            flush_until: None,
+            outbox: Outbox::new(config.outbox_bytes, config.outbox_count),
+            backoff: Backoff::new(
+                config.backoff_base,
+                config.backoff_cap,
+                config.max_tries,
+                seed,
+            ),
+            pings: PingNumbers::default(),
+            outputs: VecDeque::new(),
+            config,
+        }
+    }
+
+    /// Tells the client what happened, and returns what to do about it.
+    ///
+    /// A `now` before an earlier one counts as that earlier one. Inputs about a link that does not
+    /// exist are ignored.
+    pub fn handle_input(&mut self, input: Input, now: Time) -> Turn<'_> {
+        self.advance(now);
+        match input {
+            Input::Connected => self.connected(),
+            Input::Disconnected { why } => self.disconnected(why),
+            Input::Received(message) => self.receive(message),
+            Input::PeerClosed(close) => self.peer_closed(close),
+            Input::Pong { payload } => self.pong(&payload),
+            Input::Writable { bytes } => self.writable(bytes),
+            Input::Close => self.close(),
+        }
+        Turn::new(self)
+    }
+
+    /// Does what is due at `now`. Called too early, it does nothing. It does one thing; if more is
+    /// due, the turn's [`Wakeup`] is too.
+    pub fn handle_timeout(&mut self, now: Time) -> Turn<'_> {
+        self.advance(now);
+        self.expire();
+        Turn::new(self)
+    }
+
+    /// Takes an encoded [`Envelope`](crate::wire::Envelope) for sending, joined or not.
+    ///
+    /// It is kept until it is confirmed. Don't hand in a slice that pins a large buffer.
+    ///
+    /// # Errors
+    ///
+    /// [`SubmitError`] gives the envelope back and says why. Only [`Unsendable::Full`] passes by
+    /// itself: wait for [`Output::Confirmed`].
+    pub fn submit(&mut self, envelope: Bytes, now: Time) -> Result<Turn<'_>, SubmitError> {
+        self.advance(now);
+        match self.check(&envelope) {
+            Ok(()) => {
+                self.outbox.push(envelope);
+                self.wake();
+                Ok(Turn::new(self))
+            }
+            Err(reason) => Err(SubmitError { envelope, reason }),
+        }
+    }
+
+    fn check(&self, envelope: &[u8]) -> Result<(), Unsendable> {
+        if self.flush_until.is_some() || self.is_ended() {
+            return Err(Unsendable::Closed);
+        }
+        let (len, limit) = (envelope.len(), self.config.envelope_bytes);
+        if len > limit {
+            return Err(Unsendable::TooLarge { len, limit });
+        }
+        let view = EnvelopeView::parse(envelope)?;
+        if view.from_address() != self.address.as_str() {
+            return Err(Unsendable::NotYourAddress);
+        }
+        if let Some(relay_only) = view.message_type().filter(|it| io::is_relay_only(*it)) {
+            return Err(Unsendable::RelayOnly(relay_only));
+        }
+        if !self.has_room_for(len) {
+            return Err(Unsendable::Full);
+        }
+        Ok(())
+    }
+
+    /// Whether an envelope of `len` bytes fits into the outbox now. If not, it may after the next
+    /// [`Output::Confirmed`].
+    #[must_use]
+    pub fn has_room_for(&self, len: usize) -> bool {
+        self.outbox.has_room_for(len)
+    }
+
+    /// How many envelopes were taken so far. What was submitted up to now is flushed when
+    /// [`confirmed`](Self::confirmed) reaches this number.
+    #[must_use]
+    pub const fn submitted(&self) -> u64 {
+        self.outbox.submitted()
+    }
+
+    /// How many envelopes were confirmed so far: always the oldest ones.
+    #[must_use]
+    pub const fn confirmed(&self) -> u64 {
+        self.outbox.confirmed()
+    }
+
+    /// Whether everything that was submitted is confirmed.
+    #[must_use]
+    pub const fn is_flushed(&self) -> bool {
+        self.submitted() == self.confirmed()
+    }
+
+    /// Whether the last event has been said, or waits in the outputs.
+    #[must_use]
+    pub const fn is_ended(&self) -> bool {
+        matches!(self.state, State::Ended)
+    }
+
+    /// The address of this agent, for `from_address`.
+    ///
+    /// It is known from the start. If the relay writes its host in another case than [`Identity`]
+    /// does, the spelling changes to the relay's with the first [`Event::Joined`].
+    #[must_use]
+    pub const fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Who this agent is.
+    #[must_use]
+    pub const fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// The settings.
+    #[must_use]
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    fn advance(&mut self, now: Time) {
+        self.now = self.now.max(now);
+    }
+
+    fn unix(&self) -> UnixMillis {
+        UnixMillis(self.unix_at_zero.saturating_add(millis(self.now)))
+    }
+
+    fn event(&mut self, event: Event) {
+        self.outputs.push_back(Output::Event(event));
+    }
+}
+
+/// The milliseconds since the epoch of the monotonic clock.
+fn millis(time: Time) -> i64 {
+    i64::try_from(time.as_nanos() / 1_000_000).unwrap_or(i64::MAX)
+}
