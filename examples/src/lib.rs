@@ -11,4 +11,5 @@ pub mod mailbox;
 pub mod options;
 pub mod plaintext;
 pub mod sealing;
+pub mod signals;
 pub mod terminal;

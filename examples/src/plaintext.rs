@@ -41,7 +41,13 @@ impl PlaintextPayload {
     /// A payload of plain text.
     #[must_use]
     pub fn text(text: &str, sequence: u64, timestamp: i64) -> Self {
-        Self { version: VERSION, sequence, timestamp, content: text.into(), content_type: TEXT.into() }
+        Self {
+            version: VERSION,
+            sequence,
+            timestamp,
+            content: text.into(),
+            content_type: TEXT.into(),
+        }
     }
 
     /// What it says.
@@ -50,7 +56,10 @@ impl PlaintextPayload {
     /// [`ContentError`] says why it cannot be read.
     pub fn content(&self) -> Result<Content, ContentError> {
         match self.content_type.as_str() {
-            TEXT => Ok(Content { text: str::from_utf8(&self.content)?.into(), ..Content::default() }),
+            TEXT => Ok(Content {
+                text: str::from_utf8(&self.content)?.into(),
+                ..Content::default()
+            }),
             JSON => Ok(serde_json::from_slice(&self.content)?),
             other => Err(ContentError::UnknownType(other.into())),
         }
@@ -96,19 +105,31 @@ mod tests {
 
     fn payload(content_type: &str, content: &str) -> PlaintextPayload {
         let content_type = content_type.into();
-        PlaintextPayload { content_type, ..PlaintextPayload::text(content, 1, 2) }
+        PlaintextPayload {
+            content_type,
+            ..PlaintextPayload::text(content, 1, 2)
+        }
     }
 
     #[test]
     fn the_bytes_are_those_of_the_protocol() {
         let bytes = PlaintextPayload::text("Hi", 3, 4).encode_to_vec();
-        assert_eq!(bytes, b"\x08\x01\x10\x03\x18\x04\x22\x02Hi\x2a\x0atext/plain");
+        assert_eq!(
+            bytes,
+            b"\x08\x01\x10\x03\x18\x04\x22\x02Hi\x2a\x0atext/plain"
+        );
     }
 
     #[test]
     fn plain_text() {
         let content = payload(TEXT, "{\"text\":1}").content().unwrap();
-        assert_eq!(content, Content { text: "{\"text\":1}".into(), ..Content::default() });
+        assert_eq!(
+            content,
+            Content {
+                text: "{\"text\":1}".into(),
+                ..Content::default()
+            }
+        );
     }
 
     #[test]
@@ -121,8 +142,16 @@ mod tests {
             reply_to: Some("r".into()),
         };
         assert_eq!(payload(JSON, json).content().unwrap(), expected);
-        let bare = payload(JSON, r#"{"text":"Hi","threadId":null}"#).content().unwrap();
-        assert_eq!(bare, Content { text: "Hi".into(), ..Content::default() });
+        let bare = payload(JSON, r#"{"text":"Hi","threadId":null}"#)
+            .content()
+            .unwrap();
+        assert_eq!(
+            bare,
+            Content {
+                text: "Hi".into(),
+                ..Content::default()
+            }
+        );
     }
 
     #[test]
@@ -132,9 +161,18 @@ mod tests {
             unknown.to_string(),
             "its content type is \"image/png\", expected text/plain or application/x-pinch+json"
         );
-        assert!(matches!(payload(JSON, "{}").content(), Err(ContentError::Json(_))));
-        assert!(matches!(payload(JSON, "Hi").content(), Err(ContentError::Json(_))));
-        let binary = PlaintextPayload { content: vec![0xff], ..payload(TEXT, "") };
+        assert!(matches!(
+            payload(JSON, "{}").content(),
+            Err(ContentError::Json(_))
+        ));
+        assert!(matches!(
+            payload(JSON, "Hi").content(),
+            Err(ContentError::Json(_))
+        ));
+        let binary = PlaintextPayload {
+            content: vec![0xff],
+            ..payload(TEXT, "")
+        };
         assert!(matches!(binary.content(), Err(ContentError::NotUtf8(_))));
     }
 }

@@ -83,13 +83,18 @@ pub fn seal(
 ///
 /// # Errors
 /// [`OpenError`] says which check failed. Nothing of the payload can be trusted then.
-pub fn open(secret: &SecretKey, from: &PublicKey, payload: &EncryptedPayload) -> Result<Vec<u8>, OpenError> {
+pub fn open(
+    secret: &SecretKey,
+    from: &PublicKey,
+    payload: &EncryptedPayload,
+) -> Result<Vec<u8>, OpenError> {
     if payload.sender_public_key != from.as_bytes()[..] {
         return Err(OpenError::WrongSender);
     }
     let len = payload.nonce.len();
-    let nonce: [u8; NONCE_LEN] =
-        payload.nonce[..].try_into().map_err(|_| OpenError::WrongNonceLength { len })?;
+    let nonce: [u8; NONCE_LEN] = payload.nonce[..]
+        .try_into()
+        .map_err(|_| OpenError::WrongNonceLength { len })?;
     shared(secret, from)?
         .decrypt(&nonce.into(), &payload.ciphertext[..])
         .map_err(|_| OpenError::WrongKeysOrAltered)
@@ -98,7 +103,10 @@ pub fn open(secret: &SecretKey, from: &PublicKey, payload: &EncryptedPayload) ->
 fn shared(secret: &SecretKey, other: &PublicKey) -> Result<SalsaBox, UnusableKey> {
     // The first half of the seed's SHA-512; the box clamps it.
     let scalar = SigningKey::from_bytes(secret.seed()).to_scalar_bytes();
-    Ok(SalsaBox::new(&encryption_key(other)?.into(), &scalar.into()))
+    Ok(SalsaBox::new(
+        &encryption_key(other)?.into(),
+        &scalar.into(),
+    ))
 }
 
 #[cfg(test)]
@@ -138,9 +146,18 @@ mod tests {
             hex(&payload.ciphertext),
             "38907320f7992d1e33b20e7ed610d72fcdbcc4499e61097af441442335"
         );
-        assert_eq!(hex(&payload.nonce), "000102030405060708090a0b0c0d0e0f1011121314151617");
-        assert_eq!(payload.sender_public_key, alice().public_key().as_bytes()[..]);
-        assert_eq!(open(&bob(), &alice().public_key(), &payload).unwrap(), b"Hello, Pinch!");
+        assert_eq!(
+            hex(&payload.nonce),
+            "000102030405060708090a0b0c0d0e0f1011121314151617"
+        );
+        assert_eq!(
+            payload.sender_public_key,
+            alice().public_key().as_bytes()[..]
+        );
+        assert_eq!(
+            open(&bob(), &alice().public_key(), &payload).unwrap(),
+            b"Hello, Pinch!"
+        );
     }
 
     #[test]
@@ -149,24 +166,45 @@ mod tests {
         for bit in 0..payload.ciphertext.len() * 8 {
             let mut ciphertext = payload.ciphertext.to_vec();
             ciphertext[bit / 8] ^= 1 << (bit % 8);
-            let altered = EncryptedPayload { ciphertext: ciphertext.into(), ..payload.clone() };
-            assert_eq!(open(&bob(), &alice().public_key(), &altered), Err(OpenError::WrongKeysOrAltered));
+            let altered = EncryptedPayload {
+                ciphertext: ciphertext.into(),
+                ..payload.clone()
+            };
+            assert_eq!(
+                open(&bob(), &alice().public_key(), &altered),
+                Err(OpenError::WrongKeysOrAltered)
+            );
         }
         for len in 0..payload.ciphertext.len() {
-            let cut = EncryptedPayload { ciphertext: payload.ciphertext.slice(..len), ..payload.clone() };
-            assert_eq!(open(&bob(), &alice().public_key(), &cut), Err(OpenError::WrongKeysOrAltered));
+            let cut = EncryptedPayload {
+                ciphertext: payload.ciphertext.slice(..len),
+                ..payload.clone()
+            };
+            assert_eq!(
+                open(&bob(), &alice().public_key(), &cut),
+                Err(OpenError::WrongKeysOrAltered)
+            );
         }
         let mut other = nonce();
         other[23] ^= 1;
-        let altered = EncryptedPayload { nonce: Bytes::copy_from_slice(&other), ..payload };
-        assert_eq!(open(&bob(), &alice().public_key(), &altered), Err(OpenError::WrongKeysOrAltered));
+        let altered = EncryptedPayload {
+            nonce: Bytes::copy_from_slice(&other),
+            ..payload
+        };
+        assert_eq!(
+            open(&bob(), &alice().public_key(), &altered),
+            Err(OpenError::WrongKeysOrAltered)
+        );
     }
 
     #[test]
     fn a_nonce_has_24_bytes() {
         let payload = seal(&alice(), &bob().public_key(), nonce(), b"Hi").unwrap();
         for len in [0, 23, 25] {
-            let altered = EncryptedPayload { nonce: vec![0; len].into(), ..payload.clone() };
+            let altered = EncryptedPayload {
+                nonce: vec![0; len].into(),
+                ..payload.clone()
+            };
             assert_eq!(
                 open(&bob(), &alice().public_key(), &altered),
                 Err(OpenError::WrongNonceLength { len })
@@ -178,9 +216,15 @@ mod tests {
     fn the_sender_is_the_one_in_the_address() {
         let mallory = SecretKey::from_seed([0x66; 32]);
         let mut payload = seal(&mallory, &bob().public_key(), nonce(), b"It is me, Alice").unwrap();
-        assert_eq!(open(&bob(), &alice().public_key(), &payload), Err(OpenError::WrongSender));
+        assert_eq!(
+            open(&bob(), &alice().public_key(), &payload),
+            Err(OpenError::WrongSender)
+        );
         payload.sender_public_key = Bytes::copy_from_slice(alice().public_key().as_bytes());
-        assert_eq!(open(&bob(), &alice().public_key(), &payload), Err(OpenError::WrongKeysOrAltered));
+        assert_eq!(
+            open(&bob(), &alice().public_key(), &payload),
+            Err(OpenError::WrongKeysOrAltered)
+        );
     }
 
     #[test]
@@ -190,7 +234,11 @@ mod tests {
         identity[0] = 1;
         for bytes in [[2; 32], identity, [0; 32]] {
             let key = PublicKey::from_bytes(bytes);
-            assert_eq!(seal(&alice(), &key, nonce(), b"Hi"), Err(UnusableKey(key)), "{bytes:?}");
+            assert_eq!(
+                seal(&alice(), &key, nonce(), b"Hi"),
+                Err(UnusableKey(key)),
+                "{bytes:?}"
+            );
         }
     }
 }

@@ -26,14 +26,16 @@ pub fn plain(text: &str) -> String {
 pub fn json(value: &impl Serialize) -> serde_json::Result<String> {
     let json = serde_json::to_string(value)?;
     // All of them are in the basic plane, and can only stand inside of a JSON string.
-    Ok(json.chars().fold(String::with_capacity(json.len()), |mut safe, char| {
-        if is_unsafe(char) {
-            safe.push_str(&format!("\\u{:04x}", u32::from(char)));
-        } else {
-            safe.push(char);
-        }
-        safe
-    }))
+    Ok(json
+        .chars()
+        .fold(String::with_capacity(json.len()), |mut safe, char| {
+            if is_unsafe(char) {
+                safe.push_str(&format!("\\u{:04x}", u32::from(char)));
+            } else {
+                safe.push(char);
+            }
+            safe
+        }))
 }
 
 /// Control characters (C0, DEL, C1), line separators, and those that steer the direction of writing.

@@ -53,7 +53,10 @@ impl Close {
     pub fn new(code: CloseCode, reason: impl Into<Cow<'static, str>>) -> Self {
         let mut reason = reason.into();
         if reason.len() > Self::MAX_REASON {
-            let end = (0..=Self::MAX_REASON).rev().find(|&at| reason.is_char_boundary(at)).unwrap_or(0);
+            let end = (0..=Self::MAX_REASON)
+                .rev()
+                .find(|&at| reason.is_char_boundary(at))
+                .unwrap_or(0);
             reason.to_mut().truncate(end);
         }
         Self { code, reason }

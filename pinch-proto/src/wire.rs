@@ -51,6 +51,32 @@ pub enum MessageType {
     RateLimited = 15,
 }
 
+impl MessageType {
+    /// Whether only the relay may say this to an agent that has joined (protocol section 4).
+    /// AUTH_RESPONSE is among them: an agent does say it, but only while it joins.
+    #[must_use]
+    pub const fn is_relay_only(self) -> bool {
+        match self {
+            Self::AuthChallenge
+            | Self::AuthResponse
+            | Self::AuthResult
+            | Self::QueueStatus
+            | Self::QueueFull
+            | Self::RateLimited => true,
+            Self::Unspecified
+            | Self::Handshake
+            | Self::Message
+            | Self::DeliveryConfirm
+            | Self::ConnectionRequest
+            | Self::ConnectionResponse
+            | Self::Heartbeat
+            | Self::ConnectionRevoke
+            | Self::BlockNotification
+            | Self::UnblockNotification => false,
+        }
+    }
+}
+
 /// One message of the protocol; every binary WebSocket message holds one.
 #[derive(Clone, PartialEq, Message)]
 pub struct Envelope {
@@ -73,7 +99,10 @@ pub struct Envelope {
     #[prost(int64, tag = "6")]
     pub timestamp: i64,
     /// What it says.
-    #[prost(oneof = "Payload", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24")]
+    #[prost(
+        oneof = "Payload",
+        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24"
+    )]
     pub payload: Option<Payload>,
 }
 
@@ -111,7 +140,10 @@ impl Envelope {
 
 /// What an [`Envelope`] carries: the fields 10 to 24, at most one of them.
 #[derive(Clone, PartialEq, Oneof)]
-#[allow(missing_docs, reason = "each variant is named after the message it holds, and that is documented")]
+#[allow(
+    missing_docs,
+    reason = "each variant is named after the message it holds, and that is documented"
+)]
 pub enum Payload {
     #[prost(message, tag = "10")]
     Encrypted(EncryptedPayload),

@@ -27,12 +27,16 @@ impl<R: Runtime> Clock<R> {
     pub(crate) fn instant(&self, time: Time) -> Instant {
         const FAR: core::time::Duration = core::time::Duration::from_secs(86_400 * 365);
         let after = time.since(Time::ZERO);
-        self.epoch.checked_add(after).unwrap_or_else(|| self.epoch + FAR)
+        self.epoch
+            .checked_add(after)
+            .unwrap_or_else(|| self.epoch + FAR)
     }
 }
 
 /// The wall clock. A clock set before 1970 counts as 1970.
 pub(crate) fn unix_now() -> UnixMillis {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     UnixMillis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }

@@ -56,7 +56,11 @@ pub(crate) struct Decoder {
 impl Decoder {
     /// A decoder that accepts messages of `message_bytes` at most.
     pub(crate) const fn new(message_bytes: usize) -> Self {
-        Self { partial: Vec::new(), fragments: None, message_bytes }
+        Self {
+            partial: Vec::new(),
+            fragments: None,
+            message_bytes,
+        }
     }
 
     /// Puts bytes that came before in front of those that will come.
@@ -91,7 +95,12 @@ impl Decoder {
         let (frames, rest) = input.split_at(extent.bytes);
         let mut end = None;
         if !frames.is_empty() {
-            end = self.decode_frames(frames, extent.ends_inside_message, replies, &mut on_incoming);
+            end = self.decode_frames(
+                frames,
+                extent.ends_inside_message,
+                replies,
+                &mut on_incoming,
+            );
         }
         if let Some(end) = end.or(extent.fault.map(Incoming::Fault)) {
             on_incoming(end);
@@ -102,7 +111,11 @@ impl Decoder {
 
     /// How far whole frames reach.
     fn complete_frames(&self, input: &[u8]) -> Extent {
-        let mut extent = Extent { bytes: 0, ends_inside_message: self.fragments.is_some(), fault: None };
+        let mut extent = Extent {
+            bytes: 0,
+            ends_inside_message: self.fragments.is_some(),
+            fault: None,
+        };
         loop {
             let rest = input.get(extent.bytes..).unwrap_or_default();
             let mut cursor = Cursor::new(rest);
@@ -141,22 +154,33 @@ impl Decoder {
             Some(context) => *context,
             None => WebSocketContext::new(Role::Server, Some(self.config(frames.len()))),
         };
-        let mut memory = Memory { input: frames, output: replies };
+        let mut memory = Memory {
+            input: frames,
+            output: replies,
+        };
         loop {
             match context.read(&mut memory) {
                 Ok(Message::Binary(message)) => {
                     let pins_too_much = message.len() * PIN_FACTOR < frames.len();
-                    let message = if pins_too_much { Bytes::copy_from_slice(&message) } else { message };
+                    let message = if pins_too_much {
+                        Bytes::copy_from_slice(&message)
+                    } else {
+                        message
+                    };
                     on_incoming(Incoming::Message(message));
                 }
-                Ok(Message::Pong(payload)) => on_incoming(Incoming::Pong(Bytes::copy_from_slice(&payload))),
+                Ok(Message::Pong(payload)) => {
+                    on_incoming(Incoming::Pong(Bytes::copy_from_slice(&payload)));
+                }
                 Ok(Message::Ping(_) | Message::Frame(_)) => {}
                 Ok(Message::Close(_)) => {
                     // The echo goes out with the next call, which has nothing else to say.
                     let _ = context.flush(&mut memory);
                     return Some(Incoming::Close);
                 }
-                Ok(Message::Text(_)) | Err(Error::Utf8(_)) => return Some(Incoming::Fault(Fault::Text)),
+                Ok(Message::Text(_)) | Err(Error::Utf8(_)) => {
+                    return Some(Incoming::Fault(Fault::Text));
+                }
                 Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(Error::Capacity(_)) => return Some(Incoming::Fault(Fault::TooBig)),
                 Err(_) => return Some(Incoming::Fault(Fault::Protocol)),
@@ -216,12 +240,20 @@ pub(crate) fn encode(frame: &Frame, output: &mut Vec<u8>) {
         Frame::Message(message) => (OpCode::Data(Data::Binary), message),
         Frame::Ping(payload) => (OpCode::Control(Control::Ping), payload),
         Frame::Close(reason) => {
-            let frame = CloseFrame { code: reason.code.0.into(), reason: reason.reason.as_ref().into() };
+            let frame = CloseFrame {
+                code: reason.code.0.into(),
+                reason: reason.reason.as_ref().into(),
+            };
             close = tungstenite::protocol::frame::Frame::close(Some(frame));
             (OpCode::Control(Control::Close), close.payload())
         }
     };
-    let header = FrameHeader { opcode, ..FrameHeader::default() };
-    header.format(payload.len() as u64, output).expect("a vector takes every write");
+    let header = FrameHeader {
+        opcode,
+        ..FrameHeader::default()
+    };
+    header
+        .format(payload.len() as u64, output)
+        .expect("a vector takes every write");
     output.extend_from_slice(payload);
 }

@@ -32,10 +32,14 @@ pub enum AllowedOrigins {
 
 impl AllowedOrigins {
     fn allow(&self, headers: &HeaderMap) -> bool {
-        let Some(origin) = headers.get(header::ORIGIN) else { return true };
+        let Some(origin) = headers.get(header::ORIGIN) else {
+            return true;
+        };
         match self {
             Self::None => false,
-            Self::List(list) => list.iter().any(|allowed| origin.as_bytes().eq_ignore_ascii_case(allowed.as_bytes())),
+            Self::List(list) => list
+                .iter()
+                .any(|allowed| origin.as_bytes().eq_ignore_ascii_case(allowed.as_bytes())),
             Self::Any => true,
         }
     }
@@ -84,7 +88,11 @@ pub(crate) fn parse_head(bytes: &[u8]) -> Result<Option<(Request<()>, usize)>, H
         Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err(HeadError::TooLarge),
         Err(_) => return Err(HeadError::Malformed),
     };
-    let version = if parsed.version == Some(1) { http::Version::HTTP_11 } else { http::Version::HTTP_10 };
+    let version = if parsed.version == Some(1) {
+        http::Version::HTTP_11
+    } else {
+        http::Version::HTTP_10
+    };
     let mut request = Request::builder()
         .method(parsed.method.unwrap_or_default())
         .uri(parsed.path.unwrap_or_default())
@@ -92,7 +100,10 @@ pub(crate) fn parse_head(bytes: &[u8]) -> Result<Option<(Request<()>, usize)>, H
     for header in parsed.headers.iter() {
         request = request.header(header.name, header.value);
     }
-    request.body(()).map(|request| Some((request, length))).map_err(|_| HeadError::Malformed)
+    request
+        .body(())
+        .map(|request| Some((request, length)))
+        .map_err(|_| HeadError::Malformed)
 }
 
 /// What a request leads to.
@@ -120,18 +131,28 @@ pub(crate) fn route(request: &Request<()>, auth: Auth, origins: &AllowedOrigins)
             "only GET is answered here",
             &[(header::ALLOW.as_str(), "GET")],
         )),
-        _ => Route::Respond(refuse(StatusCode::NOT_FOUND, "only /ws and /health are here", &[])),
+        _ => Route::Respond(refuse(
+            StatusCode::NOT_FOUND,
+            "only /ws and /health are here",
+            &[],
+        )),
     }
 }
 
 fn upgrade(request: &Request<()>, auth: Auth, origins: &AllowedOrigins) -> Result<Route, Vec<u8>> {
     let accepted = create_response(request).map_err(|error| refuse_upgrade(&error))?;
     if !origins.allow(request.headers()) {
-        return Err(refuse(StatusCode::FORBIDDEN, "this origin is not allowed to connect", &[]));
+        return Err(refuse(
+            StatusCode::FORBIDDEN,
+            "this origin is not allowed to connect",
+            &[],
+        ));
     }
     let name = match auth {
         Auth::Challenge => None,
-        Auth::Open => Some(name(request).map_err(|reason| refuse(StatusCode::BAD_REQUEST, &reason, &[]))?),
+        Auth::Open => {
+            Some(name(request).map_err(|reason| refuse(StatusCode::BAD_REQUEST, &reason, &[]))?)
+        }
     };
     let mut response = Vec::with_capacity(192);
     write_response(&mut response, &accepted).expect("a vector takes every write");
@@ -162,26 +183,49 @@ fn refuse_upgrade(error: &tungstenite::Error) -> Vec<u8> {
         )
     );
     if missing_upgrade {
-        let headers = [(header::UPGRADE.as_str(), "websocket"), (header::SEC_WEBSOCKET_VERSION.as_str(), "13")];
-        refuse(StatusCode::UPGRADE_REQUIRED, "this is a WebSocket endpoint (RFC 6455, version 13)", &headers)
+        let headers = [
+            (header::UPGRADE.as_str(), "websocket"),
+            (header::SEC_WEBSOCKET_VERSION.as_str(), "13"),
+        ];
+        refuse(
+            StatusCode::UPGRADE_REQUIRED,
+            "this is a WebSocket endpoint (RFC 6455, version 13)",
+            &headers,
+        )
     } else {
-        refuse(StatusCode::BAD_REQUEST, &format!("no WebSocket upgrade: {error}"), &[])
+        refuse(
+            StatusCode::BAD_REQUEST,
+            &format!("no WebSocket upgrade: {error}"),
+            &[],
+        )
     }
 }
 
 /// A response that says what is wrong, in words, and that the connection ends.
 pub(crate) fn refuse(status: StatusCode, reason: &str, headers: &[(&str, &str)]) -> Vec<u8> {
-    respond(status, "text/plain; charset=utf-8", &format!("{reason}\n"), headers)
+    respond(
+        status,
+        "text/plain; charset=utf-8",
+        &format!("{reason}\n"),
+        headers,
+    )
 }
 
 /// A whole response with `body`, after which the connection ends.
-pub(crate) fn respond(status: StatusCode, content_type: &str, body: &str, headers: &[(&str, &str)]) -> Vec<u8> {
+pub(crate) fn respond(
+    status: StatusCode,
+    content_type: &str,
+    body: &str,
+    headers: &[(&str, &str)],
+) -> Vec<u8> {
     let mut text = format!("HTTP/1.1 {status}\r\n");
     let length = body.len();
-    let more = headers.iter().fold(String::new(), |mut text, (name, value)| {
-        let _ = write!(text, "{name}: {value}\r\n");
-        text
-    });
+    let more = headers
+        .iter()
+        .fold(String::new(), |mut text, (name, value)| {
+            let _ = write!(text, "{name}: {value}\r\n");
+            text
+        });
     let _ = write!(
         text,
         "content-type: {content_type}\r\ncontent-length: {length}\r\ncache-control: no-store\r\n{more}connection: close\r\n\r\n{body}"

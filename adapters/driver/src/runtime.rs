@@ -58,7 +58,11 @@ pub trait Runtime: Clone + Default + fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// What the resolver or the system says.
-    fn connect(&self, host: &str, port: u16) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+    fn connect(
+        &self,
+        host: &str,
+        port: u16,
+    ) -> impl Future<Output = io::Result<Self::Stream>> + Send;
 
     /// Runs `task` in the background.
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static);

@@ -28,7 +28,10 @@ fn auth_result(heard: &Heard) -> (bool, String) {
 }
 
 fn succeeded(heard: &Heard, seed: u8) {
-    assert_eq!(auth_result(heard), (true, key_address(seed).as_str().into()));
+    assert_eq!(
+        auth_result(heard),
+        (true, key_address(seed).as_str().into())
+    );
 }
 
 fn failed(text: &str) -> (bool, String) {
@@ -82,7 +85,9 @@ async fn auth_result_and_a_ping_come_first_and_the_rest_after_the_pong() {
     let relay = challenge(config().join_timeout(LIMIT)).await;
     let mut bob = Peer::proven(&relay, 2).await;
     let (mut alice, challenge) = Raw::challenged(&relay).await;
-    alice.send(BINARY, &answer(&challenge, &key(1), |_| ())).await;
+    alice
+        .send(BINARY, &answer(&challenge, &key(1), |_| ()))
+        .await;
     succeeded(&alice.hear().await, 1);
     let ping = alice.ping().await;
 
@@ -121,7 +126,8 @@ async fn what_shares_a_segment_with_the_upgrade_request_is_heard() {
     let said = message(&alice, &alice, 1, 9);
     let request = upgrade_request(&support::raw::named_target(&alice));
     let mut raw = Raw::connect(&relay).await;
-    raw.write(&[request.as_bytes(), &frame(BINARY, &said)].concat()).await;
+    raw.write(&[request.as_bytes(), &frame(BINARY, &said)].concat())
+        .await;
     raw.upgraded_response().await;
     raw.answer_ping().await;
     assert_eq!(raw.envelope().await, said);
@@ -161,7 +167,10 @@ async fn who_answers_a_challenge_wrongly_is_told_so_and_closed() {
             0 => answer.signature = vec![7; 64].into(),
             1 => answer.public_key = Bytes::copy_from_slice(key(2).public_key().as_bytes()),
             // An answer to another challenge, whole or in parts.
-            2 => (answer.nonce, answer.signature) = (other.nonce.clone(), signed(support::HOST, &other.nonce)),
+            2 => {
+                (answer.nonce, answer.signature) =
+                    (other.nonce.clone(), signed(support::HOST, &other.nonce))
+            }
             3 => answer.signature = signed(support::HOST, &other.nonce),
             4 => answer.signature = signed("evil.example.com", &nonce),
             5 => answer.version = 2,
@@ -170,7 +179,11 @@ async fn who_answers_a_challenge_wrongly_is_told_so_and_closed() {
             _ => answer.nonce = Bytes::new(),
         });
         raw.send(BINARY, &answer).await;
-        assert_eq!(auth_result(&raw.hear().await), failed("authentication failed"), "case {case}");
+        assert_eq!(
+            auth_result(&raw.hear().await),
+            failed("authentication failed"),
+            "case {case}"
+        );
         let close = Heard::close(1008, "authentication failed");
         assert_eq!(raw.rest().await, [close], "case {case}");
     }
@@ -189,7 +202,10 @@ async fn an_answer_cannot_be_used_twice() {
 
     let (mut thief, _) = Raw::challenged(&relay).await;
     thief.send(BINARY, &answer).await;
-    assert_eq!(auth_result(&thief.hear().await), failed("authentication failed"));
+    assert_eq!(
+        auth_result(&thief.hear().await),
+        failed("authentication failed")
+    );
 }
 
 async fn emptied_but_for_nobody(relay: &Relay) {
@@ -209,10 +225,18 @@ async fn what_is_no_answer_to_a_challenge_ends_the_join() {
     };
     let unmasked = [&support::raw::header(BINARY, 3, false)[..], b"abc"].concat();
     let cases = [
-        (frame(BINARY, &message.to_bytes()), 1008, "authentication failed"),
+        (
+            frame(BINARY, &message.to_bytes()),
+            1008,
+            "authentication failed",
+        ),
         (frame(BINARY, &empty.to_bytes()), 1007, "malformed envelope"),
         (frame(BINARY, b"\xff\xff\xff"), 1007, "malformed envelope"),
-        (frame(TEXT, b"hello"), 1003, "text message, expected a binary one"),
+        (
+            frame(TEXT, b"hello"),
+            1003,
+            "text message, expected a binary one",
+        ),
         (frame(BINARY, &[0; 4097]), 1009, "message over 4096 bytes"),
         (unmasked, 1002, "WebSocket protocol error"),
     ];
@@ -236,7 +260,10 @@ async fn who_does_not_answer_its_challenge_in_time_is_cut() {
     let answer = frame(BINARY, &answer(&halfway_challenge, &key(1), |_| ()));
     halfway.write(&answer[..answer.len() / 2]).await;
     for raw in [&mut silent, &mut halfway] {
-        assert_eq!(raw.hear().await, Heard::close(1008, "authentication timeout"));
+        assert_eq!(
+            raw.hear().await,
+            Heard::close(1008, "authentication timeout")
+        );
     }
     // Too late.
     halfway.write(&answer[answer.len() / 2..]).await;
@@ -252,7 +279,9 @@ async fn a_taken_address_is_refused() {
     let relay = challenge(config()).await;
     let mut alice = Peer::proven(&relay, 1).await;
     let (mut second, challenge) = Raw::challenged(&relay).await;
-    second.send(BINARY, &answer(&challenge, &key(1), |_| ())).await;
+    second
+        .send(BINARY, &answer(&challenge, &key(1), |_| ()))
+        .await;
     let text = "address already connected";
     assert_eq!(auth_result(&second.hear().await), failed(text));
     assert_eq!(second.rest().await, [Heard::close(1008, text)]);
@@ -274,7 +303,9 @@ async fn a_taken_name_is_refused() {
 
 #[tokio::test]
 async fn a_newcomer_takes_over_where_that_is_configured() {
-    let config = config().on_duplicate(OnDuplicate::Replace).join_timeout(LIMIT);
+    let config = config()
+        .on_duplicate(OnDuplicate::Replace)
+        .join_timeout(LIMIT);
     let relay = open(config).await;
     let mut bob = Peer::named(&relay, "bob").await;
     let mut old = Raw::upgraded(&relay, "alice").await;
@@ -286,7 +317,10 @@ async fn a_newcomer_takes_over_where_that_is_configured() {
     eventually("they wait", || relay.stats().hub.queued == 2).await;
 
     let mut new = Peer::named(&relay, "alice").await;
-    assert_eq!(old.hear().await, Heard::close(4001, "replaced by a new connection"));
+    assert_eq!(
+        old.hear().await,
+        Heard::close(4001, "replaced by a new connection")
+    );
     old.send(CLOSE, &close_payload(4001, "")).await;
     assert_eq!(old.rest().await, []);
     bob.send(said[2].clone()).await;
@@ -299,7 +333,12 @@ async fn a_newcomer_takes_over_where_that_is_configured() {
 
 #[tokio::test]
 async fn a_dead_holder_of_an_address_loses_it_after_the_pong_timeout() {
-    let relay = open(config().pong_timeout(millis(100)).close_timeout(millis(100))).await;
+    let relay = open(
+        config()
+            .pong_timeout(millis(100))
+            .close_timeout(millis(100)),
+    )
+    .await;
     let mut dead = Raw::named(&relay, "alice").await;
     let refused = Heard::close(1008, "address already connected");
     let mut knocks = 0;

@@ -46,7 +46,10 @@ impl fmt::Display for Exposed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { path, mode } = self;
         let path = path.display();
-        write!(f, "others can get at the key in {path} (mode {mode:04o}); run: chmod 600 {path}")
+        write!(
+            f,
+            "others can get at the key in {path} (mode {mode:04o}); run: chmod 600 {path}"
+        )
     }
 }
 
@@ -88,10 +91,14 @@ pub enum Fault {
     #[error("it is no key file, it has more than {MAX_LEN} bytes; name another file")]
     TooLong,
     /// It was written by a later program.
-    #[error("its version is {0}, expected {VERSION}; use the program that wrote it, or name another file")]
+    #[error(
+        "its version is {0}, expected {VERSION}; use the program that wrote it, or name another file"
+    )]
     UnknownVersion(u32),
     /// A key is not written as keys are.
-    #[error("its {field} is not the standard Base64 of {expected} bytes; restore it from a backup, or name another file")]
+    #[error(
+        "its {field} is not the standard Base64 of {expected} bytes; restore it from a backup, or name another file"
+    )]
     Malformed {
         /// Which key.
         field: &'static str,
@@ -120,7 +127,10 @@ impl KeyFile {
     /// # Errors
     /// [`KeyFileError`] names the file, what is wrong with it, and what to do.
     pub fn open(path: &Path) -> Result<Self, KeyFileError> {
-        read_or_create(path).map_err(|fault| KeyFileError { path: path.into(), fault })
+        read_or_create(path).map_err(|fault| KeyFileError {
+            path: path.into(),
+            fault,
+        })
     }
 }
 
@@ -137,7 +147,11 @@ fn read_or_create(path: &Path) -> Result<KeyFile, Fault> {
                     read(path, File::open(path).map_err(Fault::Read)?)
                 }
                 Err(error) => Err(Fault::Create(error)),
-                Ok(()) => Ok(KeyFile { secret, created: true, exposed: None }),
+                Ok(()) => Ok(KeyFile {
+                    secret,
+                    created: true,
+                    exposed: None,
+                }),
             }
         }
         Err(error) => Err(Fault::Read(error)),
@@ -147,13 +161,21 @@ fn read_or_create(path: &Path) -> Result<KeyFile, Fault> {
 fn read(path: &Path, file: File) -> Result<KeyFile, Fault> {
     let exposed = exposure(path, &file).map_err(Fault::Read)?;
     let mut json = Vec::new();
-    file.take(MAX_LEN + 1).read_to_end(&mut json).map_err(Fault::Read)?;
+    file.take(MAX_LEN + 1)
+        .read_to_end(&mut json)
+        .map_err(Fault::Read)?;
     if json.len() as u64 > MAX_LEN {
         return Err(Fault::TooLong);
     }
-    let record: Record = serde_json::from_slice(&json)
-        .map_err(|error| Fault::NoKeyFile { line: error.line(), column: error.column() })?;
-    Ok(KeyFile { secret: record.secret()?, created: false, exposed })
+    let record: Record = serde_json::from_slice(&json).map_err(|error| Fault::NoKeyFile {
+        line: error.line(),
+        column: error.column(),
+    })?;
+    Ok(KeyFile {
+        secret: record.secret()?,
+        created: false,
+        exposed,
+    })
 }
 
 /// Writes the file under a temporary name, for its owner alone from its first moment on, then gives
@@ -165,7 +187,9 @@ fn create(path: &Path, secret: &SecretKey) -> io::Result<()> {
     };
     let mut json = serde_json::to_string_pretty(&Record::new(secret, Timestamp::now()))?;
     json.push('\n');
-    let mut file = tempfile::Builder::new().prefix(".pinch-key-").tempfile_in(directory)?;
+    let mut file = tempfile::Builder::new()
+        .prefix(".pinch-key-")
+        .tempfile_in(directory)?;
     file.write_all(json.as_bytes())?;
     file.as_file().sync_all()?;
     file.persist_noclobber(path).map_err(|error| error.error)?;
@@ -191,7 +215,8 @@ impl Record {
             return Err(Fault::UnknownVersion(self.version));
         }
         let public: [u8; PublicKey::LEN] = decode("public_key", &self.public_key)?;
-        let private: [u8; SecretKey::SEED_LEN + PublicKey::LEN] = decode("private_key", &self.private_key)?;
+        let private: [u8; SecretKey::SEED_LEN + PublicKey::LEN] =
+            decode("private_key", &self.private_key)?;
         match private.split_first_chunk() {
             Some((seed, rest)) => {
                 let secret = SecretKey::from_seed(*seed);
@@ -205,7 +230,12 @@ impl Record {
 
 fn decode<const LEN: usize>(field: &'static str, text: &str) -> Result<[u8; LEN], Fault> {
     let bytes = BASE64_STANDARD.decode(text).ok();
-    bytes.and_then(|bytes| bytes.try_into().ok()).ok_or(Fault::Malformed { field, expected: LEN })
+    bytes
+        .and_then(|bytes| bytes.try_into().ok())
+        .ok_or(Fault::Malformed {
+            field,
+            expected: LEN,
+        })
 }
 
 #[cfg(unix)]
@@ -213,7 +243,10 @@ fn exposure(path: &Path, file: &File) -> io::Result<Option<Exposed>> {
     use std::os::unix::fs::PermissionsExt as _;
 
     let mode = file.metadata()?.permissions().mode() & 0o7777;
-    Ok((mode & 0o077 != 0).then(|| Exposed { path: path.into(), mode }))
+    Ok((mode & 0o077 != 0).then(|| Exposed {
+        path: path.into(),
+        mode,
+    }))
 }
 
 /// Elsewhere, who may read a file is not said by a mode.

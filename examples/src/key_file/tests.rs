@@ -51,14 +51,21 @@ fn a_new_key_is_the_same_when_it_is_read_again() {
     assert!(first.created && !second.created);
     assert_eq!(first.secret.seed(), second.secret.seed());
     assert_eq!(second.exposed, None);
-    assert_eq!(fs::read_dir(fixture.0.path()).unwrap().count(), 1, "no other file is left behind");
+    assert_eq!(
+        fs::read_dir(fixture.0.path()).unwrap().count(),
+        1,
+        "no other file is left behind"
+    );
 }
 
 #[test]
 fn two_new_keys_differ() {
     let (one, other) = (Fixture::new(), Fixture::new());
     let one = KeyFile::open(&one.path()).unwrap().secret.public_key();
-    assert_ne!(one, KeyFile::open(&other.path()).unwrap().secret.public_key());
+    assert_ne!(
+        one,
+        KeyFile::open(&other.path()).unwrap().secret.public_key()
+    );
 }
 
 #[test]
@@ -73,7 +80,10 @@ fn the_format_is_that_of_the_protocol() {
     });
     assert_eq!(valid(), expected);
     let fixture = Fixture::written(&expected);
-    assert_eq!(KeyFile::open(&fixture.path()).unwrap().secret.seed(), &[0xaa; 32]);
+    assert_eq!(
+        KeyFile::open(&fixture.path()).unwrap().secret.seed(),
+        &[0xaa; 32]
+    );
 }
 
 #[cfg(unix)]
@@ -101,7 +111,10 @@ fn it_is_for_its_owner_alone() {
 fn a_file_that_is_there_is_never_overwritten() {
     let fixture = Fixture::new();
     fs::write(fixture.path(), "").unwrap();
-    assert!(matches!(fixture.fault(), Fault::NoKeyFile { line: 1, column: 0 }));
+    assert!(matches!(
+        fixture.fault(),
+        Fault::NoKeyFile { line: 1, column: 0 }
+    ));
     let error = create(&fixture.path(), &SecretKey::from_seed([1; 32])).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AlreadyExists);
     assert_eq!(fs::read(fixture.path()).unwrap(), b"");
@@ -112,11 +125,18 @@ fn a_file_that_is_there_is_never_overwritten() {
 fn many_at_once_get_the_same_key() {
     let fixture = Fixture::new();
     let keys: Vec<_> = std::thread::scope(|scope| {
-        let threads: Vec<_> =
-            (0..8).map(|_| scope.spawn(|| KeyFile::open(&fixture.path()).unwrap())).collect();
-        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        let threads: Vec<_> = (0..8)
+            .map(|_| scope.spawn(|| KeyFile::open(&fixture.path()).unwrap()))
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect()
     });
-    assert!(keys.iter().all(|key| key.secret.seed() == keys[0].secret.seed()));
+    assert!(
+        keys.iter()
+            .all(|key| key.secret.seed() == keys[0].secret.seed())
+    );
     assert_eq!(keys.iter().filter(|key| key.created).count(), 1);
 }
 
@@ -126,14 +146,20 @@ fn every_part_is_checked() {
     let public = *secret.public_key().as_bytes();
     let other = *SecretKey::from_seed([0xbb; 32]).public_key().as_bytes();
 
-    assert!(matches!(altered("version", 2).fault(), Fault::UnknownVersion(2)));
+    assert!(matches!(
+        altered("version", 2).fault(),
+        Fault::UnknownVersion(2)
+    ));
     let mismatches = [
         ("public_key", base64(&other)),
         ("private_key", base64(&[[0xbb; 32], public].concat())),
         ("private_key", base64(&[[0xaa; 32], other].concat())),
     ];
     for (field, value) in mismatches {
-        assert!(matches!(altered(field, value).fault(), Fault::Mismatch), "{field}");
+        assert!(
+            matches!(altered(field, value).fault(), Fault::Mismatch),
+            "{field}"
+        );
     }
     let malformed = [
         ("public_key", base64(&public[1..]), 32),
@@ -143,13 +169,22 @@ fn every_part_is_checked() {
     ];
     for (field, value, expected) in malformed {
         let fault = altered(field, value).fault();
-        let Fault::Malformed { field: found, expected: length } = fault else { panic!("{fault}") };
+        let Fault::Malformed {
+            field: found,
+            expected: length,
+        } = fault
+        else {
+            panic!("{fault}")
+        };
         assert_eq!((found, length), (field, expected));
     }
     for field in ["version", "public_key", "private_key", "created_at"] {
         let mut record = valid();
         record.as_object_mut().unwrap().remove(field);
-        assert!(matches!(Fixture::written(&record).fault(), Fault::NoKeyFile { .. }), "{field}");
+        assert!(
+            matches!(Fixture::written(&record).fault(), Fault::NoKeyFile { .. }),
+            "{field}"
+        );
     }
 }
 
@@ -158,7 +193,10 @@ fn an_error_names_the_file_and_not_the_key() {
     let secret = valid()["private_key"].clone();
     let fixture = Fixture::written(&secret);
     let error = KeyFile::open(&fixture.path()).unwrap_err().to_string();
-    assert!(error.contains(&*fixture.path().to_string_lossy()), "{error}");
+    assert!(
+        error.contains(&*fixture.path().to_string_lossy()),
+        "{error}"
+    );
     assert!(!error.contains(secret.as_str().unwrap()), "{error}");
 }
 

@@ -14,7 +14,7 @@ use pinch_proto::wire::{self, DeliveryConfirm, EncryptedPayload, Envelope, Messa
 use pinch_proto::{Address, PublicKey, SecretKey, Signature, UnixMillis};
 use prost::Message as _;
 
-pub use self::received::{ConfirmFault, MessageFault, ReadError, Received, WriteError};
+pub use self::received::{ConfirmFault, MessageFault, ReadError, Received, Refusal, WriteError};
 
 use crate::plaintext::{self, Content, PlaintextPayload};
 use crate::sealing::{self, NONCE_LEN};
@@ -68,7 +68,11 @@ impl Fresh {
     /// # Errors
     /// The system has none.
     pub fn draw(now: UnixMillis) -> Result<Self, getrandom::Error> {
-        let mut fresh = Self { nonce: [0; NONCE_LEN], id: [0; 16], now };
+        let mut fresh = Self {
+            nonce: [0; NONCE_LEN],
+            id: [0; 16],
+            now,
+        };
         getrandom::fill(&mut fresh.nonce)?;
         getrandom::fill(&mut fresh.id)?;
         Ok(fresh)
@@ -79,7 +83,13 @@ impl Mailbox {
     /// The mailbox of the holder of `secret`, whose address is `address`.
     #[must_use]
     pub fn new(secret: SecretKey, address: Address) -> Self {
-        Self { secret, address, sequence: 0, seen: HashMap::new(), sent: VecDeque::new() }
+        Self {
+            secret,
+            address,
+            sequence: 0,
+            seen: HashMap::new(),
+            sent: VecDeque::new(),
+        }
     }
 
     /// The address has become `address`: a relay may spell its host in another case.
@@ -92,29 +102,37 @@ impl Mailbox {
     ///
     /// # Errors
     /// `to` is an address without a key, or with a key that is none.
-    pub fn write(&mut self, to: &Address, text: &str, fresh: Fresh) -> Result<Envelope, WriteError> {
+    pub fn write(
+        &mut self,
+        to: &Address,
+        text: &str,
+        fresh: Fresh,
+    ) -> Result<Envelope, WriteError> {
         let Fresh { nonce, id, now } = fresh;
-        let key = to.public_key().map_err(|source| WriteError::NoKey { to: to.clone(), source })?;
+        let key = to.public_key().map_err(|source| WriteError::NoKey {
+            to: to.clone(),
+            source,
+        })?;
         let micros = u64::try_from(now.0).unwrap_or(0).saturating_mul(1000);
         let sequence = self.sequence.saturating_add(1).max(micros);
         let plaintext = PlaintextPayload::text(text, sequence, now.0).encode_to_vec();
-        let payload = sealing::seal(&self.secret, &key, nonce, &plaintext)
-            .map_err(|source| WriteError::UnusableKey { to: to.clone(), source })?;
+        let payload = sealing::seal(&self.secret, &key, nonce, &plaintext).map_err(|source| {
+            WriteError::UnusableKey {
+                to: to.clone(),
+                source,
+            }
+        })?;
         self.sequence = sequence;
 
         let message_id = Bytes::from(format!("{:032x}", u128::from_be_bytes(id)));
         if self.sent.len() == MAX_SENT {
             self.sent.pop_front();
         }
-        self.sent.push_back(Sent { message_id: message_id.clone(), to: key });
+        self.sent.push_back(Sent {
+            message_id: message_id.clone(),
+            to: key,
+        });
         Ok(self.envelope(to, message_id, Payload::Encrypted(payload), now))
-    }
-
-    /// Whether `message_id` is that of a message that [`write`](Self::write) made, and that is not
-    /// forgotten.
-    #[must_use]
-    pub fn has_sent(&self, message_id: &[u8]) -> bool {
-        self.sent.iter().any(|sent| sent.message_id == message_id)
     }
 
     /// Reads an envelope that the relay brought.
@@ -131,18 +149,22 @@ impl Mailbox {
             (Ok(MessageType::DeliveryConfirm), Some(Payload::DeliveryConfirm(confirm))) => {
                 self.read_confirm(&envelope, confirm)
             }
-            (Ok(MessageType::QueueFull), Some(Payload::QueueFull(refusal))) => Ok(Received::Undeliverable {
-                message_id: envelope.message_id,
-                to: refusal.recipient_address.clone(),
-                reason: refusal.reason.clone(),
-            }),
-            (Ok(MessageType::RateLimited), Some(Payload::RateLimited(refusal))) => Ok(Received::RateLimited {
-                message_id: envelope.message_id,
-                retry_after_ms: refusal.retry_after_ms,
-                reason: refusal.reason.clone(),
-            }),
+            (Ok(MessageType::QueueFull), Some(Payload::QueueFull(refusal))) => {
+                Ok(Received::Refused(Refusal {
+                    to: Some(refusal.recipient_address.clone()),
+                    ..self.refusal(&envelope, &refusal.reason)
+                }))
+            }
+            (Ok(MessageType::RateLimited), Some(Payload::RateLimited(refusal))) => {
+                Ok(Received::Refused(Refusal {
+                    retry_after_ms: Some(refusal.retry_after_ms),
+                    ..self.refusal(&envelope, &refusal.reason)
+                }))
+            }
             (Ok(MessageType::QueueStatus), Some(Payload::QueueStatus(status))) => {
-                Ok(Received::Waiting { count: status.pending_count })
+                Ok(Received::Waiting {
+                    count: status.pending_count,
+                })
             }
             (
                 Ok(
@@ -153,8 +175,14 @@ impl Mailbox {
                     | MessageType::QueueStatus),
                 ),
                 _,
-            ) => Err(ReadError::WrongPayload { from: envelope.from_address, message_type }),
-            (_, _) => Ok(Received::Other { from: envelope.from_address, message_type: envelope.r#type }),
+            ) => Err(ReadError::WrongPayload {
+                from: envelope.from_address,
+                message_type,
+            }),
+            (_, _) => Ok(Received::Other {
+                from: envelope.from_address,
+                message_type: envelope.r#type,
+            }),
         }
     }
 
@@ -177,7 +205,11 @@ impl Mailbox {
         }
     }
 
-    fn open(&mut self, from: &PublicKey, payload: &EncryptedPayload) -> Result<(UnixMillis, Content), MessageFault> {
+    fn open(
+        &mut self,
+        from: &PublicKey,
+        payload: &EncryptedPayload,
+    ) -> Result<(UnixMillis, Content), MessageFault> {
         let plaintext = sealing::open(&self.secret, from, payload)?;
         let plaintext = PlaintextPayload::decode(&plaintext[..])?;
         if plaintext.version != plaintext::VERSION {
@@ -185,7 +217,9 @@ impl Mailbox {
         }
         let sequence = plaintext.sequence;
         match self.seen.get(from) {
-            Some(&last) if sequence <= last => return Err(MessageFault::Replayed { sequence, last }),
+            Some(&last) if sequence <= last => {
+                return Err(MessageFault::Replayed { sequence, last });
+            }
             None if self.seen.len() >= MAX_SENDERS => return Err(MessageFault::TooManySenders),
             Some(_) | None => self.seen.insert(*from, sequence),
         };
@@ -201,10 +235,19 @@ impl Mailbox {
             state: "delivered".into(),
             was_stored: false,
         };
-        self.envelope(to, message_id.clone(), Payload::DeliveryConfirm(confirm), now)
+        self.envelope(
+            to,
+            message_id.clone(),
+            Payload::DeliveryConfirm(confirm),
+            now,
+        )
     }
 
-    fn read_confirm(&self, envelope: &Envelope, confirm: &DeliveryConfirm) -> Result<Received, ReadError> {
+    fn read_confirm(
+        &self,
+        envelope: &Envelope,
+        confirm: &DeliveryConfirm,
+    ) -> Result<Received, ReadError> {
         let (by, key) = sender(envelope)?;
         match self.check_confirm(&key, confirm) {
             Ok(()) => Ok(Received::Confirmed {
@@ -217,17 +260,35 @@ impl Mailbox {
     }
 
     fn check_confirm(&self, by: &PublicKey, confirm: &DeliveryConfirm) -> Result<(), ConfirmFault> {
-        let DeliveryConfirm { message_id, timestamp, .. } = confirm;
-        if !self.sent.iter().any(|sent| sent.message_id == message_id && sent.to == *by) {
+        let DeliveryConfirm {
+            message_id,
+            timestamp,
+            ..
+        } = confirm;
+        if !self
+            .sent
+            .iter()
+            .any(|sent| sent.message_id == message_id && sent.to == *by)
+        {
             return Err(ConfirmFault::UnknownMessage);
         }
         match Signature::try_from(&confirm.signature[..]) {
-            Ok(signature) if by.verify_strict(&confirmed_bytes(message_id, *timestamp), &signature) => Ok(()),
+            Ok(signature)
+                if by.verify_strict(&confirmed_bytes(message_id, *timestamp), &signature) =>
+            {
+                Ok(())
+            }
             Ok(_) | Err(_) => Err(ConfirmFault::WrongSignature),
         }
     }
 
-    fn envelope(&self, to: &Address, message_id: Bytes, payload: Payload, now: UnixMillis) -> Envelope {
+    fn envelope(
+        &self,
+        to: &Address,
+        message_id: Bytes,
+        payload: Payload,
+        now: UnixMillis,
+    ) -> Envelope {
         Envelope {
             version: wire::VERSION,
             from_address: self.address.as_str().into(),
@@ -246,7 +307,10 @@ fn sender(envelope: &Envelope) -> Result<(Address, PublicKey), ReadError> {
         let key = from.public_key()?;
         Ok((from, key))
     });
-    parsed.map_err(|source| ReadError::NoKey { from: envelope.from_address.clone(), source })
+    parsed.map_err(|source| ReadError::NoKey {
+        from: envelope.from_address.clone(),
+        source,
+    })
 }
 
 /// What a confirmation signs.

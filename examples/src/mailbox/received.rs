@@ -34,7 +34,6 @@ pub enum WriteError {
 
 /// What an envelope says.
 #[derive(Debug, PartialEq)]
-#[non_exhaustive]
 pub enum Received {
     /// A message, which nobody but its sender can have written.
     Text {
@@ -58,24 +57,8 @@ pub enum Received {
         /// What became of it. The signature does not cover this.
         state: String,
     },
-    /// The relay will not deliver an envelope of this agent.
-    Undeliverable {
-        /// Which one.
-        message_id: Bytes,
-        /// Whom it was for.
-        to: String,
-        /// Why.
-        reason: String,
-    },
-    /// The relay did not take an envelope of this agent, because it came too soon.
-    RateLimited {
-        /// Which one.
-        message_id: Bytes,
-        /// When the next one is taken, from now on in milliseconds.
-        retry_after_ms: i64,
-        /// Why.
-        reason: String,
-    },
+    /// The relay did not take an envelope of this agent, or cannot deliver it.
+    Refused(Refusal),
     /// The relay has kept so many envelopes for this agent.
     Waiting {
         /// How many.
@@ -88,6 +71,21 @@ pub enum Received {
         /// What it is.
         message_type: i32,
     },
+}
+
+/// What the relay says about an envelope that it did not take, or cannot deliver.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Which one. If it was a confirmation, the message that it confirmed.
+    pub message_id: Bytes,
+    /// Whether it was the confirmation of a message, and not a message.
+    pub is_confirmation: bool,
+    /// Whom it was for, if the relay says so.
+    pub to: Option<String>,
+    /// Why.
+    pub reason: String,
+    /// In how many milliseconds it would be taken, if it came too soon.
+    pub retry_after_ms: Option<i64>,
 }
 
 /// Why an envelope cannot be believed, or understood.

@@ -12,7 +12,11 @@ fn mailbox(seed: u8) -> Mailbox {
 }
 
 fn fresh(number: u8, now: UnixMillis) -> Fresh {
-    Fresh { nonce: [number; NONCE_LEN], id: [number; 16], now }
+    Fresh {
+        nonce: [number; NONCE_LEN],
+        id: [number; 16],
+        now,
+    }
 }
 
 fn read(mailbox: &mut Mailbox, envelope: &Envelope) -> Result<Received, ReadError> {
@@ -22,7 +26,9 @@ fn read(mailbox: &mut Mailbox, envelope: &Envelope) -> Result<Received, ReadErro
 /// The text of an envelope that must hold one, and its confirmation.
 fn text(mailbox: &mut Mailbox, envelope: &Envelope) -> (String, Envelope) {
     match read(mailbox, envelope) {
-        Ok(Received::Text { content, confirm, .. }) => (content.text, *confirm),
+        Ok(Received::Text {
+            content, confirm, ..
+        }) => (content.text, *confirm),
         other => panic!("{other:?}"),
     }
 }
@@ -44,23 +50,45 @@ fn confirm_fault(mailbox: &mut Mailbox, envelope: &Envelope) -> ConfirmFault {
 fn sealed(from: &Mailbox, to: &Mailbox, plaintext: &[u8]) -> Envelope {
     let key = to.secret.public_key();
     let payload = sealing::seal(&from.secret, &key, [0; NONCE_LEN], plaintext).unwrap();
-    from.envelope(&to.address, Bytes::from_static(b"id"), Payload::Encrypted(payload), NOW)
+    from.envelope(
+        &to.address,
+        Bytes::from_static(b"id"),
+        Payload::Encrypted(payload),
+        NOW,
+    )
 }
 
 #[test]
 fn a_message_and_its_confirmation() {
     let (mut alice, mut bob) = (mailbox(1), mailbox(2));
-    let sent = alice.write(&bob.address, "Hello", fresh(0x0f, NOW)).unwrap();
+    let sent = alice
+        .write(&bob.address, "Hello", fresh(0x0f, NOW))
+        .unwrap();
     assert_eq!(sent.message_id, "0f".repeat(16));
     assert_eq!(sent.from_address, alice.address.as_str());
     assert_eq!(sent.to_address, bob.address.as_str());
-    assert!(alice.has_sent(&sent.message_id));
 
-    let Received::Text { from, message_id, written, content, confirm } = read(&mut bob, &sent).unwrap() else {
+    let Received::Text {
+        from,
+        message_id,
+        written,
+        content,
+        confirm,
+    } = read(&mut bob, &sent).unwrap()
+    else {
         panic!("no text");
     };
-    assert_eq!((&from, &message_id, written), (&alice.address, &sent.message_id, NOW));
-    assert_eq!(content, Content { text: "Hello".into(), ..Content::default() });
+    assert_eq!(
+        (&from, &message_id, written),
+        (&alice.address, &sent.message_id, NOW)
+    );
+    assert_eq!(
+        content,
+        Content {
+            text: "Hello".into(),
+            ..Content::default()
+        }
+    );
 
     let expected = Received::Confirmed {
         by: bob.address.clone(),
@@ -76,7 +104,9 @@ fn a_confirmation_signs_the_id_and_the_time() {
     let (mut alice, mut bob) = (mailbox(1), mailbox(2));
     let sent = alice.write(&bob.address, "Hello", fresh(1, NOW)).unwrap();
     let (_, confirm) = text(&mut bob, &sent);
-    let Some(Payload::DeliveryConfirm(payload)) = &confirm.payload else { panic!("no confirmation") };
+    let Some(Payload::DeliveryConfirm(payload)) = &confirm.payload else {
+        panic!("no confirmation")
+    };
     let mut signed = sent.message_id.to_vec();
     signed.extend([0x00, 0x00, 0x01, 0x8b, 0xcf, 0xe5, 0x68, 0x00]);
     let signature = Signature::try_from(&payload.signature[..]).unwrap();
@@ -90,17 +120,25 @@ fn no_message_is_read_twice() {
     let second = alice.write(&bob.address, "2", fresh(2, NOW)).unwrap();
     let third = alice.write(&bob.address, "3", fresh(3, NOW)).unwrap();
     assert_eq!(text(&mut bob, &first).0, "1");
-    assert!(matches!(message_fault(&mut bob, &first), MessageFault::Replayed { .. }));
+    assert!(matches!(
+        message_fault(&mut bob, &first),
+        MessageFault::Replayed { .. }
+    ));
     assert_eq!(text(&mut bob, &third).0, "3");
     for old in [&first, &second, &third] {
-        assert!(matches!(message_fault(&mut bob, old), MessageFault::Replayed { .. }));
+        assert!(matches!(
+            message_fault(&mut bob, old),
+            MessageFault::Replayed { .. }
+        ));
     }
 }
 
 #[test]
 fn each_sender_has_its_own_sequence() {
     let (mut alice, mut bob, mut carol) = (mailbox(1), mailbox(2), mailbox(3));
-    let late = alice.write(&bob.address, "late", fresh(1, UnixMillis(NOW.0 + 1000))).unwrap();
+    let late = alice
+        .write(&bob.address, "late", fresh(1, UnixMillis(NOW.0 + 1000)))
+        .unwrap();
     let early = carol.write(&bob.address, "early", fresh(1, NOW)).unwrap();
     assert_eq!(text(&mut bob, &late).0, "late");
     assert_eq!(text(&mut bob, &early).0, "early");
@@ -111,11 +149,15 @@ fn sequences_grow_across_restarts() {
     let mut bob = mailbox(2);
     let mut before = mailbox(1);
     for number in 0..100 {
-        let sent = before.write(&bob.address, "before", fresh(number, NOW)).unwrap();
+        let sent = before
+            .write(&bob.address, "before", fresh(number, NOW))
+            .unwrap();
         text(&mut bob, &sent);
     }
     let later = UnixMillis(NOW.0 + 1);
-    let sent = mailbox(1).write(&bob.address, "after", fresh(200, later)).unwrap();
+    let sent = mailbox(1)
+        .write(&bob.address, "after", fresh(200, later))
+        .unwrap();
     assert_eq!(text(&mut bob, &sent).0, "after");
 }
 
@@ -132,15 +174,23 @@ fn a_clock_that_is_set_back_does_not_matter_within_one_run() {
 #[test]
 fn a_forged_sender_is_noticed() {
     let (alice, mut bob, mut mallory) = (mailbox(1), mailbox(2), mailbox(3));
-    let mut forged = mallory.write(&bob.address, "It is me, Alice", fresh(1, NOW)).unwrap();
+    let mut forged = mallory
+        .write(&bob.address, "It is me, Alice", fresh(1, NOW))
+        .unwrap();
     forged.from_address = alice.address.as_str().into();
-    assert!(matches!(message_fault(&mut bob, &forged), MessageFault::Open(sealing::OpenError::WrongSender)));
+    assert!(matches!(
+        message_fault(&mut bob, &forged),
+        MessageFault::Open(sealing::OpenError::WrongSender)
+    ));
 
     if let Some(Payload::Encrypted(payload)) = &mut forged.payload {
         payload.sender_public_key = Bytes::copy_from_slice(alice.secret.public_key().as_bytes());
     }
     let fault = message_fault(&mut bob, &forged);
-    assert!(matches!(fault, MessageFault::Open(sealing::OpenError::WrongKeysOrAltered)));
+    assert!(matches!(
+        fault,
+        MessageFault::Open(sealing::OpenError::WrongKeysOrAltered)
+    ));
 }
 
 #[test]
@@ -148,7 +198,10 @@ fn a_message_for_somebody_else_does_not_open() {
     let (mut alice, bob, mut carol) = (mailbox(1), mailbox(2), mailbox(3));
     let sent = alice.write(&bob.address, "Hello", fresh(1, NOW)).unwrap();
     let fault = message_fault(&mut carol, &sent);
-    assert!(matches!(fault, MessageFault::Open(sealing::OpenError::WrongKeysOrAltered)));
+    assert!(matches!(
+        fault,
+        MessageFault::Open(sealing::OpenError::WrongKeysOrAltered)
+    ));
 }
 
 #[test]
@@ -167,14 +220,35 @@ fn a_refused_message_does_not_use_up_its_sequence() {
 fn what_is_in_the_box_is_checked() {
     let (alice, mut bob) = (mailbox(1), mailbox(2));
     let no_message = sealed(&alice, &bob, b"Hello");
-    assert!(matches!(message_fault(&mut bob, &no_message), MessageFault::Decode(_)));
-    let later = PlaintextPayload { version: 2, ..PlaintextPayload::text("Hi", 1, 1) };
+    assert!(matches!(
+        message_fault(&mut bob, &no_message),
+        MessageFault::Decode(_)
+    ));
+    let later = PlaintextPayload {
+        version: 2,
+        ..PlaintextPayload::text("Hi", 1, 1)
+    };
     let later = sealed(&alice, &bob, &later.encode_to_vec());
-    assert!(matches!(message_fault(&mut bob, &later), MessageFault::UnknownVersion(2)));
-    let image = PlaintextPayload { content_type: "image/png".into(), ..PlaintextPayload::text("Hi", 1, 1) };
+    assert!(matches!(
+        message_fault(&mut bob, &later),
+        MessageFault::UnknownVersion(2)
+    ));
+    let image = PlaintextPayload {
+        content_type: "image/png".into(),
+        ..PlaintextPayload::text("Hi", 1, 1)
+    };
     let image = sealed(&alice, &bob, &image.encode_to_vec());
-    assert!(matches!(message_fault(&mut bob, &image), MessageFault::Content(_)));
-    assert!(matches!(message_fault(&mut bob, &image), MessageFault::Replayed { sequence: 1, last: 1 }));
+    assert!(matches!(
+        message_fault(&mut bob, &image),
+        MessageFault::Content(_)
+    ));
+    assert!(matches!(
+        message_fault(&mut bob, &image),
+        MessageFault::Replayed {
+            sequence: 1,
+            last: 1
+        }
+    ));
 }
 
 #[test]
@@ -185,22 +259,39 @@ fn a_confirmation_is_checked() {
 
     let alter = |change: &dyn Fn(&mut DeliveryConfirm)| {
         let mut altered = genuine.clone();
-        let Some(Payload::DeliveryConfirm(confirm)) = &mut altered.payload else { panic!("no confirmation") };
+        let Some(Payload::DeliveryConfirm(confirm)) = &mut altered.payload else {
+            panic!("no confirmation")
+        };
         change(confirm);
         altered
     };
     let other_time = alter(&|confirm| confirm.timestamp += 1);
-    assert_eq!(confirm_fault(&mut alice, &other_time), ConfirmFault::WrongSignature);
+    assert_eq!(
+        confirm_fault(&mut alice, &other_time),
+        ConfirmFault::WrongSignature
+    );
     let no_signature = alter(&|confirm| confirm.signature.clear());
-    assert_eq!(confirm_fault(&mut alice, &no_signature), ConfirmFault::WrongSignature);
+    assert_eq!(
+        confirm_fault(&mut alice, &no_signature),
+        ConfirmFault::WrongSignature
+    );
     let other_id = alter(&|confirm| confirm.message_id = Bytes::from_static(b"other"));
-    assert_eq!(confirm_fault(&mut alice, &other_id), ConfirmFault::UnknownMessage);
+    assert_eq!(
+        confirm_fault(&mut alice, &other_id),
+        ConfirmFault::UnknownMessage
+    );
 
     // Signed, but not by whom the message was sent to.
     let by_carol = carol.confirm(&alice.address, &sent.message_id, NOW);
-    assert_eq!(confirm_fault(&mut alice, &by_carol), ConfirmFault::UnknownMessage);
+    assert_eq!(
+        confirm_fault(&mut alice, &by_carol),
+        ConfirmFault::UnknownMessage
+    );
     // Genuine, but of another process.
-    assert_eq!(confirm_fault(&mut carol, &genuine), ConfirmFault::UnknownMessage);
+    assert_eq!(
+        confirm_fault(&mut carol, &genuine),
+        ConfirmFault::UnknownMessage
+    );
     assert!(read(&mut alice, &genuine).is_ok());
 }
 
@@ -208,46 +299,101 @@ fn a_confirmation_is_checked() {
 fn only_addresses_with_a_key_can_be_written_to() {
     let mut alice = mailbox(1);
     let name = Address::parse("pinch:bob@relay.example.com").unwrap();
-    assert!(matches!(alice.write(&name, "Hi", fresh(1, NOW)), Err(WriteError::NoKey { .. })));
+    assert!(matches!(
+        alice.write(&name, "Hi", fresh(1, NOW)),
+        Err(WriteError::NoKey { .. })
+    ));
     let host = pinch_proto::Host::parse("relay.example.com").unwrap();
     let no_point = Address::from_public_key(&PublicKey::from_bytes([2; 32]), &host);
-    assert!(matches!(alice.write(&no_point, "Hi", fresh(1, NOW)), Err(WriteError::UnusableKey { .. })));
+    assert!(matches!(
+        alice.write(&no_point, "Hi", fresh(1, NOW)),
+        Err(WriteError::UnusableKey { .. })
+    ));
 
-    let mut sent = alice.write(&mailbox(2).address, "Hi", fresh(1, NOW)).unwrap();
+    let mut sent = alice
+        .write(&mailbox(2).address, "Hi", fresh(1, NOW))
+        .unwrap();
     sent.from_address = name.as_str().into();
-    assert!(matches!(read(&mut mailbox(2), &sent), Err(ReadError::NoKey { .. })));
+    assert!(matches!(
+        read(&mut mailbox(2), &sent),
+        Err(ReadError::NoKey { .. })
+    ));
 }
 
 #[test]
 fn what_the_relay_says_is_understood() {
     let id = Bytes::from_static(b"id");
-    let relay = |payload| Envelope { message_id: id.clone(), ..Envelope::from_relay(payload, NOW) };
+    let relay = |payload| Envelope {
+        message_id: id.clone(),
+        ..Envelope::from_relay(payload, NOW)
+    };
     let mut alice = mailbox(1);
 
-    let full = wire::QueueFull { recipient_address: "bob".into(), reason: "offline".into() };
-    let expected =
-        Received::Undeliverable { message_id: id.clone(), to: "bob".into(), reason: "offline".into() };
+    let refusal = Refusal {
+        message_id: id.clone(),
+        is_confirmation: true,
+        to: None,
+        reason: "why".into(),
+        retry_after_ms: None,
+    };
+
+    let full = wire::QueueFull { recipient_address: "bob".into(), reason: "why".into() };
+    let expected = Received::Refused(Refusal { to: Some("bob".into()), ..refusal.clone() });
     assert_eq!(read(&mut alice, &relay(Payload::QueueFull(full))).unwrap(), expected);
 
-    let limited = wire::RateLimited { retry_after_ms: 7, reason: "slow down".into() };
-    let expected =
-        Received::RateLimited { message_id: id.clone(), retry_after_ms: 7, reason: "slow down".into() };
+    let limited = wire::RateLimited { retry_after_ms: 7, reason: "why".into() };
+    let expected = Received::Refused(Refusal { retry_after_ms: Some(7), ..refusal });
     assert_eq!(read(&mut alice, &relay(Payload::RateLimited(limited))).unwrap(), expected);
 
     let status = Payload::QueueStatus(wire::QueueStatus { pending_count: 3 });
-    assert_eq!(read(&mut alice, &relay(status)).unwrap(), Received::Waiting { count: 3 });
+    assert_eq!(
+        read(&mut alice, &relay(status)).unwrap(),
+        Received::Waiting { count: 3 }
+    );
+}
+
+#[test]
+fn a_refused_message_is_told_from_a_refused_confirmation() {
+    let (mut alice, mut bob) = (mailbox(1), mailbox(2));
+    let sent = alice.write(&bob.address, "Hello", fresh(1, NOW)).unwrap();
+    let (_, confirm) = text(&mut bob, &sent);
+    for (mailbox, refused, expected) in [(&mut alice, sent, false), (&mut bob, confirm, true)] {
+        let full = Payload::QueueFull(wire::QueueFull::default());
+        let message_id = refused.message_id;
+        let refusal = Envelope { message_id, ..Envelope::from_relay(full, NOW) };
+        match read(mailbox, &refusal) {
+            Ok(Received::Refused(refusal)) => assert_eq!(refusal.is_confirmation, expected),
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 #[test]
 fn other_envelopes_are_named() {
     let mut alice = mailbox(1);
-    let unknown = Envelope { r#type: 99, from_address: "bob".into(), ..Envelope::default() };
-    let expected = Received::Other { from: "bob".into(), message_type: 99 };
+    let unknown = Envelope {
+        r#type: 99,
+        from_address: "bob".into(),
+        ..Envelope::default()
+    };
+    let expected = Received::Other {
+        from: "bob".into(),
+        message_type: 99,
+    };
     assert_eq!(read(&mut alice, &unknown).unwrap(), expected);
 
-    let empty = Envelope { r#type: MessageType::Message.into(), ..Envelope::default() };
-    assert!(matches!(read(&mut alice, &empty), Err(ReadError::WrongPayload { .. })));
-    assert!(matches!(alice.read(b"\xff", NOW), Err(ReadError::Envelope(_))));
+    let empty = Envelope {
+        r#type: MessageType::Message.into(),
+        ..Envelope::default()
+    };
+    assert!(matches!(
+        read(&mut alice, &empty),
+        Err(ReadError::WrongPayload { .. })
+    ));
+    assert!(matches!(
+        alice.read(b"\xff", NOW),
+        Err(ReadError::Envelope(_))
+    ));
 }
 
 #[test]
@@ -255,16 +401,30 @@ fn what_is_remembered_is_bounded() {
     let (mut alice, mut bob) = (mailbox(1), mailbox(2));
     for number in 0..=MAX_SENT {
         let id = u128::try_from(number).unwrap().to_be_bytes();
-        alice.write(&bob.address, "", Fresh { id, ..fresh(1, NOW) }).unwrap();
+        alice
+            .write(
+                &bob.address,
+                "",
+                Fresh {
+                    id,
+                    ..fresh(1, NOW)
+                },
+            )
+            .unwrap();
     }
     assert_eq!(alice.sent.len(), MAX_SENT);
-    assert!(!alice.has_sent("0".repeat(32).as_bytes()));
+    assert_ne!(alice.sent[0].message_id, "0".repeat(32), "the oldest is forgotten first");
 
     for number in 0..u32::try_from(MAX_SENDERS).unwrap() {
         let mut bytes = [0; 32];
         bytes[..4].copy_from_slice(&number.to_be_bytes());
         bob.seen.insert(PublicKey::from_bytes(bytes), 1);
     }
-    let sent = alice.write(&bob.address, "one too many", fresh(1, NOW)).unwrap();
-    assert!(matches!(message_fault(&mut bob, &sent), MessageFault::TooManySenders));
+    let sent = alice
+        .write(&bob.address, "one too many", fresh(1, NOW))
+        .unwrap();
+    assert!(matches!(
+        message_fault(&mut bob, &sent),
+        MessageFault::TooManySenders
+    ));
 }

@@ -62,6 +62,7 @@ enum OnDuplicateFlag {
 /// A Pinch relay: forwards end-to-end encrypted envelopes between agents.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
+#[allow(clippy::doc_markdown, reason = "this is the text of the help")]
 struct Flags {
     /// Where to listen; port 0 lets the system pick one. PINCH_RELAY_PORT, without this flag,
     /// sets the port and listens on every interface; with this flag, it has no effect.
@@ -131,7 +132,8 @@ impl Options {
     /// process if it cannot go on.
     #[must_use]
     pub fn from_process() -> Self {
-        Self::parse(std::env::args_os(), |name| std::env::var_os(name)).unwrap_or_else(|error| error.exit())
+        Self::parse(std::env::args_os(), |name| std::env::var_os(name))
+            .unwrap_or_else(|error| error.exit())
     }
 
     /// The settings in `arguments` (of which the first is the program's name) and in the
@@ -150,15 +152,23 @@ impl Options {
     }
 
     fn merge(flags: Flags, variables: Variables) -> Result<Self, pinch_proto::hub::ConfigError> {
-        let by_port = variables.port.map(|port| SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port));
+        let by_port = variables
+            .port
+            .map(|port| SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port));
         let default = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
-        let rate = flags.rate_limit.or(variables.rate_limit).unwrap_or(Rate::PerSecond(1.0));
+        let rate = flags
+            .rate_limit
+            .or(variables.rate_limit)
+            .unwrap_or(Rate::PerSecond(1.0));
         let burst = flags.rate_burst.or(variables.rate_burst).unwrap_or(10);
         let rate_limit = match rate {
             Rate::PerSecond(per_second) => Some(RateLimit::new(per_second, burst)?),
             Rate::Off => None,
         };
-        let host = flags.public_host.or(variables.public_host).unwrap_or_else(values::localhost);
+        let host = flags
+            .public_host
+            .or(variables.public_host)
+            .unwrap_or_else(values::localhost);
         let hub = Config::new(host)
             .heartbeat_interval(flags.heartbeat_interval)
             .pong_timeout(flags.pong_timeout)
@@ -175,7 +185,10 @@ impl Options {
                 AuthFlag::Open => Auth::Open,
             },
             auth_timeout: flags.auth_timeout,
-            allowed_origins: flags.allowed_origins.or(variables.allowed_origins).unwrap_or_default(),
+            allowed_origins: flags
+                .allowed_origins
+                .or(variables.allowed_origins)
+                .unwrap_or_default(),
             hub,
             log: flags.log,
         })
@@ -218,9 +231,17 @@ fn parse<T>(
     name: &'static str,
     parser: impl FnOnce(&str) -> Result<T, String>,
 ) -> Result<Option<T>, VariableError> {
-    let Some(value) = variable(name) else { return Ok(None) };
-    let parsed = value.to_str().map_or_else(|| Err("expected UTF-8".into()), parser);
-    parsed.map(Some).map_err(|expected| VariableError { name, value, expected })
+    let Some(value) = variable(name) else {
+        return Ok(None);
+    };
+    let parsed = value
+        .to_str()
+        .map_or_else(|| Err("expected UTF-8".into()), parser);
+    parsed.map(Some).map_err(|expected| VariableError {
+        name,
+        value,
+        expected,
+    })
 }
 
 #[cfg(test)]

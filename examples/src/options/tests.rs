@@ -7,7 +7,10 @@ type Variable = (&'static str, &'static str);
 fn parse(flags: &[&str], variables: &[Variable]) -> Result<Options, clap::Error> {
     let arguments = ["relay"].iter().chain(flags).map(OsString::from);
     Options::parse(arguments, |name| {
-        variables.iter().find(|variable| variable.0 == name).map(|variable| variable.1.into())
+        variables
+            .iter()
+            .find(|variable| variable.0 == name)
+            .map(|variable| variable.1.into())
     })
 }
 
@@ -99,55 +102,118 @@ fn every_variable_has_its_effect() {
         "--rate-burst=10",
         "--allowed-origins=https://a.example.com",
     ];
-    let expected =
-        Options { allowed_origins: origins(&["https://a.example.com"]), ..valid(&[], &[]) };
+    let expected = Options {
+        allowed_origins: origins(&["https://a.example.com"]),
+        ..valid(&[], &[])
+    };
     assert_eq!(valid(&flags, &variables), expected, "a flag wins");
 }
 
 #[test]
 fn rate_and_burst_are_set_one_by_one() {
-    let limit = |per_second, burst| hub().rate_limit(Some(RateLimit::new(per_second, burst).unwrap()));
+    let limit =
+        |per_second, burst| hub().rate_limit(Some(RateLimit::new(per_second, burst).unwrap()));
     assert_eq!(valid(&["--rate-limit=5"], &[]).hub, limit(5.0, 10));
     assert_eq!(valid(&["--rate-burst=5"], &[]).hub, limit(1.0, 5));
-    assert_eq!(valid(&["--rate-limit=5"], &[("PINCH_RELAY_RATE_BURST", "7")]).hub, limit(5.0, 7));
-    assert_eq!(valid(&["--rate-limit=off"], &[]).hub, hub().rate_limit(None));
-    assert_eq!(valid(&[], &[("PINCH_RELAY_RATE_LIMIT", "off")]).hub, hub().rate_limit(None));
+    assert_eq!(
+        valid(&["--rate-limit=5"], &[("PINCH_RELAY_RATE_BURST", "7")]).hub,
+        limit(5.0, 7)
+    );
+    assert_eq!(
+        valid(&["--rate-limit=off"], &[]).hub,
+        hub().rate_limit(None)
+    );
+    assert_eq!(
+        valid(&[], &[("PINCH_RELAY_RATE_LIMIT", "off")]).hub,
+        hub().rate_limit(None)
+    );
 }
 
 #[test]
 fn origins_are_written_as_browsers_write_them() {
-    let list = valid(&["--allowed-origins=HTTPS://App.Example.com/,http://[::1]:3000"], &[]);
-    assert_eq!(list.allowed_origins, origins(&["https://app.example.com", "http://[::1]:3000"]));
+    let list = valid(
+        &["--allowed-origins=HTTPS://App.Example.com/,http://[::1]:3000"],
+        &[],
+    );
+    assert_eq!(
+        list.allowed_origins,
+        origins(&["https://app.example.com", "http://[::1]:3000"])
+    );
 }
 
 #[test]
 fn a_wrong_flag_is_named_with_its_value_and_what_is_accepted() {
     let cases = [
-        ("--listen=8080", "'8080' for '--listen <IP:PORT>': expected an IP address and a port"),
-        ("--public-host=a b", "'a b' for '--public-host <HOST>': byte 1 of the host is 0x20"),
+        (
+            "--listen=8080",
+            "'8080' for '--listen <IP:PORT>': expected an IP address and a port",
+        ),
+        (
+            "--public-host=a b",
+            "'a b' for '--public-host <HOST>': byte 1 of the host is 0x20",
+        ),
         ("--auth=none", "'none' for '--auth <MODE>'"),
-        ("--heartbeat-interval=25", "'25' for '--heartbeat-interval <DURATION>': expected 1ms to 24h"),
-        ("--heartbeat-interval=0s", "'0s' for '--heartbeat-interval <DURATION>': expected 1ms to 24h"),
-        ("--pong-timeout=-1s", "'-1s' for '--pong-timeout <DURATION>': expected 1ms to 24h"),
-        ("--auth-timeout=2d", "'2d' for '--auth-timeout <DURATION>': expected 1ms to 24h"),
-        ("--rate-limit=0", "'0' for '--rate-limit <NUMBER>': expected envelopes per second"),
-        ("--rate-limit=nan", "'nan' for '--rate-limit <NUMBER>': expected envelopes per second"),
-        ("--rate-burst=0", "'0' for '--rate-burst <NUMBER>': expected a number of envelopes, 1 to"),
-        ("--allowed-origins=x", "'x' for '--allowed-origins <LIST>': expected origins such as"),
-        ("--on-duplicate=both", "'both' for '--on-duplicate <ACTION>'"),
+        (
+            "--heartbeat-interval=25",
+            "'25' for '--heartbeat-interval <DURATION>': expected 1ms to 24h",
+        ),
+        (
+            "--heartbeat-interval=0s",
+            "'0s' for '--heartbeat-interval <DURATION>': expected 1ms to 24h",
+        ),
+        (
+            "--pong-timeout=-1s",
+            "'-1s' for '--pong-timeout <DURATION>': expected 1ms to 24h",
+        ),
+        (
+            "--auth-timeout=2d",
+            "'2d' for '--auth-timeout <DURATION>': expected 1ms to 24h",
+        ),
+        (
+            "--rate-limit=0",
+            "'0' for '--rate-limit <NUMBER>': expected envelopes per second",
+        ),
+        (
+            "--rate-limit=nan",
+            "'nan' for '--rate-limit <NUMBER>': expected envelopes per second",
+        ),
+        (
+            "--rate-burst=0",
+            "'0' for '--rate-burst <NUMBER>': expected a number of envelopes, 1 to",
+        ),
+        (
+            "--allowed-origins=x",
+            "'x' for '--allowed-origins <LIST>': expected origins such as",
+        ),
+        (
+            "--on-duplicate=both",
+            "'both' for '--on-duplicate <ACTION>'",
+        ),
         ("--log=xml", "'xml' for '--log <FORM>'"),
     ];
     for (flag, expected) in cases {
         let error = error(&[flag], &[]);
-        assert!(error.starts_with(&format!("error: invalid value {expected}")), "{flag}: {error}");
+        assert!(
+            error.starts_with(&format!("error: invalid value {expected}")),
+            "{flag}: {error}"
+        );
     }
 }
 
 #[test]
 fn an_empty_flag_is_an_error() {
     let names = [
-        "listen", "public-host", "auth", "heartbeat-interval", "pong-timeout", "auth-timeout",
-        "rate-limit", "rate-burst", "allowed-origins", "on-duplicate", "log",
+        "listen",
+        "public-host",
+        "auth",
+        "heartbeat-interval",
+        "pong-timeout",
+        "auth-timeout",
+        "rate-limit",
+        "rate-burst",
+        "allowed-origins",
+        "on-duplicate",
+        "log",
     ];
     for name in names {
         let error = error(&[&format!("--{name}=")], &[]);
@@ -159,29 +225,94 @@ fn an_empty_flag_is_an_error() {
 fn a_wrong_variable_is_named_with_its_value_and_what_is_accepted() {
     let cases = [
         ("PINCH_RELAY_PORT", "65536", "expected a port, 0 to 65535"),
-        ("PINCH_RELAY_PORT", "127.0.0.1:80", "expected a port, 0 to 65535"),
+        (
+            "PINCH_RELAY_PORT",
+            "127.0.0.1:80",
+            "expected a port, 0 to 65535",
+        ),
         ("PINCH_RELAY_PORT", "", "expected a port, 0 to 65535"),
-        ("PINCH_RELAY_PUBLIC_HOST", "me@home", "byte 2 of the host is 0x40"),
+        (
+            "PINCH_RELAY_PUBLIC_HOST",
+            "me@home",
+            "byte 2 of the host is 0x40",
+        ),
         ("PINCH_RELAY_PUBLIC_HOST", "", "the host is empty"),
-        ("PINCH_RELAY_RATE_LIMIT", "fast", "expected envelopes per second"),
-        ("PINCH_RELAY_RATE_LIMIT", "-1", "expected envelopes per second"),
-        ("PINCH_RELAY_RATE_LIMIT", "inf", "expected envelopes per second"),
-        ("PINCH_RELAY_RATE_LIMIT", "", "expected envelopes per second"),
-        ("PINCH_RELAY_RATE_BURST", "1.5", "expected a number of envelopes"),
-        ("PINCH_RELAY_RATE_BURST", "4294967296", "expected a number of envelopes"),
-        ("PINCH_RELAY_RATE_BURST", "", "expected a number of envelopes"),
-        ("PINCH_RELAY_ALLOWED_ORIGINS", "app.example.com", "expected origins such as"),
-        ("PINCH_RELAY_ALLOWED_ORIGINS", "https://a.example.com,", "expected origins such as"),
-        ("PINCH_RELAY_ALLOWED_ORIGINS", "https://a.example.com,*", "expected origins such as"),
-        ("PINCH_RELAY_ALLOWED_ORIGINS", "https://*.example.com", "expected origins such as"),
-        ("PINCH_RELAY_ALLOWED_ORIGINS", "https://a.example.com/path", "expected origins such as"),
-        ("PINCH_RELAY_ALLOWED_ORIGINS", "https://me@a.example.com", "expected origins such as"),
-        ("PINCH_RELAY_ALLOWED_ORIGINS", "", "expected origins such as"),
+        (
+            "PINCH_RELAY_RATE_LIMIT",
+            "fast",
+            "expected envelopes per second",
+        ),
+        (
+            "PINCH_RELAY_RATE_LIMIT",
+            "-1",
+            "expected envelopes per second",
+        ),
+        (
+            "PINCH_RELAY_RATE_LIMIT",
+            "inf",
+            "expected envelopes per second",
+        ),
+        (
+            "PINCH_RELAY_RATE_LIMIT",
+            "",
+            "expected envelopes per second",
+        ),
+        (
+            "PINCH_RELAY_RATE_BURST",
+            "1.5",
+            "expected a number of envelopes",
+        ),
+        (
+            "PINCH_RELAY_RATE_BURST",
+            "4294967296",
+            "expected a number of envelopes",
+        ),
+        (
+            "PINCH_RELAY_RATE_BURST",
+            "",
+            "expected a number of envelopes",
+        ),
+        (
+            "PINCH_RELAY_ALLOWED_ORIGINS",
+            "app.example.com",
+            "expected origins such as",
+        ),
+        (
+            "PINCH_RELAY_ALLOWED_ORIGINS",
+            "https://a.example.com,",
+            "expected origins such as",
+        ),
+        (
+            "PINCH_RELAY_ALLOWED_ORIGINS",
+            "https://a.example.com,*",
+            "expected origins such as",
+        ),
+        (
+            "PINCH_RELAY_ALLOWED_ORIGINS",
+            "https://*.example.com",
+            "expected origins such as",
+        ),
+        (
+            "PINCH_RELAY_ALLOWED_ORIGINS",
+            "https://a.example.com/path",
+            "expected origins such as",
+        ),
+        (
+            "PINCH_RELAY_ALLOWED_ORIGINS",
+            "https://me@a.example.com",
+            "expected origins such as",
+        ),
+        (
+            "PINCH_RELAY_ALLOWED_ORIGINS",
+            "",
+            "expected origins such as",
+        ),
     ];
     for (name, value, expected) in cases {
         let error = error(&[], &[(name, value)]);
-        let start =
-            format!("error: invalid value {value:?} for the environment variable {name}: {expected}");
+        let start = format!(
+            "error: invalid value {value:?} for the environment variable {name}: {expected}"
+        );
         assert!(error.starts_with(&start), "{error}");
     }
 }
@@ -197,9 +328,15 @@ fn a_variable_must_make_sense_even_if_a_flag_wins() {
 fn a_variable_is_text() {
     use std::os::unix::ffi::OsStringExt as _;
 
-    let variable = |name: &str| (name == "PINCH_RELAY_PORT").then(|| OsString::from_vec(vec![0xff]));
-    let error = Options::parse(["relay".into()], variable).unwrap_err().to_string();
-    assert!(error.contains("for the environment variable PINCH_RELAY_PORT: expected UTF-8"), "{error}");
+    let variable =
+        |name: &str| (name == "PINCH_RELAY_PORT").then(|| OsString::from_vec(vec![0xff]));
+    let error = Options::parse(["relay".into()], variable)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("for the environment variable PINCH_RELAY_PORT: expected UTF-8"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -207,7 +344,16 @@ fn help_names_the_variables() {
     let help = parse(&["--help"], &[]).unwrap_err();
     assert_eq!(help.exit_code(), 0);
     let help = help.to_string();
-    for name in ["PORT", "PUBLIC_HOST", "RATE_LIMIT", "RATE_BURST", "ALLOWED_ORIGINS"] {
-        assert!(help.contains(&format!("PINCH_RELAY_{name}")), "{name}: {help}");
+    for name in [
+        "PORT",
+        "PUBLIC_HOST",
+        "RATE_LIMIT",
+        "RATE_BURST",
+        "ALLOWED_ORIGINS",
+    ] {
+        assert!(
+            help.contains(&format!("PINCH_RELAY_{name}")),
+            "{name}: {help}"
+        );
     }
 }

@@ -23,12 +23,14 @@ pub(super) fn localhost() -> Host {
 
 pub(super) fn listen(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
-        "expected an IP address and a port, such as 127.0.0.1:8080, 0.0.0.0:8080 or [::]:8080".into()
+        "expected an IP address and a port, such as 127.0.0.1:8080, 0.0.0.0:8080 or [::]:8080"
+            .into()
     })
 }
 
 pub(super) fn port(text: &str) -> Result<u16, String> {
-    text.parse().map_err(|_| "expected a port, 0 to 65535".into())
+    text.parse()
+        .map_err(|_| "expected a port, 0 to 65535".into())
 }
 
 pub(super) fn host(text: &str) -> Result<Host, String> {
@@ -37,7 +39,9 @@ pub(super) fn host(text: &str) -> Result<Host, String> {
 
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
-        Ok(duration) if (Duration::from_millis(1)..=MAX_DURATION).contains(&duration) => Ok(duration),
+        Ok(duration) if (Duration::from_millis(1)..=MAX_DURATION).contains(&duration) => {
+            Ok(duration)
+        }
         Ok(_) | Err(_) => Err("expected 1ms to 24h, such as 500ms, 25s or 1m 30s".into()),
     }
 }
@@ -49,7 +53,9 @@ pub(super) fn rate(text: &str) -> Result<Rate, String> {
     match text.parse() {
         // The burst is another setting; with any, the rate alone is checked here.
         Ok(per_second) if RateLimit::new(per_second, 1).is_ok() => Ok(Rate::PerSecond(per_second)),
-        Ok(_) | Err(_) => Err("expected envelopes per second, 0.000001 to 1000000000, or off".into()),
+        Ok(_) | Err(_) => {
+            Err("expected envelopes per second, 0.000001 to 1000000000, or off".into())
+        }
     }
 }
 
@@ -64,19 +70,27 @@ pub(super) fn origins(text: &str) -> Result<AllowedOrigins, String> {
     if text.trim() == "*" {
         return Ok(AllowedOrigins::Any);
     }
-    text.split(',').map(origin).collect::<Result<_, _>>().map(AllowedOrigins::List)
+    text.split(',')
+        .map(origin)
+        .collect::<Result<_, _>>()
+        .map(AllowedOrigins::List)
 }
 
 /// An origin as browsers write it: without the slash that people like to add.
 fn origin(text: &str) -> Result<String, String> {
     let origin = text.trim().trim_end_matches('/');
     let is_origin = origin.parse().is_ok_and(|uri: http::Uri| {
-        let authority = uri.authority().is_some_and(|it| !it.host().is_empty() && !it.as_str().contains('@'));
+        let authority = uri
+            .authority()
+            .is_some_and(|it| !it.host().is_empty() && !it.as_str().contains('@'));
         uri.scheme().is_some() && authority && uri.path_and_query().is_none_or(|it| it == "/")
     });
     if is_origin && !origin.contains('*') {
         Ok(origin.to_ascii_lowercase())
     } else {
-        Err("expected origins such as https://app.example.com, separated by commas, or * alone".into())
+        Err(
+            "expected origins such as https://app.example.com, separated by commas, or * alone"
+                .into(),
+        )
     }
 }

@@ -211,19 +211,6 @@ pub enum Unsendable {
     RelayOnly(MessageType),
 }
 
-/// Whether the relay closes the connection of a client that sends this (protocol section 4).
-pub(super) const fn is_relay_only(message_type: MessageType) -> bool {
-    matches!(
-        message_type,
-        MessageType::AuthChallenge
-            | MessageType::AuthResponse
-            | MessageType::AuthResult
-            | MessageType::QueueStatus
-            | MessageType::QueueFull
-            | MessageType::RateLimited
-    )
-}
-
 /// When a client wants to be called again, and what for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Wakeup {

@@ -220,7 +220,7 @@ impl Client {
         if view.from_address() != self.address.as_str() {
             return Err(Unsendable::NotYourAddress);
         }
-        if let Some(relay_only) = view.message_type().filter(|it| io::is_relay_only(*it)) {
+        if let Some(relay_only) = view.message_type().filter(|it| it.is_relay_only()) {
             return Err(Unsendable::RelayOnly(relay_only));
         }
         if !self.has_room_for(len) {

@@ -21,7 +21,13 @@ pub(super) struct Blocks {
 
 impl Blocks {
     pub(super) fn new(per_blocker: usize, total: usize, seeded: Seeded) -> Self {
-        Self { lists: HashMap::with_hasher(seeded.clone()), seeded, len: 0, per_blocker, total }
+        Self {
+            lists: HashMap::with_hasher(seeded.clone()),
+            seeded,
+            len: 0,
+            per_blocker,
+            total,
+        }
     }
 
     pub(super) const fn len(&self) -> usize {
@@ -30,7 +36,11 @@ impl Blocks {
 
     /// Whether `blocker` has blocked `sender`.
     pub(super) fn contains(&self, blocker: &str, sender: &str) -> bool {
-        self.len > 0 && self.lists.get(blocker).is_some_and(|list| list.contains(sender))
+        self.len > 0
+            && self
+                .lists
+                .get(blocker)
+                .is_some_and(|list| list.contains(sender))
     }
 
     /// Blocks `blocked`; false if that would pass a limit.
@@ -43,7 +53,10 @@ impl Blocks {
             return false;
         }
         let seeded = &self.seeded;
-        let list = self.lists.entry_ref(blocker).or_insert_with(|| HashSet::with_hasher(seeded.clone()));
+        let list = self
+            .lists
+            .entry_ref(blocker)
+            .or_insert_with(|| HashSet::with_hasher(seeded.clone()));
         list.insert(blocked);
         self.len += 1;
         true
@@ -51,7 +64,9 @@ impl Blocks {
 
     /// Takes a block back; nothing happens if there is none.
     pub(super) fn remove(&mut self, blocker: &str, blocked: &str) {
-        let Some(list) = self.lists.get_mut(blocker) else { return };
+        let Some(list) = self.lists.get_mut(blocker) else {
+            return;
+        };
         if list.remove(blocked) {
             self.len -= 1;
         }
@@ -74,7 +89,10 @@ mod tests {
         let [a, b, c, d] = ["a", "b", "c", "d"].map(address);
         let mut blocks = Blocks::new(2, 3, Seeded::new([1; 16]));
         assert!(blocks.insert(a.as_str(), b.clone()));
-        assert!(blocks.insert(a.as_str(), b.clone()), "again is no second entry");
+        assert!(
+            blocks.insert(a.as_str(), b.clone()),
+            "again is no second entry"
+        );
         assert!(blocks.insert(a.as_str(), c.clone()));
         assert!(!blocks.insert(a.as_str(), d.clone()), "two per blocker");
         assert!(blocks.insert(b.as_str(), a.clone()));

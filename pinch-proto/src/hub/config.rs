@@ -43,7 +43,9 @@ pub enum ConfigError {
         per_second: f64,
     },
     /// The largest envelope would not fit an empty outbox, so that it could never be delivered.
-    #[error("an outbox of {outbox_bytes} bytes cannot hold an envelope of {envelope_bytes}; raise the outbox or lower the envelope limit")]
+    #[error(
+        "an outbox of {outbox_bytes} bytes cannot hold an envelope of {envelope_bytes}; raise the outbox or lower the envelope limit"
+    )]
     OutboxTooSmall {
         /// Bytes of data that an outbox may hold.
         outbox_bytes: usize,
@@ -51,7 +53,9 @@ pub enum ConfigError {
         envelope_bytes: usize,
     },
     /// A WebSocket message could not hold the largest envelope.
-    #[error("a message limit of {message_bytes} bytes is below the envelope limit of {envelope_bytes}")]
+    #[error(
+        "a message limit of {message_bytes} bytes is below the envelope limit of {envelope_bytes}"
+    )]
     MessageTooSmall {
         /// Bytes of the largest WebSocket message.
         message_bytes: usize,
@@ -288,18 +292,32 @@ impl Config {
             ("connection limit", self.max_connections),
             ("limit of parked buckets", self.max_parked_buckets),
         ];
-        let zeros = durations.iter().filter(|setting| setting.1.is_zero()).map(|setting| setting.0);
-        let zeros = zeros.chain(counts.iter().filter(|setting| setting.1 == 0).map(|setting| setting.0));
+        let zeros = durations
+            .iter()
+            .filter(|setting| setting.1.is_zero())
+            .map(|setting| setting.0);
+        let zeros = zeros.chain(
+            counts
+                .iter()
+                .filter(|setting| setting.1 == 0)
+                .map(|setting| setting.0),
+        );
         if let Some(setting) = zeros.into_iter().next() {
             return Err(ConfigError::Zero { setting });
         }
         let envelope_bytes = self.envelope_bytes;
         let outbox_bytes = self.outbox_bytes.min(self.total_outbox_bytes);
         if outbox_bytes < envelope_bytes {
-            return Err(ConfigError::OutboxTooSmall { outbox_bytes, envelope_bytes });
+            return Err(ConfigError::OutboxTooSmall {
+                outbox_bytes,
+                envelope_bytes,
+            });
         }
         if self.message_bytes < envelope_bytes {
-            return Err(ConfigError::MessageTooSmall { message_bytes: self.message_bytes, envelope_bytes });
+            return Err(ConfigError::MessageTooSmall {
+                message_bytes: self.message_bytes,
+                envelope_bytes,
+            });
         }
         Ok(self)
     }

@@ -116,7 +116,9 @@ impl Connection {
             Phase::Live => self.pop_ping(next_ping).or_else(|| self.pop_message()),
             Phase::Closing(closing) => {
                 let close = closing.frame.take()?;
-                let Some(message) = self.pop_message() else { return Some(Frame::Close(close)) };
+                let Some(message) = self.pop_message() else {
+                    return Some(Frame::Close(close));
+                };
                 if let Phase::Closing(closing) = &mut self.phase {
                     closing.frame = Some(close);
                 }
@@ -132,7 +134,9 @@ impl Connection {
         self.ping = Ping::HandedOut;
         self.ping_number = *next_ping;
         *next_ping = next_ping.wrapping_add(1);
-        Some(Frame::Ping(Bytes::copy_from_slice(&self.ping_number.to_be_bytes())))
+        Some(Frame::Ping(Bytes::copy_from_slice(
+            &self.ping_number.to_be_bytes(),
+        )))
     }
 
     fn pop_message(&mut self) -> Option<Frame> {

@@ -20,7 +20,11 @@ struct Link {
     due: Option<Time>,
 }
 
-const UNLINKED: Link = Link { previous: NONE, next: NONE, due: None };
+const UNLINKED: Link = Link {
+    previous: NONE,
+    next: NONE,
+    due: None,
+};
 
 /// The deadlines of one class, by slot index.
 #[derive(Debug)]
@@ -34,7 +38,12 @@ pub(super) struct DeadlineList {
 impl DeadlineList {
     /// A class whose members fall due `wait` after they were armed.
     pub(super) const fn new(wait: Duration) -> Self {
-        Self { wait, links: Vec::new(), head: NONE, tail: NONE }
+        Self {
+            wait,
+            links: Vec::new(),
+            head: NONE,
+            tail: NONE,
+        }
     }
 
     /// Lets slot `index` fall due one wait from `now`; an earlier deadline of it is forgotten.
@@ -46,7 +55,11 @@ impl DeadlineList {
         if self.links.len() <= index as usize {
             self.links.resize(index as usize + 1, UNLINKED);
         }
-        *self.link(index) = Link { previous: tail, next: NONE, due: Some(now + self.wait) };
+        *self.link(index) = Link {
+            previous: tail,
+            next: NONE,
+            due: Some(now + self.wait),
+        };
         if tail == NONE {
             self.head = index;
         } else {
@@ -57,7 +70,9 @@ impl DeadlineList {
 
     /// Forgets the deadline of slot `index`, if it has one.
     pub(super) fn disarm(&mut self, index: u32) {
-        let Some(link) = self.links.get_mut(index as usize) else { return };
+        let Some(link) = self.links.get_mut(index as usize) else {
+            return;
+        };
         if link.due.is_none() {
             return;
         }
@@ -96,7 +111,9 @@ impl DeadlineList {
     }
 
     fn link(&mut self, index: u32) -> &mut Link {
-        self.links.get_mut(index as usize).expect("linked slots lie inside the vector")
+        self.links
+            .get_mut(index as usize)
+            .expect("linked slots lie inside the vector")
     }
 }
 

@@ -240,7 +240,9 @@ impl Violation {
             Self::TooBig { .. } => CloseCode::TOO_BIG,
             Self::Protocol => CloseCode::PROTOCOL_ERROR,
             Self::Malformed(_) | Self::MalformedPayload(_) => CloseCode::INVALID_DATA,
-            Self::NotYourAddress | Self::RelayOnlyType(_) | Self::UnreadRefusals => CloseCode::POLICY,
+            Self::NotYourAddress | Self::RelayOnlyType(_) | Self::UnreadRefusals => {
+                CloseCode::POLICY
+            }
         }
     }
 }
@@ -302,7 +304,9 @@ pub(super) enum Undeliverable {
     Offline,
     #[error("recipient left before the envelope was sent to it, and no queue is configured")]
     Left,
-    #[error("recipient's outbox is full: at most {bytes} bytes or {count} envelopes wait for a connection")]
+    #[error(
+        "recipient's outbox is full: at most {bytes} bytes or {count} envelopes wait for a connection"
+    )]
     OutboxFull { bytes: usize, count: usize },
     #[error("envelope of {bytes} bytes over the limit of {limit}")]
     TooLarge { bytes: usize, limit: usize },
@@ -312,6 +316,8 @@ pub(super) enum Undeliverable {
     OutOfMemory { limit: usize },
     #[error("block list is full")]
     BlockListFull,
+    #[error("blocked_address is no address")]
+    BlockedIsNoAddress,
 }
 
 /// What is wrong with a `to_address`.

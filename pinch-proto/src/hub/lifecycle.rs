@@ -6,9 +6,7 @@ use alloc::collections::VecDeque;
 use bytes::Bytes;
 
 use super::connection::{Closing, Connection, Phase};
-use super::io::{
-    Admission, CloseCause, ConnId, Fault, JoinRefusal, Output, Undeliverable,
-};
+use super::io::{Admission, CloseCause, ConnId, Fault, JoinRefusal, Output, Undeliverable};
 use super::{Hub, OnDuplicate, Shutdown};
 use crate::{Address, EnvelopeView, handshake};
 
@@ -22,10 +20,10 @@ impl Hub {
                 self.ping(incumbent);
                 Some(JoinRefusal::AlreadyConnected)
             }
-            (Shutdown::No, _, _) if self.connections.len() >= self.config.max_connections => {
-                Some(JoinRefusal::Full)
-            }
-            (Shutdown::No, _, _) => None,
+            // A takeover is let in when the relay is full: it frees a place.
+            (Shutdown::No, Some(_), OnDuplicate::Replace) if self.connections.has_room() => None,
+            (Shutdown::No, None, _) if self.has_place() => None,
+            (Shutdown::No, _, _) => Some(JoinRefusal::Full),
         };
         if let Some(refusal) = refusal {
             return self.refuse_join(address, refusal);
@@ -40,14 +38,16 @@ impl Hub {
         if let Some(data) = inherited {
             connection.outbox.restore_data(data);
         }
-        let Ok(key) = self.connections.insert(connection) else {
-            return self.refuse_join(address, JoinRefusal::Full);
-        };
+        let key = self.connections.insert(connection);
         let conn = ConnId(key);
         self.table.insert(address.clone(), conn);
         self.deadlines.ping.arm(key.index, self.now);
         self.stats.registered += 1;
         self.outputs.push_back(Output::Registered { conn, address });
+    }
+
+    fn has_place(&self) -> bool {
+        self.connections.len() < self.config.max_connections && self.connections.has_room()
     }
 
     fn refuse_join(&mut self, address: Address, refusal: JoinRefusal) {
@@ -79,11 +79,20 @@ impl Hub {
     /// Begins the end of a connection: out of the routing table, a close frame behind what is
     /// buffered, and a deadline for all of it.
     pub(super) fn close(&mut self, conn: ConnId, cause: CloseCause) {
-        let Some(connection) = self.living(conn) else { return };
+        let Some(connection) = self.living(conn) else {
+            return;
+        };
         let frame = cause.close();
         let still_reads = cause.peer_still_reads();
-        let before = core::mem::replace(&mut connection.phase, Phase::Closing(Box::new(Closing { cause, frame })));
-        if still_reads && let Phase::Joining { greeting: Some(greeting) } = before {
+        let before = core::mem::replace(
+            &mut connection.phase,
+            Phase::Closing(Box::new(Closing { cause, frame })),
+        );
+        if still_reads
+            && let Phase::Joining {
+                greeting: Some(greeting),
+            } = before
+        {
             connection.outbox.push_control_first(greeting);
         }
         let address = connection.address.clone();
@@ -100,7 +109,11 @@ impl Hub {
 
     /// Ends a connection: nothing of it is held any more.
     pub(super) fn remove(&mut self, conn: ConnId) {
-        if self.connections.get(conn.0).is_some_and(|connection| !connection.is_closing()) {
+        if self
+            .connections
+            .get(conn.0)
+            .is_some_and(|connection| !connection.is_closing())
+        {
             self.close(conn, CloseCause::Lost);
         }
         self.return_to_senders(conn);
@@ -108,14 +121,20 @@ impl Hub {
             self.stats.late += 1;
             return;
         };
-        let Phase::Closing(closing) = connection.phase else { return };
+        let Phase::Closing(closing) = connection.phase else {
+            return;
+        };
         self.deadlines.disarm_living(conn.0.index);
         self.deadlines.close.disarm(conn.0.index);
         let unconfirmed = u64::from(connection.in_flight);
         self.stats.in_flight -= unconfirmed;
         self.stats.unconfirmed += unconfirmed;
         self.stats.closed += 1;
-        self.outputs.push_back(Output::Closed { conn, address: connection.address, cause: closing.cause });
+        self.outputs.push_back(Output::Closed {
+            conn,
+            address: connection.address,
+            cause: closing.cause,
+        });
         if self.shutdown == Shutdown::Draining && self.connections.len() == 0 {
             self.shutdown = Shutdown::Done;
             self.outputs.push_back(Output::ShutDown);
@@ -124,13 +143,17 @@ impl Hub {
 
     /// Tells the senders of what still waits for a connection that it will not arrive.
     fn return_to_senders(&mut self, conn: ConnId) {
-        let Some(connection) = self.connections.get_mut(conn.0) else { return };
+        let Some(connection) = self.connections.get_mut(conn.0) else {
+            return;
+        };
         self.stats.queued_bytes -= connection.outbox.data_bytes() as u64;
         let data = connection.outbox.take_data();
         self.stats.queued -= data.len() as u64;
         self.stats.returned += data.len() as u64;
         for message in data {
-            let Ok(view) = EnvelopeView::parse(&message) else { continue };
+            let Ok(view) = EnvelopeView::parse(&message) else {
+                continue;
+            };
             if let Some(sender) = self.lookup(view.from_address()) {
                 self.tell_undeliverable(sender, &view, Undeliverable::Left);
             }
@@ -143,7 +166,11 @@ impl Hub {
         }
         self.shutdown = Shutdown::Draining;
         for key in self.connections.keys() {
-            if self.connections.get(key).is_some_and(|connection| !connection.is_closing()) {
+            if self
+                .connections
+                .get(key)
+                .is_some_and(|connection| !connection.is_closing())
+            {
                 self.close(ConnId(key), CloseCause::GoingAway);
             }
         }

@@ -35,7 +35,7 @@
 //!
 //! A connection that was [`Output::Registered`] ends in exactly one [`Output::Closed`], whatever
 //! happens in whatever order; after it nothing of it is held but the rate bucket of its address,
-//! and that only until it is full.
+//! and that only for as long as an empty one takes to fill.
 //!
 //! Every input costs O(1), besides [`Input::Shutdown`], which visits each connection once, and the
 //! end of a connection, which visits what waits for it.
@@ -61,7 +61,8 @@ use hashbrown::HashMap;
 
 pub use self::config::{Addressing, Config, ConfigError, OnDuplicate};
 pub use self::io::{
-    Admission, CloseCause, ConnId, Fault, Input, JoinRefusal, Output, Violation, Wakeup, WakeupReason,
+    Admission, CloseCause, ConnId, Fault, Input, JoinRefusal, Output, Violation, Wakeup,
+    WakeupReason,
 };
 pub use self::rate::RateLimit;
 pub use self::stats::HubStats;
@@ -118,7 +119,9 @@ impl Hub {
             data_count: config.outbox_count,
             control_bytes: config.refusal_bytes,
         };
-        let fill = config.rate_limit.map_or(core::time::Duration::ZERO, RateLimit::fill);
+        let fill = config
+            .rate_limit
+            .map_or(core::time::Duration::ZERO, RateLimit::fill);
         Self {
             outbox_limits,
             now,
@@ -210,12 +213,25 @@ impl Hub {
 
     fn next_wakeup(&self) -> Option<Wakeup> {
         if !self.outputs.is_empty() {
-            return Some(Wakeup { at: self.now, reason: WakeupReason::Backlog });
+            return Some(Wakeup {
+                at: self.now,
+                reason: WakeupReason::Backlog,
+            });
         }
-        let bucket = self.parked.next_due().map(|at| Wakeup { at, reason: WakeupReason::Bucket });
+        let bucket = self.parked.next_due().map(|at| Wakeup {
+            at,
+            reason: WakeupReason::Bucket,
+        });
         let wakeup = self.deadlines.next().into_iter().chain(bucket).min()?;
         // What one turn left undone is due now.
-        Some(if wakeup.at <= self.now { Wakeup { at: self.now, reason: WakeupReason::Backlog } } else { wakeup })
+        Some(if wakeup.at <= self.now {
+            Wakeup {
+                at: self.now,
+                reason: WakeupReason::Backlog,
+            }
+        } else {
+            wakeup
+        })
     }
 
     /// Hands out what waits for a connection.

@@ -45,7 +45,11 @@ impl Outbox {
     }
 
     /// Queues a message of the relay itself, or gives it back if too much of it is unread.
-    pub(super) fn push_control(&mut self, message: Bytes, limits: &OutboxLimits) -> Result<(), Bytes> {
+    pub(super) fn push_control(
+        &mut self,
+        message: Bytes,
+        limits: &OutboxLimits,
+    ) -> Result<(), Bytes> {
         let bytes = self.control_bytes.saturating_add(message.len());
         if bytes > limits.control_bytes {
             return Err(message);
@@ -108,7 +112,11 @@ fn pop(queue: &mut VecDeque<Bytes>, bytes: &mut usize) -> Option<Bytes> {
 mod tests {
     use super::*;
 
-    const LIMITS: OutboxLimits = OutboxLimits { data_bytes: 10, data_count: 3, control_bytes: 4 };
+    const LIMITS: OutboxLimits = OutboxLimits {
+        data_bytes: 10,
+        data_count: 3,
+        control_bytes: 4,
+    };
 
     #[test]
     fn control_goes_before_data_and_each_keeps_its_order() {
@@ -132,7 +140,10 @@ mod tests {
     fn bytes_and_count_are_both_limits_and_come_free_again() {
         let mut outbox = Outbox::default();
         outbox.push_data("123456".into(), &LIMITS).unwrap();
-        assert_eq!(outbox.push_data("12345".into(), &LIMITS), Err("12345".into()));
+        assert_eq!(
+            outbox.push_data("12345".into(), &LIMITS),
+            Err("12345".into())
+        );
         outbox.push_data("1".into(), &LIMITS).unwrap();
         outbox.push_data("1".into(), &LIMITS).unwrap();
         assert_eq!(outbox.push_data("".into(), &LIMITS), Err("".into()));
@@ -140,7 +151,10 @@ mod tests {
         outbox.pop();
         assert_eq!((outbox.data_len(), outbox.data_bytes()), (2, 2));
         outbox.push_data("12345678".into(), &LIMITS).unwrap();
-        assert_eq!(outbox.push_control("12345".into(), &LIMITS), Err("12345".into()));
+        assert_eq!(
+            outbox.push_control("12345".into(), &LIMITS),
+            Err("12345".into())
+        );
         outbox.push_control("1234".into(), &LIMITS).unwrap();
         assert_eq!(outbox.push_control("1".into(), &LIMITS), Err("1".into()));
     }

@@ -32,7 +32,10 @@ pub struct RateLimit {
 
 impl RateLimit {
     /// One message per second, ten at once: the default of the protocol (section 4).
-    pub const DEFAULT: Self = Self { per_second: 1.0, burst: 10 };
+    pub const DEFAULT: Self = Self {
+        per_second: 1.0,
+        burst: 10,
+    };
 
     /// A limit of `per_second` envelopes, and `burst` at once.
     ///
@@ -43,7 +46,9 @@ impl RateLimit {
             return Err(super::ConfigError::RateOutOfRange { per_second });
         }
         if burst == 0 {
-            return Err(super::ConfigError::Zero { setting: "rate limit burst" });
+            return Err(super::ConfigError::Zero {
+                setting: "rate limit burst",
+            });
         }
         Ok(Self { per_second, burst })
     }
@@ -72,7 +77,9 @@ pub(super) struct TokenBucket {
 }
 
 impl TokenBucket {
-    pub(super) const FULL: Self = Self { full_at: Time::ZERO };
+    pub(super) const FULL: Self = Self {
+        full_at: Time::ZERO,
+    };
 
     /// Takes a token, or says how long until there is one.
     pub(super) fn take(&mut self, limit: RateLimit, now: Time) -> Result<(), Duration> {
@@ -142,7 +149,11 @@ impl ParkedBuckets {
         {
             self.forget(oldest);
         }
-        if let Ok(key) = self.parked.insert(Parked { address: address.clone(), bucket }) {
+        if self.parked.has_room() {
+            let key = self.parked.insert(Parked {
+                address: address.clone(),
+                bucket,
+            });
             self.keys.insert(address, key);
             self.full.arm(key.index, now);
         }
@@ -150,21 +161,31 @@ impl ParkedBuckets {
 
     /// The bucket with which `address` starts: what it had left, or a full one.
     pub(super) fn take(&mut self, address: &Address) -> TokenBucket {
-        let Some(key) = self.keys.remove(address) else { return TokenBucket::FULL };
+        let Some(key) = self.keys.remove(address) else {
+            return TokenBucket::FULL;
+        };
         self.full.disarm(key.index);
-        self.parked.remove(key).map_or(TokenBucket::FULL, |parked| parked.bucket)
+        self.parked
+            .remove(key)
+            .map_or(TokenBucket::FULL, |parked| parked.bucket)
     }
 
     /// Forgets one bucket that is full at `now`; false if there is none.
     pub(super) fn forget_full(&mut self, now: Time) -> bool {
-        let Some(index) = self.full.pop_due(now) else { return false };
+        let Some(index) = self.full.pop_due(now) else {
+            return false;
+        };
         self.forget(index);
         true
     }
 
     fn forget(&mut self, index: u32) {
         self.full.disarm(index);
-        if let Some(parked) = self.parked.key_at(index).and_then(|key| self.parked.remove(key)) {
+        if let Some(parked) = self
+            .parked
+            .key_at(index)
+            .and_then(|key| self.parked.remove(key))
+        {
             self.keys.remove(&parked.address);
         }
     }
@@ -185,10 +206,16 @@ mod tests {
         for _ in 0..3 {
             assert_eq!(bucket.take(limit, at(1000)), Ok(()));
         }
-        assert_eq!(bucket.take(limit, at(1000)), Err(Duration::from_millis(500)));
+        assert_eq!(
+            bucket.take(limit, at(1000)),
+            Err(Duration::from_millis(500))
+        );
         assert_eq!(bucket.take(limit, at(1499)), Err(Duration::from_millis(1)));
         assert_eq!(bucket.take(limit, at(1500)), Ok(()));
-        assert_eq!(bucket.take(limit, at(1500)), Err(Duration::from_millis(500)));
+        assert_eq!(
+            bucket.take(limit, at(1500)),
+            Err(Duration::from_millis(500))
+        );
         assert!(!bucket.is_full(at(2999)));
         assert!(bucket.is_full(at(3000)));
     }
@@ -215,7 +242,8 @@ mod tests {
     fn parked_buckets_are_bounded_and_forgotten_when_full() {
         let limit = RateLimit::new(1.0, 10).unwrap();
         let mut parked = ParkedBuckets::new(limit.fill(), 2, Seeded::new([7; 16]));
-        let names = ["pinch:a@r", "pinch:b@r", "pinch:c@r"].map(|name| Address::parse(name).unwrap());
+        let names =
+            ["pinch:a@r", "pinch:b@r", "pinch:c@r"].map(|name| Address::parse(name).unwrap());
         let mut used = TokenBucket::FULL;
         used.take(limit, at(0)).unwrap();
         for name in &names {
@@ -236,7 +264,11 @@ mod tests {
     #[test]
     fn a_full_bucket_is_not_parked() {
         let mut parked = ParkedBuckets::new(Duration::from_secs(10), 2, Seeded::new([7; 16]));
-        parked.park(Address::parse("pinch:a@r").unwrap(), TokenBucket::FULL, at(0));
+        parked.park(
+            Address::parse("pinch:a@r").unwrap(),
+            TokenBucket::FULL,
+            at(0),
+        );
         assert_eq!(parked.len(), 0);
     }
 }

@@ -7,7 +7,7 @@ use prost::Message as _;
 use super::io::{CloseCause, ConnId, NotAnAddress, Undeliverable, Violation};
 use super::{Addressing, Hub, rate};
 use crate::wire::{Envelope, MessageType, Payload, QueueFull, RateLimited};
-use crate::{AddressRef, Address, EnvelopeView};
+use crate::{Address, AddressRef, EnvelopeView};
 
 /// The longest message id that a refusal repeats, in bytes: enough for any id, too short to make
 /// refusals expensive.
@@ -19,7 +19,9 @@ const MAX_ECHOED_ADDRESS: usize = 256;
 impl Hub {
     pub(super) fn receive(&mut self, conn: ConnId, message: &Bytes) {
         let view = EnvelopeView::parse(message);
-        let Some(sender) = self.living(conn) else { return };
+        let Some(sender) = self.living(conn) else {
+            return;
+        };
         let is_own = |view: &EnvelopeView<'_>| view.from_address() == sender.address.as_str();
         let is_own = view.as_ref().is_ok_and(is_own);
         self.stats.received += 1;
@@ -34,7 +36,7 @@ impl Hub {
             Err(error) => return self.violation(conn, Violation::Malformed(error)),
         };
         let message_type = view.message_type();
-        if let Some(relay_only) = message_type.filter(|message_type| is_relay_only(*message_type)) {
+        if let Some(relay_only) = message_type.filter(|message_type| message_type.is_relay_only()) {
             return self.violation(conn, Violation::RelayOnlyType(relay_only));
         }
         if !self.take_token(conn, &view) {
@@ -43,14 +45,23 @@ impl Hub {
         let limit = self.config.envelope_bytes;
         if message.len() > limit {
             self.stats.refused_size += 1;
-            return self.tell_undeliverable(conn, &view, Undeliverable::TooLarge { bytes: message.len(), limit });
+            return self.tell_undeliverable(
+                conn,
+                &view,
+                Undeliverable::TooLarge {
+                    bytes: message.len(),
+                    limit,
+                },
+            );
         }
         match message_type {
             Some(change @ (MessageType::BlockNotification | MessageType::UnblockNotification)) => {
                 self.change_block(conn, change, &view, message);
             }
             // Without a recipient it is for the relay: a sign of life, and nothing else.
-            Some(MessageType::Heartbeat) if view.to_address().is_empty() => self.stats.consumed += 1,
+            Some(MessageType::Heartbeat) if view.to_address().is_empty() => {
+                self.stats.consumed += 1;
+            }
             _ => self.forward(conn, &view, message),
         }
     }
@@ -63,9 +74,15 @@ impl Hub {
     /// Takes a token from the sender's bucket, or tells it when there will be one.
     fn take_token(&mut self, conn: ConnId, view: &EnvelopeView<'_>) -> bool {
         let now = self.now;
-        let Some(limit) = self.config.rate_limit else { return true };
-        let Some(sender) = self.connections.get_mut(conn.0) else { return false };
-        let Err(wait) = sender.bucket.take(limit, now) else { return true };
+        let Some(limit) = self.config.rate_limit else {
+            return true;
+        };
+        let Some(sender) = self.connections.get_mut(conn.0) else {
+            return false;
+        };
+        let Err(wait) = sender.bucket.take(limit, now) else {
+            return true;
+        };
         self.stats.refused_rate += 1;
         let payload = Payload::RateLimited(RateLimited {
             retry_after_ms: rate::retry_after_ms(wait),
@@ -99,8 +116,14 @@ impl Hub {
             self.stats.refused_memory += 1;
             return self.tell_undeliverable(conn, view, Undeliverable::OutOfMemory { limit });
         }
-        let Some(connection) = self.connections.get_mut(recipient.0) else { return };
-        if connection.outbox.push_data(message.clone(), &self.outbox_limits).is_err() {
+        let Some(connection) = self.connections.get_mut(recipient.0) else {
+            return;
+        };
+        if connection
+            .outbox
+            .push_data(message.clone(), &self.outbox_limits)
+            .is_err()
+        {
             self.stats.refused_full += 1;
             let (bytes, count) = (self.config.outbox_bytes, self.config.outbox_count);
             return self.tell_undeliverable(conn, view, Undeliverable::OutboxFull { bytes, count });
@@ -116,20 +139,36 @@ impl Hub {
         let address = AddressRef::parse(to).map_err(|_| NotAnAddress::Malformed)?;
         match self.config.addressing {
             Addressing::Names => Ok(()),
-            Addressing::Keys if address.host() != self.config.host.as_str() => Err(NotAnAddress::OtherHost),
-            Addressing::Keys => address.public_key().map(|_| ()).map_err(|_| NotAnAddress::NotAKey),
+            Addressing::Keys if address.host() != self.config.host.as_str() => {
+                Err(NotAnAddress::OtherHost)
+            }
+            Addressing::Keys => address
+                .public_key()
+                .map(|_| ())
+                .map_err(|_| NotAnAddress::NotAKey),
         }
     }
 
     /// Blocks or unblocks for the sender, whatever address the payload names as the blocker.
-    fn change_block(&mut self, conn: ConnId, change: MessageType, view: &EnvelopeView<'_>, message: &[u8]) {
+    fn change_block(
+        &mut self,
+        conn: ConnId,
+        change: MessageType,
+        view: &EnvelopeView<'_>,
+        message: &[u8],
+    ) {
         let blocker = view.from_address();
-        let payload = Envelope::decode(message).ok().and_then(|envelope| envelope.payload);
+        let payload = Envelope::decode(message)
+            .ok()
+            .and_then(|envelope| envelope.payload);
         let done = match payload {
             Some(Payload::BlockNotification(block)) if change == MessageType::BlockNotification => {
-                Address::parse(&block.blocked_address).map(|blocked| self.blocks.insert(blocker, blocked))
+                Address::parse(&block.blocked_address)
+                    .map(|blocked| self.blocks.insert(blocker, blocked))
             }
-            Some(Payload::UnblockNotification(unblock)) if change == MessageType::UnblockNotification => {
+            Some(Payload::UnblockNotification(unblock))
+                if change == MessageType::UnblockNotification =>
+            {
                 self.blocks.remove(blocker, &unblock.unblocked_address);
                 Ok(true)
             }
@@ -143,15 +182,23 @@ impl Hub {
             }
             Err(_) => {
                 self.stats.refused_address += 1;
-                self.tell_undeliverable(conn, view, Undeliverable::NotAnAddress(NotAnAddress::Malformed));
+                self.tell_undeliverable(conn, view, Undeliverable::BlockedIsNoAddress);
             }
         }
     }
 
     /// Tells a sender that an envelope of it will not arrive, and why.
-    pub(super) fn tell_undeliverable(&mut self, sender: ConnId, view: &EnvelopeView<'_>, reason: Undeliverable) {
+    pub(super) fn tell_undeliverable(
+        &mut self,
+        sender: ConnId,
+        view: &EnvelopeView<'_>,
+        reason: Undeliverable,
+    ) {
         let to = view.to_address();
-        let end = (0..=to.len().min(MAX_ECHOED_ADDRESS)).rev().find(|&at| to.is_char_boundary(at)).unwrap_or(0);
+        let end = (0..=to.len().min(MAX_ECHOED_ADDRESS))
+            .rev()
+            .find(|&at| to.is_char_boundary(at))
+            .unwrap_or(0);
         let payload = Payload::QueueFull(QueueFull {
             recipient_address: to.get(..end).unwrap_or_default().into(),
             reason: reason.into(),
@@ -165,38 +212,21 @@ impl Hub {
         if about.message_id().len() <= MAX_ECHOED_ID {
             envelope.message_id = Bytes::copy_from_slice(about.message_id());
         }
-        let Some(connection) = self.connections.get_mut(sender.0) else { return };
+        let Some(connection) = self.connections.get_mut(sender.0) else {
+            return;
+        };
         if connection.is_silent() {
             return;
         }
         envelope.to_address = connection.address.as_str().into();
-        if connection.outbox.push_control(envelope.to_bytes(), &self.outbox_limits).is_ok() {
+        if connection
+            .outbox
+            .push_control(envelope.to_bytes(), &self.outbox_limits)
+            .is_ok()
+        {
             self.wake(sender);
         } else {
             self.close(sender, CloseCause::Violation(Violation::UnreadRefusals));
         }
-    }
-}
-
-/// Whether only the relay may send this type (protocol section 4). AUTH_RESPONSE is the one that
-/// an agent does send, but only while it joins.
-const fn is_relay_only(message_type: MessageType) -> bool {
-    match message_type {
-        MessageType::AuthChallenge
-        | MessageType::AuthResponse
-        | MessageType::AuthResult
-        | MessageType::QueueStatus
-        | MessageType::QueueFull
-        | MessageType::RateLimited => true,
-        MessageType::Unspecified
-        | MessageType::Handshake
-        | MessageType::Message
-        | MessageType::DeliveryConfirm
-        | MessageType::ConnectionRequest
-        | MessageType::ConnectionResponse
-        | MessageType::Heartbeat
-        | MessageType::ConnectionRevoke
-        | MessageType::BlockNotification
-        | MessageType::UnblockNotification => false,
     }
 }

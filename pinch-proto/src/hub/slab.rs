@@ -28,37 +28,55 @@ pub(super) struct Slab<T> {
 
 impl<T> Slab<T> {
     pub(super) const fn new() -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), len: 0 }
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            len: 0,
+        }
     }
 
     pub(super) const fn len(&self) -> usize {
         self.len
     }
 
-    /// Stores `value`, or gives it back if 2³² slots are in use or used up.
-    pub(super) fn insert(&mut self, value: T) -> Result<Key, T> {
-        let index = match self.free.pop() {
-            Some(index) => index,
-            None => {
-                let Ok(index) = u32::try_from(self.slots.len()) else { return Err(value) };
-                self.slots.push(Slot { generation: 0, value: None });
-                index
-            }
-        };
-        let slot = self.slots.get_mut(index as usize).expect("free slots lie inside the vector");
+    /// Whether there is a slot for one more value: only 2³² slots can be named.
+    pub(super) fn has_room(&self) -> bool {
+        !self.free.is_empty() || u32::try_from(self.slots.len()).is_ok()
+    }
+
+    /// Stores `value`, for which there must be [room](Self::has_room).
+    pub(super) fn insert(&mut self, value: T) -> Key {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot {
+                generation: 0,
+                value: None,
+            });
+            u32::try_from(self.slots.len() - 1).expect("the caller has asked for room")
+        });
+        let slot = self
+            .slots
+            .get_mut(index as usize)
+            .expect("free slots lie inside the vector");
         slot.value = Some(value);
         self.len += 1;
-        Ok(Key { index, generation: slot.generation })
+        Key {
+            index,
+            generation: slot.generation,
+        }
     }
 
     pub(super) fn get(&self, key: Key) -> Option<&T> {
         let slot = self.slots.get(key.index as usize)?;
-        slot.value.as_ref().filter(|_| slot.generation == key.generation)
+        slot.value
+            .as_ref()
+            .filter(|_| slot.generation == key.generation)
     }
 
     pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
         let slot = self.slots.get_mut(key.index as usize)?;
-        slot.value.as_mut().filter(|_| slot.generation == key.generation)
+        slot.value
+            .as_mut()
+            .filter(|_| slot.generation == key.generation)
     }
 
     pub(super) fn remove(&mut self, key: Key) -> Option<T> {
@@ -79,12 +97,17 @@ impl<T> Slab<T> {
     /// The key of the value in slot `index`, if there is one.
     pub(super) fn key_at(&self, index: u32) -> Option<Key> {
         let slot = self.slots.get(index as usize)?;
-        slot.value.as_ref().map(|_| Key { index, generation: slot.generation })
+        slot.value.as_ref().map(|_| Key {
+            index,
+            generation: slot.generation,
+        })
     }
 
     /// All keys, in the order of their slots.
     pub(super) fn keys(&self) -> Vec<Key> {
-        (0..self.slots.len()).filter_map(|index| self.key_at(u32::try_from(index).ok()?)).collect()
+        (0..self.slots.len())
+            .filter_map(|index| self.key_at(u32::try_from(index).ok()?))
+            .collect()
     }
 }
 
@@ -95,9 +118,9 @@ mod tests {
     #[test]
     fn an_old_key_finds_nothing_in_a_slot_that_is_used_again() {
         let mut slab = Slab::new();
-        let old = slab.insert("old").unwrap();
+        let old = slab.insert("old");
         assert_eq!(slab.remove(old), Some("old"));
-        let new = slab.insert("new").unwrap();
+        let new = slab.insert("new");
         assert_eq!(new.index, old.index);
         assert_eq!(slab.get(old), None);
         assert_eq!(slab.remove(old), None);
@@ -108,11 +131,11 @@ mod tests {
     #[test]
     fn a_slot_is_retired_when_its_generations_are_used_up() {
         let mut slab = Slab::new();
-        slab.insert(1).unwrap();
+        slab.insert(1);
         slab.slots[0].generation = u32::MAX;
         let last = slab.key_at(0).unwrap();
         assert_eq!(slab.remove(last), Some(1));
-        let next = slab.insert(2).unwrap();
+        let next = slab.insert(2);
         assert_eq!(next.index, 1);
         assert_eq!(slab.get(last), None);
         assert_eq!(slab.keys(), [next]);

@@ -2,7 +2,7 @@
 
 /// What a [`Hub`](super::Hub) has done and holds.
 ///
-/// Two equations hold after every turn whose outputs were drained:
+/// Three equations hold after every turn whose outputs were drained:
 ///
 /// - `received = accepted + consumed + blocked + refused() + violations`
 /// - `accepted = delivered + returned + unconfirmed + queued + in_flight`

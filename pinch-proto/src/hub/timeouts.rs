@@ -1,8 +1,7 @@
 //! What happens by itself: pings, missing pongs, sockets that stand still, joins and closes that
 //! take too long.
 
-
-use super::connection::{Connection, Ping, Phase};
+use super::connection::{Connection, Phase, Ping};
 use super::deadlines::DeadlineList;
 use super::io::{CloseCause, ConnId, Wakeup, WakeupReason};
 use super::{Config, Hub};
@@ -48,7 +47,12 @@ impl Deadlines {
 
     /// Forgets a connection that lives no longer; its close deadline stays.
     pub(super) fn disarm_living(&mut self, index: u32) {
-        for list in [&mut self.ping, &mut self.pong, &mut self.join, &mut self.stall] {
+        for list in [
+            &mut self.ping,
+            &mut self.pong,
+            &mut self.join,
+            &mut self.stall,
+        ] {
             list.disarm(index);
         }
     }
@@ -102,7 +106,9 @@ impl Hub {
 
     /// A pong came: a sign of life, and the end of a join if it is the right one.
     pub(super) fn pong(&mut self, conn: ConnId, payload: &[u8]) {
-        let Some(connection) = self.living(conn) else { return };
+        let Some(connection) = self.living(conn) else {
+            return;
+        };
         let answers = connection.is_last_pong(payload);
         let joining = matches!(connection.phase, Phase::Joining { .. });
         if answers {
@@ -140,11 +146,13 @@ impl Hub {
     /// The connection, if it has not ended and is not being closed; else the input is counted as
     /// late.
     pub(super) fn living(&mut self, conn: ConnId) -> Option<&mut Connection> {
-        let connection = self.connections.get_mut(conn.0).filter(|connection| !connection.is_closing());
+        let connection = self
+            .connections
+            .get_mut(conn.0)
+            .filter(|connection| !connection.is_closing());
         if connection.is_none() {
             self.stats.late += 1;
         }
         connection
     }
 }
-

@@ -14,8 +14,8 @@ use futures_util::{Sink as _, Stream as _};
 use pinch_proto::client::{Event, Input, Output};
 use pinch_proto::{Close, CloseCode, Frame, Time};
 use tracing::debug;
-use tungstenite::protocol::frame::CloseFrame;
 use tungstenite::protocol::WebSocketConfig;
+use tungstenite::protocol::frame::CloseFrame;
 use tungstenite::{Error, Message};
 
 use super::shared::Shared;
@@ -38,7 +38,13 @@ const MESSAGE_BYTES: usize = 131_072;
 pub(super) fn spawn<R: Runtime>(shared: Arc<Shared<R>>, url: Url) {
     let runtime = shared.runtime.clone();
     runtime.spawn(async move {
-        let mut link = Link { shared, url, socket: Socket::None, flushed: false, sleep: None };
+        let mut link = Link {
+            shared,
+            url,
+            socket: Socket::None,
+            flushed: false,
+            sleep: None,
+        };
         poll_fn(|cx| link.poll(cx)).await;
     });
 }
@@ -126,7 +132,11 @@ impl<R: Runtime> Link<R> {
             drop(state.machine.handle_input(input, now));
         }
         if self.flushed {
-            drop(state.machine.handle_input(Input::Writable { bytes: BATCH }, now));
+            drop(
+                state
+                    .machine
+                    .handle_input(Input::Writable { bytes: BATCH }, now),
+            );
         }
         let mut turn = state.machine.handle_timeout(now);
         let mut again = false;
@@ -162,11 +172,17 @@ impl<R: Runtime> Link<R> {
         if confirmed || ended {
             shared.room.notify(usize::MAX);
         }
-        if ended { Step::Ended } else { Step::Continue { again, wakeup } }
+        if ended {
+            Step::Ended
+        } else {
+            Step::Continue { again, wakeup }
+        }
     }
 
     fn transmit(&mut self, frame: Frame) {
-        let Socket::Up(stream) = &mut self.socket else { return };
+        let Socket::Up(stream) = &mut self.socket else {
+            return;
+        };
         let message = match frame {
             Frame::Message(message) => Message::Binary(message),
             Frame::Ping(payload) => Message::Ping(payload),
@@ -194,18 +210,27 @@ impl<R: Runtime> Link<R> {
                 .max_message_size(Some(MESSAGE_BYTES))
                 .max_frame_size(Some(MESSAGE_BYTES));
             let upgraded = client_async_with_config(url.request, stream, Some(config)).await;
-            upgraded.map(|(stream, _)| stream).map_err(|error| describe(&error))
+            upgraded
+                .map(|(stream, _)| stream)
+                .map_err(|error| describe(&error))
         })
     }
 
     /// Whether it is time for the machine again.
     fn poll_sleep(&mut self, wakeup: Option<Time>, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(at) = wakeup else { return Poll::Pending };
+        let Some(at) = wakeup else {
+            return Poll::Pending;
+        };
         if at <= self.shared.clock.now() {
             return Poll::Ready(());
         }
         let shared = &self.shared;
-        let new = || (at, Box::pin(shared.runtime.sleep_until(shared.clock.instant(at))));
+        let new = || {
+            (
+                at,
+                Box::pin(shared.runtime.sleep_until(shared.clock.instant(at))),
+            )
+        };
         let sleep = match &mut self.sleep {
             Some(sleep) if sleep.0 == at => sleep,
             other => other.insert(new()),
@@ -232,7 +257,9 @@ fn received(message: Option<Result<Message, Error>>) -> Input {
         Some(Ok(Message::Pong(payload))) => Input::Pong { payload },
         // The WebSocket layer has answered it. For the machine it is a sign of life, as a pong is
         // that answers nothing.
-        Some(Ok(Message::Ping(_) | Message::Frame(_))) => Input::Pong { payload: Bytes::new() },
+        Some(Ok(Message::Ping(_) | Message::Frame(_))) => Input::Pong {
+            payload: Bytes::new(),
+        },
         Some(Ok(Message::Close(frame))) => Input::PeerClosed(close(frame)),
         Some(Ok(Message::Text(_))) => lost("the relay sent a text message"),
         Some(Err(error)) => lost(describe(&error)),
@@ -246,14 +273,28 @@ fn lost(why: impl Into<Cow<'static, str>>) -> Input {
 
 fn close(frame: Option<CloseFrame>) -> Close {
     frame.map_or_else(
-        || Close::new(CloseCode(u16::from(tungstenite::protocol::frame::coding::CloseCode::Status)), ""),
-        |frame| Close::new(CloseCode(frame.code.into()), frame.reason.as_str().to_owned()),
+        || {
+            Close::new(
+                CloseCode(u16::from(
+                    tungstenite::protocol::frame::coding::CloseCode::Status,
+                )),
+                "",
+            )
+        },
+        |frame| {
+            Close::new(
+                CloseCode(frame.code.into()),
+                frame.reason.as_str().to_owned(),
+            )
+        },
     )
 }
 
 /// What went wrong, with what the relay says about it if it answered the upgrade otherwise.
 fn describe(error: &Error) -> String {
-    let Error::Http(response) = error else { return error.to_string() };
+    let Error::Http(response) = error else {
+        return error.to_string();
+    };
     let body = response.body().as_deref().unwrap_or_default();
     let said = String::from_utf8_lossy(body);
     match said.trim() {

@@ -110,7 +110,13 @@ impl<R: Runtime> ClientBuilder<R> {
         let seed = u64::from_ne_bytes(seed);
         let shared = Arc::new(Shared::new(self.runtime, config, self.identity, seed));
         link::spawn(Arc::clone(&shared), url);
-        Ok(Client { sender: Sender { shared, waiting: None }, waiting: None })
+        Ok(Client {
+            sender: Sender {
+                shared,
+                waiting: None,
+            },
+            waiting: None,
+        })
     }
 }
 
@@ -132,7 +138,12 @@ pub struct Client<R: Runtime> {
 impl<R: Runtime> Client<R> {
     /// The settings of a client of the relay at `url` (`ws://host:port/ws`).
     pub fn builder(url: impl Into<String>, identity: Identity) -> ClientBuilder<R> {
-        ClientBuilder { runtime: R::default(), url: url.into(), identity, config: Config::new() }
+        ClientBuilder {
+            runtime: R::default(),
+            url: url.into(),
+            identity,
+            config: Config::new(),
+        }
     }
 
     /// The address of this agent.
@@ -209,7 +220,9 @@ impl<R: Runtime> Drop for Client<R> {
 
 impl<R: Runtime> fmt::Debug for Client<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("address", &self.address()).finish_non_exhaustive()
+        f.debug_struct("Client")
+            .field("address", &self.address())
+            .finish_non_exhaustive()
     }
 }
 
@@ -282,7 +295,9 @@ impl<R: Runtime> Sink<Envelope> for Sender<R> {
 
     fn start_send(self: Pin<&mut Self>, envelope: Envelope) -> Result<(), SendError> {
         let envelope = self.shared.complete(envelope);
-        self.shared.submit(&envelope).map_err(|reason| SendError { envelope, reason })
+        self.shared
+            .submit(&envelope)
+            .map_err(|reason| SendError { envelope, reason })
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
@@ -291,7 +306,10 @@ impl<R: Runtime> Sink<Envelope> for Sender<R> {
             let goal = shared.lock().machine.submitted();
             shared.confirmed(goal)
         }));
-        let ended = |Ended| SendError { envelope: Envelope::default(), reason: Unsendable::Closed };
+        let ended = |Ended| SendError {
+            envelope: Envelope::default(),
+            reason: Unsendable::Closed,
+        };
         Poll::Ready(flushed.map_err(ended))
     }
 
@@ -302,13 +320,18 @@ impl<R: Runtime> Sink<Envelope> for Sender<R> {
 
 impl<R: Runtime> Clone for Sender<R> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared), waiting: None }
+        Self {
+            shared: Arc::clone(&self.shared),
+            waiting: None,
+        }
     }
 }
 
 impl<R: Runtime> fmt::Debug for Sender<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sender").field("address", &self.address()).finish_non_exhaustive()
+        f.debug_struct("Sender")
+            .field("address", &self.address())
+            .finish_non_exhaustive()
     }
 }
 

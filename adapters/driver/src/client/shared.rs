@@ -43,7 +43,12 @@ impl<R: Runtime> Shared<R> {
     pub(super) fn new(runtime: R, config: Config, identity: Identity, seed: u64) -> Self {
         let clock = Clock::new(runtime.clone());
         let machine = Client::new(config, identity, seed, clock.now(), unix_now());
-        let state = State { machine, events: VecDeque::new(), unsent: None, abandoned: false };
+        let state = State {
+            machine,
+            events: VecDeque::new(),
+            unsent: None,
+            abandoned: false,
+        };
         Self {
             runtime,
             clock,

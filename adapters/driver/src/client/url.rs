@@ -5,7 +5,11 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use pinch_proto::client::Identity;
 
 /// What may stand in a query as it is.
-const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const QUERY: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 
 /// Why a relay's URL cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,7 +48,10 @@ impl Url {
         let uri: Uri = url.parse().map_err(|_| malformed())?;
         let scheme = uri.scheme_str().ok_or_else(malformed)?;
         if scheme != "ws" {
-            return Err(UrlError::Scheme { url: url.into(), scheme: scheme.into() });
+            return Err(UrlError::Scheme {
+                url: url.into(),
+                scheme: scheme.into(),
+            });
         }
         let authority = uri.authority().ok_or_else(malformed)?;
         let host = authority.host().trim_matches(['[', ']']).to_owned();
@@ -57,16 +64,21 @@ impl Url {
         };
         let mut request = format!("ws://{authority}{path}");
         let address = match identity {
-            Identity::Name(address) => {
-                Some(format!("address={}", utf8_percent_encode(address.as_str(), QUERY)))
-            }
+            Identity::Name(address) => Some(format!(
+                "address={}",
+                utf8_percent_encode(address.as_str(), QUERY)
+            )),
             Identity::Key { .. } => None,
         };
         let query: Vec<&str> = uri.query().into_iter().chain(address.as_deref()).collect();
         if !query.is_empty() {
             request = format!("{request}?{}", query.join("&"));
         }
-        Ok(Self { host, port: authority.port_u16().unwrap_or(80), request })
+        Ok(Self {
+            host,
+            port: authority.port_u16().unwrap_or(80),
+            request,
+        })
     }
 }
 
@@ -77,7 +89,10 @@ mod tests {
     use super::*;
 
     fn key() -> Identity {
-        Identity::Key { secret: SecretKey::from_seed([1; 32]), host: Host::parse("r").unwrap() }
+        Identity::Key {
+            secret: SecretKey::from_seed([1; 32]),
+            host: Host::parse("r").unwrap(),
+        }
     }
 
     #[test]
@@ -100,9 +115,19 @@ mod tests {
     #[test]
     fn what_cannot_be_used_says_why() {
         for url in ["", "localhost", "ws://", "/ws", "ws://:80/"] {
-            assert_eq!(Url::parse(url, &key()), Err(UrlError::Malformed { url: url.into() }), "{url}");
+            assert_eq!(
+                Url::parse(url, &key()),
+                Err(UrlError::Malformed { url: url.into() }),
+                "{url}"
+            );
         }
         let error = Url::parse("wss://r/ws", &key()).unwrap_err();
-        assert_eq!(error, UrlError::Scheme { url: "wss://r/ws".into(), scheme: "wss".into() });
+        assert_eq!(
+            error,
+            UrlError::Scheme {
+                url: "wss://r/ws".into(),
+                scheme: "wss".into()
+            }
+        );
     }
 }

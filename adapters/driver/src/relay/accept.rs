@@ -40,7 +40,10 @@ const MAX_HANDSHAKE_MESSAGE: usize = 4096;
 pub(super) fn spawn<R: Runtime>(shared: Arc<Shared<R>>, stream: impl Stream) {
     let count = shared.count_task();
     let runtime = shared.runtime.clone();
-    runtime.spawn(Task { stage: Stage::Accepting(Box::pin(accept(shared, stream))), _count: count });
+    runtime.spawn(Task {
+        stage: Stage::Accepting(Box::pin(accept(shared, stream))),
+        _count: count,
+    });
 }
 
 /// The task of one connection. While it accepts, its state is boxed; once it has joined, it is all
@@ -72,7 +75,10 @@ impl<R: Runtime, S: Stream> Future for Task<R, S> {
 }
 
 /// Everything before the join; `None` if there was none. Ends at once when the relay does.
-async fn accept<R: Runtime, S: Stream>(shared: Arc<Shared<R>>, mut stream: S) -> Option<Connection<R, S>> {
+async fn accept<R: Runtime, S: Stream>(
+    shared: Arc<Shared<R>>,
+    mut stream: S,
+) -> Option<Connection<R, S>> {
     let joined = {
         let joining = pin!(join(&shared, &mut stream));
         let closed = pin!(shared.closed());
@@ -125,7 +131,11 @@ impl Rejection {
 
 async fn join<R: Runtime>(shared: &Arc<Shared<R>>, stream: &mut impl Stream) -> Option<Joined> {
     let Some(_pending) = shared.pend() else {
-        let busy = head::refuse(StatusCode::SERVICE_UNAVAILABLE, "too many connections are joining", &[]);
+        let busy = head::refuse(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too many connections are joining",
+            &[],
+        );
         // There is no place in which to wait for a peer that does not take it.
         let _ = stream.write(&busy).now_or_never();
         return None;
@@ -141,11 +151,18 @@ async fn join<R: Runtime>(shared: &Arc<Shared<R>>, stream: &mut impl Stream) -> 
     }
 }
 
-async fn try_join<R: Runtime>(shared: &Arc<Shared<R>>, stream: &mut impl Stream) -> Result<Joined, Rejection> {
+async fn try_join<R: Runtime>(
+    shared: &Arc<Shared<R>>,
+    stream: &mut impl Stream,
+) -> Result<Joined, Rejection> {
     let settings = &shared.settings;
     let until = shared.clock.now() + settings.auth_timeout;
     let Some(head) = within(shared, until, read_head(stream)).await else {
-        let late = head::refuse(StatusCode::REQUEST_TIMEOUT, "the request did not come in time", &[]);
+        let late = head::refuse(
+            StatusCode::REQUEST_TIMEOUT,
+            "the request did not come in time",
+            &[],
+        );
         return Err(Rejection::Told(late));
     };
     let (request, rest) = head?;
@@ -154,13 +171,19 @@ async fn try_join<R: Runtime>(shared: &Arc<Shared<R>>, stream: &mut impl Stream)
         Route::Health => return Err(Rejection::Told(health(shared))),
         Route::Respond(response) => return Err(Rejection::Told(response)),
     };
-    within(shared, until, stream.write_all(&response)).await.ok_or(Rejection::Lost)??;
+    within(shared, until, stream.write_all(&response))
+        .await
+        .ok_or(Rejection::Lost)??;
     match name {
         Some(name) => {
             let mut decoder = Decoder::new(settings.message_bytes);
             decoder.preload(rest);
             let conn = register(shared, name, Admission::Named)?;
-            Ok(Joined { conn, decoder, early: VecDeque::new() })
+            Ok(Joined {
+                conn,
+                decoder,
+                early: VecDeque::new(),
+            })
         }
         None => prove(shared, stream, rest).await,
     }
@@ -200,8 +223,13 @@ async fn prove<R: Runtime>(
     }
     let settings = &shared.settings;
     let now = shared.clock.now();
-    let mut relay =
-        handshake::Relay::new(settings.host.clone(), settings.auth_timeout, nonce, now, unix_now());
+    let mut relay = handshake::Relay::new(
+        settings.host.clone(),
+        settings.auth_timeout,
+        nonce,
+        now,
+        unix_now(),
+    );
     let mut bytes = Vec::new();
     encode(&Frame::Message(relay.challenge()), &mut bytes);
 
@@ -214,7 +242,11 @@ async fn prove<R: Runtime>(
     let answer = loop {
         match answer {
             Some(answer) => break answer?,
-            None => relay = relay.handle_timeout(shared.clock.now()).map_err(|late| Rejection::handshake(&late))?,
+            None => {
+                relay = relay
+                    .handle_timeout(shared.clock.now())
+                    .map_err(|late| Rejection::handshake(&late))?;
+            }
         }
         answer = within(shared, relay.poll_timeout(), inbox.next(stream)).await;
     };
@@ -223,13 +255,24 @@ async fn prove<R: Runtime>(
         .and_then(handshake::Claim::verify)
         .map_err(|refusal| Rejection::handshake(&refusal))?;
     let conn = register(shared, proof.into_address(), Admission::Proven)?;
-    let Inbox { mut decoder, ready: early } = inbox;
+    let Inbox {
+        mut decoder,
+        ready: early,
+    } = inbox;
     decoder.raise_limit(settings.message_bytes);
-    Ok(Joined { conn, decoder, early })
+    Ok(Joined {
+        conn,
+        decoder,
+        early,
+    })
 }
 
 /// Enters the routing table.
-fn register<R: Runtime>(shared: &Shared<R>, address: Address, admission: Admission) -> Result<ConnId, Rejection> {
+fn register<R: Runtime>(
+    shared: &Shared<R>,
+    address: Address,
+    admission: Admission,
+) -> Result<ConnId, Rejection> {
     let mut outcome = Err(JoinRefusal::ShuttingDown);
     shared.tell(Input::Register { address, admission }, |own| match own {
         Own::Registered(conn) => outcome = Ok(conn),
@@ -256,7 +299,10 @@ impl Inbox {
     fn new(rest: Vec<u8>) -> Self {
         let mut decoder = Decoder::new(MAX_HANDSHAKE_MESSAGE);
         decoder.preload(rest);
-        Self { decoder, ready: VecDeque::new() }
+        Self {
+            decoder,
+            ready: VecDeque::new(),
+        }
     }
 
     /// The next binary message.
@@ -265,7 +311,8 @@ impl Inbox {
         loop {
             let mut replies = Vec::new();
             let ready = &mut self.ready;
-            self.decoder.decode(&bytes, &mut replies, |incoming| ready.push_back(incoming));
+            self.decoder
+                .decode(&bytes, &mut replies, |incoming| ready.push_back(incoming));
             if !replies.is_empty() {
                 stream.write_all(&replies).await?;
             }
@@ -275,7 +322,10 @@ impl Inbox {
                     Incoming::Pong(_) => {}
                     Incoming::Close => return Err(Rejection::Lost),
                     Incoming::Fault(fault) => {
-                        return Err(Rejection::frames(None, fault.violation(MAX_HANDSHAKE_MESSAGE).close()));
+                        return Err(Rejection::frames(
+                            None,
+                            fault.violation(MAX_HANDSHAKE_MESSAGE).close(),
+                        ));
                     }
                 }
             }
@@ -311,7 +361,11 @@ fn health<R: Runtime>(shared: &Shared<R>) -> Vec<u8> {
 }
 
 /// Completes with `None` at `until`, if `future` has not completed by then.
-async fn within<R: Runtime, T>(shared: &Shared<R>, until: Time, future: impl Future<Output = T>) -> Option<T> {
+async fn within<R: Runtime, T>(
+    shared: &Shared<R>,
+    until: Time,
+    future: impl Future<Output = T>,
+) -> Option<T> {
     let deadline = shared.runtime.sleep_until(shared.clock.instant(until));
     match select(pin!(future), pin!(deadline)).await {
         Either::Left((output, _)) => Some(output),

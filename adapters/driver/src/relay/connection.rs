@@ -104,7 +104,11 @@ enum Round {
 
 impl<R: Runtime, S: Stream> Connection<R, S> {
     pub(super) fn new(shared: Arc<Shared<R>>, stream: S, joined: Joined) -> Self {
-        let Joined { conn, decoder, early } = joined;
+        let Joined {
+            conn,
+            decoder,
+            early,
+        } = joined;
         let reading = Reading::after(early.back());
         for incoming in early {
             shared.tell(incoming.into_input(conn), |_| ());
@@ -155,9 +159,18 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
         if self.shared.is_cut() {
             return Round::Done;
         }
-        let Buffers { read, write, incoming, wakes } = buffers;
-        let Ok(progressed) = self.write_unsent(cx) else { return Round::Done };
-        let Ok(has_read) = self.read(read, write, incoming, cx) else { return Round::Done };
+        let Buffers {
+            read,
+            write,
+            incoming,
+            wakes,
+        } = buffers;
+        let Ok(progressed) = self.write_unsent(cx) else {
+            return Round::Done;
+        };
+        let Ok(has_read) = self.read(read, write, incoming, cx) else {
+            return Round::Done;
+        };
         let blocked = !self.unsent.is_empty();
         if self.reading == Reading::Closed && !blocked && write.is_empty() {
             return Round::Done;
@@ -170,13 +183,21 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
             return Round::Done;
         }
         let blocked = !self.unsent.is_empty();
-        if has_read || (has_written && !blocked) { Round::Again } else { Round::Wait }
+        if has_read || (has_written && !blocked) {
+            Round::Again
+        } else {
+            Round::Wait
+        }
     }
 
     /// Writes what the socket did not take before; true if it took some of it, but not all.
     fn write_unsent(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
         let before = self.unsent_at;
-        while let Some(rest) = self.unsent.get(self.unsent_at..).filter(|rest| !rest.is_empty()) {
+        while let Some(rest) = self
+            .unsent
+            .get(self.unsent_at..)
+            .filter(|rest| !rest.is_empty())
+        {
             match Pin::new(&mut self.stream).poll_write(cx, rest) {
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(written)) => self.unsent_at += written,
@@ -216,7 +237,8 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
         }
         let bytes = buffer.get(..length).unwrap_or_default();
         let before = write.len();
-        self.decoder.decode(bytes, write, |message| incoming.push(message));
+        self.decoder
+            .decode(bytes, write, |message| incoming.push(message));
         if self.writing != Writing::Open {
             // The close frame was the last word: no pong, no echo of the peer's close.
             write.truncate(before);
@@ -277,7 +299,8 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
                 Poll::Pending => break,
             }
         }
-        self.unsent.extend_from_slice(bytes.get(written..).unwrap_or_default());
+        self.unsent
+            .extend_from_slice(bytes.get(written..).unwrap_or_default());
         bytes.clear();
         if self.unsent.is_empty() {
             self.replies = 0;

@@ -89,7 +89,11 @@ impl<R: Runtime> Builder<R> {
             host: host.clone(),
             message_bytes: 0,
         };
-        Self { runtime, settings, hub: hub::Config::new(host) }
+        Self {
+            runtime,
+            settings,
+            hub: hub::Config::new(host),
+        }
     }
 
     /// The settings of the hub: the relay's public host, heartbeats, limits. Default:
@@ -162,7 +166,10 @@ impl<R: Runtime> Builder<R> {
         getrandom::fill(&mut seed)?;
         let shared = Arc::new(Shared::new(self.runtime, self.settings, config, seed));
         timer::spawn(Arc::clone(&shared));
-        Ok(Relay { shared, local_addr: None })
+        Ok(Relay {
+            shared,
+            local_addr: None,
+        })
     }
 }
 
@@ -217,6 +224,9 @@ impl<R: Runtime> Drop for Relay<R> {
 
 impl<R: Runtime> fmt::Debug for Relay<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Relay").field("local_addr", &self.local_addr).field("stats", &self.stats()).finish()
+        f.debug_struct("Relay")
+            .field("local_addr", &self.local_addr)
+            .field("stats", &self.stats())
+            .finish()
     }
 }

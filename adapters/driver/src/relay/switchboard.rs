@@ -60,8 +60,13 @@ impl<R: Runtime> Shared<R> {
     pub(super) fn new(runtime: R, settings: Settings, config: hub::Config, seed: [u8; 16]) -> Self {
         let clock = Clock::new(runtime.clone());
         let hub = Hub::new(config, seed, clock.now(), unix_now());
-        let switchboard =
-            Switchboard { hub, wakers: Vec::new(), timer: None, timer_at: None, shut_down: false };
+        let switchboard = Switchboard {
+            hub,
+            wakers: Vec::new(),
+            timer: None,
+            timer_at: None,
+            shut_down: false,
+        };
         Self {
             runtime,
             settings,
@@ -78,7 +83,9 @@ impl<R: Runtime> Shared<R> {
     /// The hub and its wakers. A panic under the lock leaves a hub that still holds its rules, for
     /// machines do not panic and the rest is bookkeeping.
     pub(super) fn lock(&self) -> MutexGuard<'_, Switchboard> {
-        self.switchboard.lock().unwrap_or_else(PoisonError::into_inner)
+        self.switchboard
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells the hub one thing, wakes whom it concerns, and hands what only the caller can do to
@@ -130,7 +137,12 @@ impl<R: Runtime> Shared<R> {
         {
             let mut switchboard = self.lock();
             let Switchboard { wakers, timer, .. } = &mut *switchboard;
-            wakes.0.extend(wakers.iter_mut().filter_map(Option::take).chain(timer.take()));
+            wakes.0.extend(
+                wakers
+                    .iter_mut()
+                    .filter_map(Option::take)
+                    .chain(timer.take()),
+            );
         }
         wakes.wake();
     }
@@ -142,7 +154,8 @@ impl<R: Runtime> Shared<R> {
 
     /// Completes when all tasks have ended.
     pub(super) async fn ended(&self) {
-        self.wait_until(|| self.tasks.load(Ordering::Acquire) == 0).await;
+        self.wait_until(|| self.tasks.load(Ordering::Acquire) == 0)
+            .await;
     }
 
     async fn wait_until(&self, condition: impl Fn() -> bool) {
@@ -164,9 +177,11 @@ impl<R: Runtime> Shared<R> {
     /// A place among the connections that have not joined, unless all are taken.
     pub(super) fn pend(self: &Arc<Self>) -> Option<Pending<R>> {
         let limit = self.settings.max_pending;
-        let taken = self.pending.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |pending| {
-            (pending < limit).then_some(pending + 1)
-        });
+        let taken = self
+            .pending
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |pending| {
+                (pending < limit).then_some(pending + 1)
+            });
         taken.ok().map(|_| Pending(Arc::clone(self)))
     }
 }
@@ -194,16 +209,38 @@ impl<R: Runtime> Drop for Pending<R> {
 impl Switchboard {
     /// Hands `input` to the hub and does what it says; what only the caller can do goes to
     /// `on_own`.
-    pub(super) fn handle(&mut self, input: Input, now: Time, wakes: &mut Wakes, on_own: impl FnMut(Own)) {
-        let Self { hub, wakers, shut_down, .. } = self;
-        let wakeup = drain(hub.handle_input(input, now), wakers, shut_down, wakes, on_own);
+    pub(super) fn handle(
+        &mut self,
+        input: Input,
+        now: Time,
+        wakes: &mut Wakes,
+        on_own: impl FnMut(Own),
+    ) {
+        let Self {
+            hub,
+            wakers,
+            shut_down,
+            ..
+        } = self;
+        let wakeup = drain(
+            hub.handle_input(input, now),
+            wakers,
+            shut_down,
+            wakes,
+            on_own,
+        );
         self.reset_timer(wakeup, wakes);
     }
 
     /// Lets the hub do what is due at `now`, and says when there will be more; `None` once the
     /// relay has shut down. `waker` is the timer's.
     pub(super) fn handle_timeout(&mut self, now: Time, wakes: &mut Wakes, waker: &Waker) -> Due {
-        let Self { hub, wakers, shut_down, .. } = self;
+        let Self {
+            hub,
+            wakers,
+            shut_down,
+            ..
+        } = self;
         let wakeup = drain(hub.handle_timeout(now), wakers, shut_down, wakes, |_| ());
         self.timer = Some(waker.clone());
         self.timer_at = wakeup.map(|wakeup| wakeup.at);
@@ -273,7 +310,11 @@ fn drain(
     wakes: &mut Wakes,
     mut on_own: impl FnMut(Own),
 ) -> Option<Wakeup> {
-    let mut wake = |conn: ConnId| wakes.0.extend(wakers.get_mut(conn.index()).and_then(Option::take));
+    let mut wake = |conn: ConnId| {
+        wakes
+            .0
+            .extend(wakers.get_mut(conn.index()).and_then(Option::take));
+    };
     while let Some(output) = turn.poll_output() {
         match output {
             Output::Registered { conn, address } => {
@@ -286,7 +327,11 @@ fn drain(
             }
             Output::Transmit { frame, .. } => on_own(Own::Transmit(frame)),
             Output::Wake { conn } => wake(conn),
-            Output::Closed { conn, address, cause } => {
+            Output::Closed {
+                conn,
+                address,
+                cause,
+            } => {
                 if matches!(cause, CloseCause::Violation(_)) {
                     info!(?conn, %address, %cause, "ended");
                 } else {

@@ -44,7 +44,9 @@ fn poll<R: Runtime>(
                 return Poll::Pending;
             }
             Due::At(at) => {
-                let timer = sleep.insert(Box::pin(shared.runtime.sleep_until(shared.clock.instant(at))));
+                let timer = sleep.insert(Box::pin(
+                    shared.runtime.sleep_until(shared.clock.instant(at)),
+                ));
                 if timer.as_mut().poll(cx).is_pending() {
                     return Poll::Pending;
                 }

@@ -192,7 +192,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
         };
         let head = String::from_utf8(self.take(head_len).await.expect("it is there").into());
         let head = head.expect("text");
-        let status = head.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3));
+        let status = head
+            .strip_prefix("HTTP/1.1 ")
+            .and_then(|rest| rest.get(..3));
         let status = status.and_then(|status| status.parse().ok());
         let mut response = Response {
             status: status.expect("a status"),

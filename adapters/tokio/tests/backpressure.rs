@@ -1,0 +1,212 @@
+//! Readers that are slower than their senders: what waits for them is bounded, who sends too much
+//! hears so, nothing is lost in silence, and who takes nothing at all is closed.
+
+mod support;
+
+use core::time::Duration;
+
+use bytes::Bytes;
+use pinch_proto::hub::Config;
+use pinch_tokio::Relay;
+use support::raw::{BINARY, Raw, frame};
+use support::{
+    Heard, LIMIT, Peer, address, config, decode, emptied, eventually, message, millis, number,
+    open, refusal,
+};
+
+const ENVELOPE: usize = 16 << 10;
+const OUTBOX: usize = 128 << 10;
+
+fn small_outboxes() -> Config {
+    config().envelope_bytes(2 * ENVELOPE).outbox_bytes(OUTBOX)
+}
+
+/// Sends envelopes, and asks after each whether it was accepted.
+struct Sender {
+    peer: Peer,
+    next: u64,
+    accepted: Vec<u64>,
+    refused: Vec<u64>,
+}
+
+impl Sender {
+    async fn new(relay: &Relay) -> Self {
+        Self {
+            peer: Peer::named(relay, "sender").await,
+            next: 0,
+            accepted: Vec::new(),
+            refused: Vec::new(),
+        }
+    }
+
+    /// Sends one envelope to `reader`; true if it was accepted.
+    async fn send(&mut self) -> bool {
+        let (number, own) = (self.next, self.peer.address.clone());
+        self.next += 1;
+        self.peer.send(message(&own, &address("reader"), number, ENVELOPE)).await;
+        // Its own envelope comes back after all that the relay says about the one before.
+        let marker = message(&own, &own, number, 0);
+        self.peer.send(marker.clone()).await;
+        let mut accepted = true;
+        loop {
+            let heard = self.peer.envelope().await;
+            if heard == marker {
+                break;
+            }
+            let (about, refusal) = refusal(&heard).expect("a refusal");
+            assert_eq!(about, number);
+            assert_eq!(refusal.recipient_address, address("reader").as_str());
+            let reason = format!("at most {OUTBOX} bytes or 4096 envelopes wait");
+            assert!(refusal.reason.contains(&reason), "{}", refusal.reason);
+            accepted = false;
+        }
+        let list = if accepted { &mut self.accepted } else { &mut self.refused };
+        list.push(number);
+        accepted
+    }
+
+    /// Sends until the reader's socket and outbox are full.
+    async fn fill(&mut self, relay: &Relay) {
+        let mut refused_in_a_row = 0;
+        while refused_in_a_row < 10 {
+            refused_in_a_row = if self.send().await { 0 } else { refused_in_a_row + 1 };
+            let stats = relay.stats().hub;
+            assert!(stats.queued_bytes <= OUTBOX as u64, "{stats:?}");
+            // What the connection's task holds besides: one batch, and the last frame of it.
+            assert!(stats.in_flight <= 5, "{stats:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_stops_gets_what_was_accepted_when_it_reads_on() {
+    let relay = open(small_outboxes()).await;
+    let mut reader = Raw::named(&relay, "reader").await;
+    let mut sender = Sender::new(&relay).await;
+    for _ in 0..3 {
+        sender.fill(&relay).await;
+        for expected in core::mem::take(&mut sender.accepted) {
+            assert_eq!(number(&decode(&reader.envelope().await)), expected);
+        }
+        eventually("it has everything", || relay.stats().hub.in_flight == 0).await;
+        assert!(sender.send().await, "there is room again");
+    }
+    let stats = relay.stats().hub;
+    assert_eq!(stats.refused_full, sender.refused.len() as u64);
+    assert_eq!((stats.returned, stats.stalls), (0, 0));
+}
+
+#[tokio::test]
+async fn a_reader_that_reads_slowly_gets_everything_and_is_not_closed() {
+    let config = config().outbox_bytes(64 << 20).stall_timeout(Duration::from_secs(5));
+    let relay = open(config).await;
+    let mut reader = Raw::named(&relay, "reader").await;
+    let mut sender = Peer::named(&relay, "sender").await;
+    for number in 0..1000 {
+        sender.send(message(&sender.address, &address("reader"), number, ENVELOPE)).await;
+    }
+    for expected in 0..1000 {
+        assert_eq!(number(&decode(&reader.envelope().await)), expected);
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(relay.stats().hub.stalls, 0);
+}
+
+#[tokio::test]
+async fn a_reader_that_takes_nothing_is_closed_and_its_senders_are_told() {
+    let config = small_outboxes().stall_timeout(millis(200)).close_timeout(LIMIT);
+    let relay = open(config).await;
+    let mut reader = Raw::named(&relay, "reader").await;
+    let mut sender = Sender::new(&relay).await;
+    let mut told = Vec::new();
+    let own = sender.peer.address.clone();
+    // Floods on until the reader is closed; then it is offline.
+    while told.last().is_none_or(|told: &(u64, String)| !told.1.contains("offline")) {
+        sender.peer.send(message(&own, &address("reader"), sender.next, ENVELOPE)).await;
+        let marker = message(&own, &own, sender.next, 0);
+        sender.peer.send(marker.clone()).await;
+        sender.next += 1;
+        loop {
+            let heard = sender.peer.envelope().await;
+            if heard == marker {
+                break;
+            }
+            let (about, refusal) = refusal(&heard).expect("a refusal");
+            told.push((about, refusal.reason));
+        }
+    }
+    let stats = relay.stats().hub;
+    assert_eq!((stats.stalls, stats.connections, stats.closing), (1, 1, 1));
+    let returned = told.iter().filter(|told| told.1.contains("recipient left"));
+    assert_eq!(returned.count() as u64, stats.returned);
+    assert!(stats.returned > 0);
+
+    // It reads on, and finds what its socket had taken, and why it was closed.
+    let mut heard = reader.rest().await;
+    assert_eq!(heard.pop(), Some(Heard::close(1008, "too slow")));
+    let heard = heard.iter().map(|heard| match heard {
+        Heard::Envelope(envelope) => number(&decode(envelope)),
+        other => panic!("{other:?} instead of an envelope"),
+    });
+    let heard: Vec<u64> = heard.collect();
+    assert!(heard.iter().copied().eq(0..heard.len() as u64), "{heard:?}");
+    assert_eq!(stats.accepted - stats.returned - sender.next, heard.len() as u64);
+    drop((reader, sender));
+    emptied(&relay).await;
+}
+
+#[tokio::test]
+async fn a_sender_that_reads_no_refusals_is_closed() {
+    use tokio::io::AsyncWriteExt as _;
+
+    let config = config().refusal_bytes(10_000).close_timeout(millis(100));
+    let relay = open(config).await;
+    let mut sender = Raw::named(&relay, "sender").await;
+    let frame = frame(BINARY, &message(&address("sender"), &address("nobody"), 1, 0));
+    let frames = frame.repeat(1000);
+    let flood = async { while sender.stream.write_all(&frames).await.is_ok() {} };
+    support::soon("the cut", flood).await;
+    emptied(&relay).await;
+    assert_eq!(relay.stats().hub.violations, 0, "it has done nothing else");
+}
+
+#[tokio::test]
+async fn many_envelopes_are_as_bounded_as_large_ones() {
+    let relay = open(config().outbox_count(10).join_timeout(LIMIT)).await;
+    let mut reader = Raw::upgraded(&relay, "reader").await;
+    let ping = reader.ping().await;
+    let mut sender = Peer::named(&relay, "sender").await;
+    let said: Vec<Bytes> =
+        (0..15).map(|number| message(&sender.address, &address("reader"), number, 1)).collect();
+    for message in &said {
+        sender.send(message.clone()).await;
+    }
+    for expected in 10..15 {
+        let (number, refusal) = refusal(&sender.envelope().await).expect("a refusal");
+        assert_eq!(number, expected);
+        assert!(refusal.reason.contains("or 10 envelopes wait"), "{}", refusal.reason);
+    }
+    reader.send(support::raw::PONG, &ping).await;
+    for message in &said[..10] {
+        assert_eq!(reader.envelope().await, message);
+    }
+}
+
+#[tokio::test]
+async fn the_relay_as_a_whole_is_bounded_too() {
+    let config = config().join_timeout(LIMIT).total_outbox_bytes(70_000).outbox_bytes(66_000);
+    let relay = open(config).await;
+    let mut readers = Vec::new();
+    for name in ["reader1", "reader2"] {
+        let mut reader = Raw::upgraded(&relay, name).await;
+        reader.ping().await;
+        readers.push(reader);
+    }
+    let mut sender = Peer::named(&relay, "sender").await;
+    sender.send(message(&sender.address, &address("reader1"), 1, 60_000)).await;
+    sender.send(message(&sender.address, &address("reader2"), 2, 60_000)).await;
+    let (number, refusal) = refusal(&sender.envelope().await).expect("a refusal");
+    assert_eq!(number, 2);
+    assert!(refusal.reason.contains("at most 70000 bytes"), "{}", refusal.reason);
+    drop(readers);
+}

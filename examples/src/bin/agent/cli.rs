@@ -1,0 +1,136 @@
+//! The command line of the agent.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use pinch_proto::{Address, AddressError, Host, HostError};
+use thiserror::Error;
+
+/// An agent for the terminal: sends and receives end-to-end encrypted messages through a Pinch relay.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Print this agent's address.
+    Address(Common),
+    /// Print what comes, until Ctrl-C.
+    Listen(Common),
+    /// Send one message: code 0 once the relay has taken it, 1 if it was refused.
+    ///
+    /// What comes meanwhile is printed, because the relay has handed it over.
+    Send {
+        #[command(flatten)]
+        common: Common,
+        /// The recipient.
+        #[arg(value_parser = recipient)]
+        to: Address,
+        /// The text; several words are joined by spaces.
+        #[arg(required = true)]
+        text: Vec<String>,
+    },
+    /// Send each line of stdin, and print what comes, until the end of stdin or Ctrl-C.
+    Chat {
+        #[command(flatten)]
+        common: Common,
+        /// Whom to talk to.
+        #[arg(value_parser = recipient)]
+        to: Address,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Common {
+    /// The relay.
+    #[arg(long, value_name = "URL", default_value = "ws://localhost:8080/ws")]
+    pub(crate) relay: String,
+
+    /// The file with this agent's key; it is created if there is none. Whoever has it is this agent.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: PathBuf,
+
+    /// Print JSON, one object per line.
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// The relay's public host, which is the part of addresses behind the `@` [default: the host of
+    /// the URL]. It must be what the relay calls itself: a relay that runs with `--public-host
+    /// localhost` and is reached as ws://127.0.0.1:8080/ws needs `--host localhost` here.
+    #[arg(long, value_name = "HOST", value_parser = Host::parse)]
+    host: Option<Host>,
+}
+
+/// The relay's public host cannot be had from its URL.
+#[derive(Debug, Error)]
+pub(crate) enum NoHost {
+    #[error("--relay {url:?} names no host, expected ws://HOST:PORT/ws")]
+    None { url: String },
+    #[error("the host in --relay {url:?} cannot be used: {source}; name the relay's public host with --host")]
+    Invalid { url: String, source: HostError },
+}
+
+impl Common {
+    /// The relay's public host.
+    pub(crate) fn host(&self) -> Result<Host, NoHost> {
+        if let Some(host) = &self.host {
+            return Ok(host.clone());
+        }
+        let url = || self.relay.clone();
+        let uri: http::Uri = self.relay.parse().map_err(|_| NoHost::None { url: url() })?;
+        let host = uri.host().ok_or_else(|| NoHost::None { url: url() })?;
+        Host::parse(host.trim_matches(['[', ']'])).map_err(|source| NoHost::Invalid { url: url(), source })
+    }
+}
+
+/// An address that can be written to: one with a key.
+fn recipient(text: &str) -> Result<Address, AddressError> {
+    let address = Address::parse(text)?;
+    address.public_key()?;
+    Ok(address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOB: &str = "pinch:2kpsAVWeesP916eiCW6FxmgGQcrsvyQSp3JFsdjExT3sS8b2Nz@test.relay.example.com";
+
+    fn host(arguments: &[&str]) -> Result<String, NoHost> {
+        let arguments = ["agent", "listen", "--key", "k"].iter().chain(arguments);
+        let Command::Listen(common) = Cli::try_parse_from(arguments).unwrap().command else { panic!("no listen") };
+        common.host().map(|host| host.to_string())
+    }
+
+    #[test]
+    fn the_host_is_that_of_the_url_unless_it_is_named() {
+        assert_eq!(host(&[]).unwrap(), "localhost");
+        assert_eq!(host(&["--relay=ws://relay.example.com:8080/ws"]).unwrap(), "relay.example.com");
+        assert_eq!(host(&["--relay=ws://[::1]:8080/ws"]).unwrap(), "::1");
+        assert_eq!(host(&["--relay=ws://127.0.0.1:1/ws", "--host=localhost"]).unwrap(), "localhost");
+        for url in ["", "/ws", "not a url"] {
+            assert!(matches!(host(&["--relay", url]), Err(NoHost::None { .. })), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_recipient_has_a_key() {
+        let parse = |to| Cli::try_parse_from(["agent", "chat", "--key", "k", to]);
+        assert!(parse(BOB).is_ok());
+        let mistyped = BOB.replace("Nz@", "Ny@");
+        for (to, expected) in [(mistyped.as_str(), "checksum"), ("pinch:bob@host", "Base58"), ("bob", "pinch:")] {
+            let error = parse(to).unwrap_err();
+            assert_eq!(error.exit_code(), 2);
+            assert!(error.to_string().contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_message_is_not_empty_of_words() {
+        assert!(Cli::try_parse_from(["agent", "send", "--key", "k", BOB]).is_err());
+        assert!(Cli::try_parse_from(["agent", "send", "--key", "k", BOB, "Hello,", "Bob"]).is_ok());
+    }
+}

@@ -1,0 +1,231 @@
+//! What the agent prints: one line for each thing that happened, for people or as JSON.
+
+use core::fmt;
+use std::io::{self, Write as _};
+
+use jiff::Timestamp;
+use pinch_examples::mailbox::{Received, Refusal};
+use pinch_examples::terminal;
+use pinch_proto::Address;
+use serde::Serialize;
+
+/// Something that happened.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub(crate) enum Notice {
+    /// This agent has this address.
+    Address { address: String },
+    /// This agent can be reached.
+    Joined { address: String },
+    /// The relay is out of reach, and will be tried again.
+    Disconnected { reason: String },
+    /// A message came.
+    Message(Message),
+    /// The relay has a message of ours.
+    Sent { message_id: String },
+    /// The recipient has a message of ours.
+    Delivered { by: String, message_id: String, state: String },
+    /// The relay did not take something of ours, or cannot deliver it.
+    Refused(Refused),
+    /// The relay has kept messages for us.
+    Waiting { count: i32 },
+    /// The sender of a message does not hear from us that it came.
+    Unconfirmed { message_id: String, reason: String },
+    /// What came cannot be believed.
+    Rejected { reason: String },
+    /// What came is of no use here.
+    Ignored { from: String, r#type: i32 },
+}
+
+/// A message, as it is printed.
+#[derive(Debug, Serialize)]
+pub(crate) struct Message {
+    from: String,
+    message_id: String,
+    written: Option<String>,
+    text: String,
+    attribution: Option<String>,
+    thread_id: Option<String>,
+    reply_to: Option<String>,
+}
+
+/// A refusal, as it is printed.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Refused {
+    message_id: String,
+    /// It was not a message, but the confirmation of one.
+    pub(crate) is_confirmation: bool,
+    to: Option<String>,
+    reason: String,
+    retry_after_ms: Option<i64>,
+}
+
+impl From<Received> for Notice {
+    fn from(received: Received) -> Self {
+        match received {
+            Received::Text { from, message_id, written, content, confirm: _ } => Self::Message(Message {
+                from: from.to_string(),
+                message_id: id_text(&message_id),
+                written: Timestamp::from_millisecond(written.0).ok().map(|time| format!("{time:.3}")),
+                text: content.text,
+                attribution: content.attribution,
+                thread_id: content.thread_id,
+                reply_to: content.reply_to,
+            }),
+            Received::Confirmed { by, message_id, state } => {
+                Self::Delivered { by: by.to_string(), message_id: id_text(&message_id), state }
+            }
+            Received::Refused(refusal) => Self::Refused(refusal.into()),
+            Received::Waiting { count } => Self::Waiting { count },
+            Received::Other { from, message_type } => Self::Ignored { from, r#type: message_type },
+        }
+    }
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        let Refusal { message_id, is_confirmation, to, reason, retry_after_ms } = refusal;
+        Self { message_id: id_text(&message_id), is_confirmation, to, reason, retry_after_ms }
+    }
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address { address } => f.write_str(address),
+            Self::Joined { address } => write!(f, "-- joined as {address}"),
+            Self::Disconnected { reason } => write!(f, "-- disconnected, trying again: {reason}"),
+            Self::Message(message) => write!(f, "{}: {}", message.from, message.text),
+            Self::Sent { message_id } => write!(f, "-- sent: {message_id}"),
+            Self::Delivered { by: _, message_id, state } => write!(f, "-- {state}: {message_id}"),
+            Self::Refused(refused) => write!(f, "-- {refused}"),
+            Self::Waiting { count } => write!(f, "-- {count} waiting"),
+            Self::Unconfirmed { message_id, reason } => write!(f, "-- not confirmed: {message_id}: {reason}"),
+            Self::Rejected { reason } => write!(f, "-- rejected: {reason}"),
+            Self::Ignored { from, r#type } => write!(f, "-- ignored: an envelope of type {type} from {from}"),
+        }
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = if self.is_confirmation { "confirmation of" } else { "message" };
+        write!(f, "refused: {what} {}: {}", self.message_id, self.reason)?;
+        match self.retry_after_ms {
+            Some(wait) => write!(f, "; try again in {wait} ms"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Where notices go: stdout.
+#[derive(Debug)]
+pub(crate) struct Printer {
+    json: bool,
+    /// The only other person in the room, who needs no name.
+    peer: Option<Address>,
+}
+
+impl Printer {
+    pub(crate) const fn new(json: bool, peer: Option<Address>) -> Self {
+        Self { json, peer }
+    }
+
+    /// Prints `notice` on a line of its own, at once.
+    pub(crate) fn print(&self, notice: &Notice) -> io::Result<()> {
+        let line = self.line(notice)?;
+        let mut stdout = io::stdout().lock();
+        writeln!(stdout, "{line}")?;
+        stdout.flush()
+    }
+
+    fn line(&self, notice: &Notice) -> io::Result<String> {
+        if self.json {
+            return Ok(terminal::json(notice)?);
+        }
+        let peer = self.peer.as_ref().map(Address::as_str);
+        Ok(match notice {
+            Notice::Message(message) if peer == Some(&message.from) => terminal::plain(&format!("< {}", message.text)),
+            other => terminal::plain(&other.to_string()),
+        })
+    }
+}
+
+/// An id as text: ids of the field are text; what is not is shown in hexadecimal digits.
+pub(crate) fn id_text(id: &[u8]) -> String {
+    match str::from_utf8(id) {
+        Ok(text) if text.bytes().all(|byte| byte.is_ascii_graphic()) => text.into(),
+        Ok(_) | Err(_) => id.iter().map(|byte| format!("{byte:02x}")).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pinch_examples::plaintext::Content;
+    use pinch_proto::UnixMillis;
+    use pinch_proto::wire::Envelope;
+
+    use super::*;
+
+    fn alice() -> Address {
+        Address::parse("pinch:alice@relay").unwrap()
+    }
+
+    fn message(text: &str) -> Notice {
+        Notice::from(Received::Text {
+            from: alice(),
+            message_id: "id-1".into(),
+            written: UnixMillis(1_700_000_000_123),
+            content: Content { text: text.into(), attribution: Some("human".into()), ..Content::default() },
+            confirm: Box::new(Envelope::default()),
+        })
+    }
+
+    fn text(notice: &Notice) -> String {
+        Printer::new(false, None).line(notice).unwrap()
+    }
+
+    #[test]
+    fn a_message_is_one_harmless_line() {
+        assert_eq!(text(&message("a\n-- \x1b[2Jb")), "pinch:alice@relay: a -- [2Jb");
+        let chat = Printer::new(false, Some(alice()));
+        assert_eq!(chat.line(&message("Hi\x07")).unwrap(), "< Hi");
+        let other = Printer::new(false, Some(Address::parse("pinch:bob@relay").unwrap()));
+        assert_eq!(other.line(&message("Hi")).unwrap(), "pinch:alice@relay: Hi");
+    }
+
+    #[test]
+    fn json_is_one_object() {
+        let line = Printer::new(true, None).line(&message("a\nb\u{9b}")).unwrap();
+        assert_eq!(
+            line,
+            r#"{"event":"message","from":"pinch:alice@relay","message_id":"id-1","written":"2023-11-14T22:13:20.123Z","text":"a\nb\u009b","attribution":"human","thread_id":null,"reply_to":null}"#
+        );
+        let joined = Notice::Joined { address: "a".into() };
+        let line = Printer::new(true, None).line(&joined).unwrap();
+        assert_eq!(line, r#"{"event":"joined","address":"a"}"#);
+    }
+
+    #[test]
+    fn refusals_name_the_message_and_the_reason() {
+        let refusal = Refusal {
+            message_id: b"m1"[..].into(),
+            is_confirmation: false,
+            to: None,
+            reason: "too fast\x1b".into(),
+            retry_after_ms: Some(7),
+        };
+        let refused = |refusal: &Refusal| text(&Notice::from(Received::Refused(refusal.clone())));
+        assert_eq!(refused(&refusal), "-- refused: message m1: too fast; try again in 7 ms");
+        let confirmation = Refusal { is_confirmation: true, retry_after_ms: None, ..refusal };
+        assert_eq!(refused(&confirmation), "-- refused: confirmation of m1: too fast");
+    }
+
+    #[test]
+    fn an_id_is_shown_as_text_if_it_is_one() {
+        assert_eq!(id_text(b"0f-a"), "0f-a");
+        assert_eq!(id_text(b"0f a"), "30662061");
+        assert_eq!(id_text(&[0xff, 0x00]), "ff00");
+        assert_eq!(id_text(b""), "");
+    }
+}
