@@ -139,7 +139,10 @@ fn a_block_of_what_is_no_address_is_refused() {
     };
     let answer = answer(&mut world, alice, envelope.to_bytes());
     assert_eq!(answer.len(), 1);
-    assert!(answer[0].ends_with("blocked_address is no address"), "{answer:?}");
+    assert!(
+        answer[0].ends_with("blocked_address is no address"),
+        "{answer:?}"
+    );
     assert_eq!(
         (world.stats().blocks, world.stats().refused_address),
         (0, 1)

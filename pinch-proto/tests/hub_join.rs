@@ -310,6 +310,18 @@ fn a_full_hub_refuses_until_somebody_has_left() {
     world.join("carol");
 }
 
+#[test]
+fn a_full_hub_lets_a_takeover_in_because_it_frees_a_place() {
+    let config = config()
+        .max_connections(1)
+        .on_duplicate(OnDuplicate::Replace);
+    let mut world = World::new(config);
+    let first = world.join("alice");
+    let second = world.knock("alice", Admission::Named).expect("a takeover");
+    assert_ne!(first, second);
+    assert_eq!((world.stats().connections, world.stats().replaced), (1, 1));
+}
+
 /// Every input that names a connection.
 fn inputs_for(conn: ConnId) -> Vec<Input> {
     let payload = Bytes::from_static(b"pong");
