@@ -26,7 +26,9 @@ mod http;
 mod relay;
 mod runtime;
 
-pub use self::client::{Client, ClientBuilder, ConnectError, Ended, SendError, Sender, UrlError};
+pub use self::client::{
+    Client, ClientBuilder, ConnectError, Ended, SendError, Sender, SinkError, UrlError,
+};
 pub use self::http::{AllowedOrigins, Auth};
 pub use self::relay::{BindError, Builder, Relay, RelayStats};
 pub use self::runtime::{Runtime, Stream};

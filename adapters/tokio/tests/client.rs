@@ -1,5 +1,7 @@
 //! The client's front door against a real relay on a real socket.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should fail")]
+
 use core::time::Duration;
 use std::collections::BTreeSet;
 
@@ -330,10 +332,10 @@ async fn a_sender_is_a_sink_and_a_client_a_stream() {
     let receiving = async {
         bob.take(count)
             .filter_map(|event| async move {
-                match event {
-                    Event::Received(bytes) => Some(text(&Envelope::decode(bytes).unwrap())),
-                    _ => None,
-                }
+                let Event::Received(bytes) = event else {
+                    panic!("expected an envelope, got {event:?}");
+                };
+                Some(text(&Envelope::decode(bytes).unwrap()))
             })
             .collect::<BTreeSet<_>>()
             .await

@@ -146,8 +146,7 @@ async fn told_and_closed(relay: &Relay, message: &[u8]) -> Heard {
     let mut peer = Raw::named(relay, "mallory").await;
     peer.send(BINARY, message).await;
     let told = peer.hear().await;
-    peer.send(CLOSE, &close_payload(1000, "")).await;
-    assert_eq!(peer.rest().await, []);
+    peer.answer_close().await;
     told
 }
 

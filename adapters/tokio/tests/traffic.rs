@@ -68,7 +68,7 @@ async fn many_pipelined_envelopes_keep_their_order() {
         let to = to.clone();
         senders.push(tokio::spawn(async move {
             for number in 0..EACH {
-                let len = usize::try_from(number % 300).unwrap();
+                let len = usize::try_from(number % 300).expect("a small number");
                 peer.send(message(&peer.address, &to, number, len)).await;
             }
             peer
@@ -84,7 +84,8 @@ async fn many_pipelined_envelopes_keep_their_order() {
         *next += 1;
     }
     for sender in senders {
-        soon("the end of a sender", sender).await.unwrap();
+        let ended = soon("the end of a sender", sender).await;
+        ended.expect("no panic");
     }
     assert_eq!(relay.stats().hub.accepted, 4 * EACH);
     drop(bob);

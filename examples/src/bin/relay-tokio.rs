@@ -27,10 +27,7 @@ enum Failure {
 fn main() -> ExitCode {
     let options = Options::from_process();
     if let Err(error) = logging::init(options.log) {
-        let _ = writeln!(
-            io::stderr(),
-            "error: invalid value for the environment variable RUST_LOG: {error}"
-        );
+        let _ = writeln!(io::stderr(), "error: {error}");
         return ExitCode::from(2);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -54,7 +51,7 @@ async fn run(options: &Options) -> Result<Option<Stop>, Failure> {
     let mut signals = Signals::listen().map_err(Failure::Signals)?;
     let relay = options.apply(Relay::builder()).bind(options.listen).await?;
     let listen = relay.local_addr().unwrap_or(options.listen);
-    info!(%listen, host = %options.hub.host(), "started");
+    info!(%listen, host = %options.hub.host(), auth = ?options.auth, "started");
     if options.auth == Auth::Open {
         warn!("in open mode, agents are whoever they say they are");
     }

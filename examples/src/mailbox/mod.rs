@@ -22,8 +22,9 @@ use crate::sealing::{self, NONCE_LEN};
 /// How many senders are remembered, so that strangers cannot fill the memory.
 const MAX_SENDERS: usize = 1 << 16;
 
-/// How many messages may wait for their confirmation; the oldest is forgotten first.
-const MAX_SENT: usize = 1 << 10;
+/// How many messages may wait for their confirmation; the oldest is forgotten first. More than a
+/// client and a relay have under way at once.
+const MAX_SENT: usize = 1 << 12;
 
 /// An agent's messages, in both directions.
 ///
@@ -125,14 +126,18 @@ impl Mailbox {
         self.sequence = sequence;
 
         let message_id = Bytes::from(format!("{:032x}", u128::from_be_bytes(id)));
-        if self.sent.len() == MAX_SENT {
-            self.sent.pop_front();
-        }
-        self.sent.push_back(Sent {
+        self.remember(Sent {
             message_id: message_id.clone(),
             to: key,
         });
         Ok(self.envelope(to, message_id, Payload::Encrypted(payload), now))
+    }
+
+    fn remember(&mut self, sent: Sent) {
+        if self.sent.len() == MAX_SENT {
+            self.sent.pop_front();
+        }
+        self.sent.push_back(sent);
     }
 
     /// Reads an envelope that the relay brought.
@@ -279,6 +284,17 @@ impl Mailbox {
                 Ok(())
             }
             Ok(_) | Err(_) => Err(ConfirmFault::WrongSignature),
+        }
+    }
+
+    fn refusal(&self, envelope: &Envelope, reason: &str) -> Refusal {
+        let message_id = envelope.message_id.clone();
+        Refusal {
+            is_confirmation: !self.sent.iter().any(|sent| sent.message_id == message_id),
+            message_id,
+            to: None,
+            reason: reason.into(),
+            retry_after_ms: None,
         }
     }
 

@@ -337,13 +337,31 @@ fn what_the_relay_says_is_understood() {
         retry_after_ms: None,
     };
 
-    let full = wire::QueueFull { recipient_address: "bob".into(), reason: "why".into() };
-    let expected = Received::Refused(Refusal { to: Some("bob".into()), ..refusal.clone() });
-    assert_eq!(read(&mut alice, &relay(Payload::QueueFull(full))).unwrap(), expected);
+    let full = wire::QueueFull {
+        recipient_address: "bob".into(),
+        reason: "why".into(),
+    };
+    let expected = Received::Refused(Refusal {
+        to: Some("bob".into()),
+        ..refusal.clone()
+    });
+    assert_eq!(
+        read(&mut alice, &relay(Payload::QueueFull(full))).unwrap(),
+        expected
+    );
 
-    let limited = wire::RateLimited { retry_after_ms: 7, reason: "why".into() };
-    let expected = Received::Refused(Refusal { retry_after_ms: Some(7), ..refusal });
-    assert_eq!(read(&mut alice, &relay(Payload::RateLimited(limited))).unwrap(), expected);
+    let limited = wire::RateLimited {
+        retry_after_ms: 7,
+        reason: "why".into(),
+    };
+    let expected = Received::Refused(Refusal {
+        retry_after_ms: Some(7),
+        ..refusal
+    });
+    assert_eq!(
+        read(&mut alice, &relay(Payload::RateLimited(limited))).unwrap(),
+        expected
+    );
 
     let status = Payload::QueueStatus(wire::QueueStatus { pending_count: 3 });
     assert_eq!(
@@ -360,7 +378,10 @@ fn a_refused_message_is_told_from_a_refused_confirmation() {
     for (mailbox, refused, expected) in [(&mut alice, sent, false), (&mut bob, confirm, true)] {
         let full = Payload::QueueFull(wire::QueueFull::default());
         let message_id = refused.message_id;
-        let refusal = Envelope { message_id, ..Envelope::from_relay(full, NOW) };
+        let refusal = Envelope {
+            message_id,
+            ..Envelope::from_relay(full, NOW)
+        };
         match read(mailbox, &refusal) {
             Ok(Received::Refused(refusal)) => assert_eq!(refusal.is_confirmation, expected),
             other => panic!("{other:?}"),
@@ -399,21 +420,18 @@ fn other_envelopes_are_named() {
 #[test]
 fn what_is_remembered_is_bounded() {
     let (mut alice, mut bob) = (mailbox(1), mailbox(2));
+    let to = bob.secret.public_key();
     for number in 0..=MAX_SENT {
-        let id = u128::try_from(number).unwrap().to_be_bytes();
-        alice
-            .write(
-                &bob.address,
-                "",
-                Fresh {
-                    id,
-                    ..fresh(1, NOW)
-                },
-            )
-            .unwrap();
+        alice.remember(Sent {
+            message_id: number.to_string().into(),
+            to,
+        });
     }
     assert_eq!(alice.sent.len(), MAX_SENT);
-    assert_ne!(alice.sent[0].message_id, "0".repeat(32), "the oldest is forgotten first");
+    assert_eq!(
+        alice.sent[0].message_id, "1",
+        "the oldest is forgotten first"
+    );
 
     for number in 0..u32::try_from(MAX_SENDERS).unwrap() {
         let mut bytes = [0; 32];

@@ -61,7 +61,7 @@ enum OnDuplicateFlag {
 
 /// A Pinch relay: forwards end-to-end encrypted envelopes between agents.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
+#[command(version)]
 #[allow(clippy::doc_markdown, reason = "this is the text of the help")]
 struct Flags {
     /// Where to listen; port 0 lets the system pick one. PINCH_RELAY_PORT, without this flag,
@@ -113,7 +113,7 @@ struct Flags {
     #[arg(long, value_name = "ACTION", default_value = "refuse")]
     on_duplicate: OnDuplicateFlag,
 
-    /// The form of the logs on stderr. RUST_LOG selects what is logged. [default: info]
+    /// The form of the logs on stderr. RUST_LOG selects what is logged (without it, info).
     #[arg(long, value_name = "FORM", default_value = "text")]
     log: LogFormat,
 }

@@ -51,7 +51,7 @@ pub enum ConnectError {
 #[error("{reason}")]
 pub struct SendError {
     /// The envelope, with the fields filled in that were empty.
-    pub envelope: Envelope,
+    pub envelope: Box<Envelope>,
     /// Why not.
     pub reason: Unsendable,
 }
@@ -60,6 +60,18 @@ pub struct SendError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the client has ended before the relay confirmed everything")]
 pub struct Ended;
+
+/// Why a [`Sender`] fails as a [`Sink`].
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SinkError {
+    /// An envelope was not sent.
+    #[error(transparent)]
+    Send(#[from] SendError),
+    /// What was sent before is not confirmed, and will not be.
+    #[error(transparent)]
+    Flush(#[from] Ended),
+}
 
 /// The settings of a [`Client`]; [`connect`](Self::connect) starts it.
 #[derive(Clone, Debug)]
@@ -166,6 +178,14 @@ impl<R: Runtime> Client<R> {
         self.sender.send(envelope).await
     }
 
+    /// Sends an envelope if there is room for it: see [`Sender::try_send`].
+    ///
+    /// # Errors
+    /// The envelope cannot be sent, or not now, or the client has ended.
+    pub fn try_send(&self, envelope: Envelope) -> Result<Bytes, SendError> {
+        self.sender.try_send(envelope)
+    }
+
     /// Waits until the relay has all that was sent: see [`Sender::flush`].
     ///
     /// # Errors
@@ -254,13 +274,29 @@ impl<R: Runtime> Sender<R> {
     /// # Cancel safety
     /// If the future is dropped before it completes, the envelope was not accepted.
     pub async fn send(&self, envelope: Envelope) -> Result<Bytes, SendError> {
-        let envelope = self.shared.complete(envelope);
+        let mut envelope = envelope;
         loop {
             let changed = self.shared.room.listen();
-            match self.shared.submit(&envelope) {
-                Ok(()) => return Ok(envelope.message_id),
-                Err(Unsendable::Full) => changed.await,
-                Err(reason) => return Err(SendError { envelope, reason }),
+            match self.try_send(envelope) {
+                Err(full) if full.reason == Unsendable::Full => envelope = *full.envelope,
+                sent => return sent,
+            }
+            changed.await;
+        }
+    }
+
+    /// Like [`send`](Self::send), but where that waits for room, this fails with
+    /// [`Unsendable::Full`].
+    ///
+    /// # Errors
+    /// The envelope cannot be sent, or not now, or the client has ended; the error gives it back.
+    pub fn try_send(&self, envelope: Envelope) -> Result<Bytes, SendError> {
+        let envelope = self.shared.complete(envelope);
+        match self.shared.submit(&envelope) {
+            Ok(()) => Ok(envelope.message_id),
+            Err(reason) => {
+                let envelope = Box::new(envelope);
+                Err(SendError { envelope, reason })
             }
         }
     }
@@ -285,35 +321,29 @@ impl<R: Runtime> Sender<R> {
 }
 
 impl<R: Runtime> Sink<Envelope> for Sender<R> {
-    type Error = SendError;
+    type Error = SinkError;
 
     /// There is room for the largest envelope.
-    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SinkError>> {
         let Self { shared, waiting } = &mut *self;
         wait_for(waiting, &shared.room, cx, || shared.has_room()).map(Ok)
     }
 
-    fn start_send(self: Pin<&mut Self>, envelope: Envelope) -> Result<(), SendError> {
-        let envelope = self.shared.complete(envelope);
-        self.shared
-            .submit(&envelope)
-            .map_err(|reason| SendError { envelope, reason })
+    fn start_send(self: Pin<&mut Self>, envelope: Envelope) -> Result<(), SinkError> {
+        self.try_send(envelope)?;
+        Ok(())
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SinkError>> {
         let Self { shared, waiting } = &mut *self;
         let flushed = ready!(wait_for(waiting, &shared.room, cx, || {
             let goal = shared.lock().machine.submitted();
             shared.confirmed(goal)
         }));
-        let ended = |Ended| SendError {
-            envelope: Envelope::default(),
-            reason: Unsendable::Closed,
-        };
-        Poll::Ready(flushed.map_err(ended))
+        Poll::Ready(flushed.map_err(SinkError::from))
     }
 
-    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SinkError>> {
         self.poll_flush(cx)
     }
 }

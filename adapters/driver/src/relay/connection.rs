@@ -84,6 +84,8 @@ pub(super) struct Connection<R: Runtime, S: Stream> {
     /// What the socket did not take, from `unsent_at` on.
     unsent: Vec<u8>,
     unsent_at: usize,
+    /// Frames of the hub are in it.
+    handed_out: bool,
     /// How much of it the hub does not know of.
     replies: usize,
     reading: Reading,
@@ -120,6 +122,7 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
             decoder,
             unsent: Vec::new(),
             unsent_at: 0,
+            handed_out: false,
             replies: 0,
             reading,
             writing: Writing::Open,
@@ -156,9 +159,6 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
     }
 
     fn round(&mut self, buffers: &mut Buffers, cx: &mut Context<'_>) -> Round {
-        if self.shared.is_cut() {
-            return Round::Done;
-        }
         let Buffers {
             read,
             write,
@@ -175,7 +175,7 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
         if self.reading == Reading::Closed && !blocked && write.is_empty() {
             return Round::Done;
         }
-        if !self.exchange(blocked, progressed, write, incoming, wakes, cx) {
+        if !self.exchange(progressed, write, incoming, wakes, cx) {
             return Round::Done;
         }
         let has_written = !write.is_empty();
@@ -207,6 +207,7 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
         }
         self.unsent = Vec::new();
         self.unsent_at = 0;
+        self.handed_out = false;
         self.replies = 0;
         Ok(false)
     }
@@ -252,7 +253,6 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
     /// connection has ended.
     fn exchange(
         &mut self,
-        blocked: bool,
         progressed: bool,
         write: &mut Vec<u8>,
         incoming: &mut Vec<Incoming>,
@@ -267,17 +267,23 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
             for message in incoming.drain(..) {
                 switchboard.handle(message.into_input(conn), now, wakes, |_| ());
             }
-            if progressed {
-                switchboard.handle(Input::Progress { conn }, now, wakes, |_| ());
-            } else if !blocked {
+            if self.handed_out {
+                if progressed {
+                    switchboard.handle(Input::Progress { conn }, now, wakes, |_| ());
+                }
+            } else {
+                // Also when pongs are in the way: what is handed out now has a deadline, pongs have none.
+                let handed_out = &mut self.handed_out;
                 switchboard.handle(Input::Writable { conn, bytes: BATCH }, now, wakes, |own| {
                     if let Own::Transmit(frame) = own {
+                        *handed_out = true;
                         closes |= matches!(frame, Frame::Close(_));
                         encode(&frame, write);
                     }
                 });
             }
-            switchboard.sleep(conn, cx.waker())
+            // Looked at under the lock: whoever cuts takes it afterwards, and finds this waker.
+            switchboard.sleep(conn, cx.waker()) && !self.shared.is_cut()
         };
         wakes.wake();
         if closes {
@@ -303,6 +309,7 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
             .extend_from_slice(bytes.get(written..).unwrap_or_default());
         bytes.clear();
         if self.unsent.is_empty() {
+            self.handed_out = false;
             self.replies = 0;
         }
         Ok(())

@@ -117,8 +117,8 @@ impl<R: Runtime> Builder<R> {
         self
     }
 
-    /// The time from the first byte to the end of the handshake, HTTP included. Default: 10 s
-    /// (protocol section 3).
+    /// The time for the HTTP request from the first byte on, and then again for the handshake.
+    /// Default: 10 s (protocol section 3).
     pub fn auth_timeout(mut self, timeout: Duration) -> Self {
         self.settings.auth_timeout = timeout;
         self

@@ -25,14 +25,16 @@ fn poll<R: Runtime>(
     cx: &mut Context<'_>,
 ) -> Poll<()> {
     loop {
-        if shared.is_cut() {
-            return Poll::Ready(());
-        }
         let mut wakes = Wakes::default();
         let mut switchboard = shared.lock();
         let due = switchboard.handle_timeout(shared.clock.now(), &mut wakes, cx.waker());
+        // Looked at under the lock: whoever cuts takes it afterwards, and finds this waker.
+        let cut = shared.is_cut();
         drop(switchboard);
         wakes.wake();
+        if cut {
+            return Poll::Ready(());
+        }
         match due {
             Due::Never => return Poll::Ready(()),
             Due::Unknown => {

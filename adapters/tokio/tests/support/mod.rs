@@ -10,9 +10,9 @@ use core::future::{Future, IntoFuture};
 use core::time::Duration;
 
 use async_tungstenite::WebSocketStream;
-use async_tungstenite::tungstenite::Message as WsMessage;
 use async_tungstenite::tungstenite::protocol::CloseFrame;
 use async_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use async_tungstenite::tungstenite::{Error as WsError, Message as WsMessage};
 use bytes::Bytes;
 use futures_util::io::{AsyncRead, AsyncWrite};
 use futures_util::{FutureExt as _, StreamExt as _};
@@ -215,6 +215,12 @@ impl Peer {
         let stream = self.socket.into_inner().into_inner();
         stream.set_zero_linger().expect("a TCP socket");
     }
+
+    /// Its socket, for another runtime.
+    pub(crate) fn into_std(self) -> std::net::TcpStream {
+        let stream = self.socket.into_inner().into_inner();
+        stream.into_std().expect("a TCP socket")
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
@@ -288,10 +294,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
 
     /// The next message.
     pub(crate) async fn envelope(&mut self) -> Bytes {
-        match self.next().await {
-            Heard::Envelope(message) => message,
-            other => panic!("{other:?} instead of an envelope"),
-        }
+        let heard = self.next().await;
+        let Heard::Envelope(message) = heard else {
+            panic!("{heard:?} instead of an envelope")
+        };
+        message
     }
 
     /// The close frame, which is answered, and the end of the stream.
@@ -306,6 +313,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
         self.send_any(WsMessage::Binary(message)).await;
     }
 
+    /// Sends, if the relay is still there.
+    pub(crate) async fn try_send(&mut self, message: Bytes) -> Result<(), WsError> {
+        soon("sending", self.socket.send(WsMessage::Binary(message))).await
+    }
+
     pub(crate) async fn send_any(&mut self, message: WsMessage) {
         let sent = soon("sending", self.socket.send(message)).await;
         sent.expect("the relay takes it");
@@ -313,12 +325,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
 
     /// Leaves in order.
     pub(crate) async fn leave(mut self) {
+        self.say_goodbye().await;
+        while self.next().await != Heard::close(1000, "done") {}
+        assert_eq!(self.next().await, Heard::End);
+    }
+
+    /// Leaves in order, but does not wait for the relay's answer.
+    pub(crate) async fn say_goodbye(&mut self) {
         let frame = CloseFrame {
             code: CloseCode::Normal,
             reason: "done".into(),
         };
         let sent = soon("sending", self.socket.close(Some(frame))).await;
         sent.expect("the relay takes it");
-        assert_eq!(self.closed().await, Heard::close(1000, "done"));
     }
 }

@@ -9,7 +9,7 @@ use pinch_tokio::Relay;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::{HOST, Heard, address, connect, decode, soon};
+use super::{HOST, Heard, address, connect, decode, key, soon};
 
 pub(crate) const TEXT: u8 = 0x81;
 pub(crate) const BINARY: u8 = 0x82;
@@ -238,10 +238,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
     }
 
     pub(crate) async fn envelope(&mut self) -> Bytes {
-        match self.hear().await {
-            Heard::Envelope(message) => message,
-            other => panic!("{other:?} instead of an envelope"),
-        }
+        let heard = self.hear().await;
+        let Heard::Envelope(message) = heard else {
+            panic!("{heard:?} instead of an envelope")
+        };
+        message
     }
 
     pub(crate) async fn challenge(&mut self) -> AuthChallenge {
@@ -252,10 +253,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
     }
 
     pub(crate) async fn ping(&mut self) -> Bytes {
-        match self.hear().await {
-            Heard::Ping(payload) => payload,
-            other => panic!("{other:?} instead of a ping"),
-        }
+        let heard = self.hear().await;
+        let Heard::Ping(payload) = heard else {
+            panic!("{heard:?} instead of a ping")
+        };
+        payload
     }
 
     pub(crate) async fn answer_ping(&mut self) {
@@ -263,14 +265,36 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
         self.send(PONG, &payload).await;
     }
 
+    /// Joins a relay in challenge mode with the key number `seed`, and answers the first ping.
+    pub(crate) async fn prove(&mut self, seed: u8) -> Address {
+        self.upgrade("/ws").await;
+        let challenge = self.challenge().await;
+        let answer = answer(&challenge, &key(seed), |_| ());
+        self.send(BINARY, &answer).await;
+        let address = match decode(&self.envelope().await).payload {
+            Some(Payload::AuthResult(result)) => Address::parse(&result.assigned_address),
+            other => panic!("{other:?} instead of AUTH_RESULT"),
+        };
+        self.answer_ping().await;
+        address.expect("an address")
+    }
+
+    /// Answers a close frame, after which the relay ends the stream.
+    pub(crate) async fn answer_close(&mut self) {
+        self.send(CLOSE, &close_payload(1000, "")).await;
+        assert_eq!(self.hear().await, Heard::End);
+    }
+
     /// What still comes, to the end, besides pings.
     pub(crate) async fn rest(&mut self) -> Vec<Heard> {
         let mut rest = Vec::new();
         loop {
-            match self.hear().await {
-                Heard::End => return rest,
-                Heard::Ping(_) => {}
-                heard => rest.push(heard),
+            let heard = self.hear().await;
+            if heard == Heard::End {
+                return rest;
+            }
+            if !matches!(heard, Heard::Ping(_)) {
+                rest.push(heard);
             }
         }
     }

@@ -6,9 +6,11 @@ use clap::{Args, Parser, Subcommand};
 use pinch_proto::{Address, AddressError, Host, HostError};
 use thiserror::Error;
 
+use crate::notice::Form;
+
 /// An agent for the terminal: sends and receives end-to-end encrypted messages through a Pinch relay.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
+#[command(version)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -55,11 +57,11 @@ pub(crate) struct Common {
 
     /// Print JSON, one object per line.
     #[arg(long)]
-    pub(crate) json: bool,
+    json: bool,
 
     /// The relay's public host, which is the part of addresses behind the `@` [default: the host of
-    /// the URL]. It must be what the relay calls itself: a relay that runs with `--public-host
-    /// localhost` and is reached as ws://127.0.0.1:8080/ws needs `--host localhost` here.
+    /// the URL]. It must be what the relay calls itself: a relay with the public host `localhost`
+    /// that is reached by the URL `ws://127.0.0.1:8080/ws` needs `--host localhost` here.
     #[arg(long, value_name = "HOST", value_parser = Host::parse)]
     host: Option<Host>,
 }
@@ -69,20 +71,31 @@ pub(crate) struct Common {
 pub(crate) enum NoHost {
     #[error("--relay {url:?} names no host, expected ws://HOST:PORT/ws")]
     None { url: String },
-    #[error("the host in --relay {url:?} cannot be used: {source}; name the relay's public host with --host")]
+    #[error(
+        "the host in --relay {url:?} cannot be used: {source}; name the relay's public host with --host"
+    )]
     Invalid { url: String, source: HostError },
 }
 
 impl Common {
+    /// How to print: as JSON if that was asked for, else in the form `text`.
+    pub(crate) fn form(&self, text: Form) -> Form {
+        if self.json { Form::Json } else { text }
+    }
+
     /// The relay's public host.
     pub(crate) fn host(&self) -> Result<Host, NoHost> {
         if let Some(host) = &self.host {
             return Ok(host.clone());
         }
         let url = || self.relay.clone();
-        let uri: http::Uri = self.relay.parse().map_err(|_| NoHost::None { url: url() })?;
+        let uri: http::Uri = self
+            .relay
+            .parse()
+            .map_err(|_| NoHost::None { url: url() })?;
         let host = uri.host().ok_or_else(|| NoHost::None { url: url() })?;
-        Host::parse(host.trim_matches(['[', ']'])).map_err(|source| NoHost::Invalid { url: url(), source })
+        Host::parse(host.trim_matches(['[', ']']))
+            .map_err(|source| NoHost::Invalid { url: url(), source })
     }
 }
 
@@ -97,22 +110,34 @@ fn recipient(text: &str) -> Result<Address, AddressError> {
 mod tests {
     use super::*;
 
-    const BOB: &str = "pinch:2kpsAVWeesP916eiCW6FxmgGQcrsvyQSp3JFsdjExT3sS8b2Nz@test.relay.example.com";
+    const BOB: &str =
+        "pinch:2kpsAVWeesP916eiCW6FxmgGQcrsvyQSp3JFsdjExT3sS8b2Nz@test.relay.example.com";
 
     fn host(arguments: &[&str]) -> Result<String, NoHost> {
         let arguments = ["agent", "listen", "--key", "k"].iter().chain(arguments);
-        let Command::Listen(common) = Cli::try_parse_from(arguments).unwrap().command else { panic!("no listen") };
+        let Command::Listen(common) = Cli::try_parse_from(arguments).unwrap().command else {
+            panic!("no listen")
+        };
         common.host().map(|host| host.to_string())
     }
 
     #[test]
     fn the_host_is_that_of_the_url_unless_it_is_named() {
         assert_eq!(host(&[]).unwrap(), "localhost");
-        assert_eq!(host(&["--relay=ws://relay.example.com:8080/ws"]).unwrap(), "relay.example.com");
+        assert_eq!(
+            host(&["--relay=ws://relay.example.com:8080/ws"]).unwrap(),
+            "relay.example.com"
+        );
         assert_eq!(host(&["--relay=ws://[::1]:8080/ws"]).unwrap(), "::1");
-        assert_eq!(host(&["--relay=ws://127.0.0.1:1/ws", "--host=localhost"]).unwrap(), "localhost");
+        assert_eq!(
+            host(&["--relay=ws://127.0.0.1:1/ws", "--host=localhost"]).unwrap(),
+            "localhost"
+        );
         for url in ["", "/ws", "not a url"] {
-            assert!(matches!(host(&["--relay", url]), Err(NoHost::None { .. })), "{url}");
+            assert!(
+                matches!(host(&["--relay", url]), Err(NoHost::None { .. })),
+                "{url}"
+            );
         }
     }
 
@@ -121,7 +146,11 @@ mod tests {
         let parse = |to| Cli::try_parse_from(["agent", "chat", "--key", "k", to]);
         assert!(parse(BOB).is_ok());
         let mistyped = BOB.replace("Nz@", "Ny@");
-        for (to, expected) in [(mistyped.as_str(), "checksum"), ("pinch:bob@host", "Base58"), ("bob", "pinch:")] {
+        for (to, expected) in [
+            (mistyped.as_str(), "checksum"),
+            ("pinch:bob@host", "Base58"),
+            ("bob", "pinch:"),
+        ] {
             let error = parse(to).unwrap_err();
             assert_eq!(error.exit_code(), 2);
             assert!(error.to_string().contains(expected), "{error}");

@@ -21,7 +21,7 @@ pub(crate) enum Failure {
     #[error(transparent)]
     NoHost(#[from] NoHost),
     #[error(
-        "the relay calls itself {found:?}, but its host should be {expected:?}; if it is the relay that you mean, run this with --host {found}"
+        "the relay calls itself `{found}`, but `{expected}` was expected; if it is the relay that you mean, run this again with --host {found}"
     )]
     WrongHost { expected: Host, found: String },
     #[error(transparent)]
@@ -57,11 +57,12 @@ impl Failure {
 
 impl From<ConnectError> for Failure {
     fn from(error: ConnectError) -> Self {
-        match error {
-            ConnectError::Join(Disconnect::Join(AgentError::WrongHost { expected, found })) => {
-                Self::WrongHost { expected, found }
-            }
-            other => Self::Connect(other),
+        if let ConnectError::Join(Disconnect::Join(AgentError::WrongHost { expected, found })) =
+            error
+        {
+            Self::WrongHost { expected, found }
+        } else {
+            Self::Connect(error)
         }
     }
 }

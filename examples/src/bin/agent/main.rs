@@ -8,7 +8,8 @@
 //! | `stdin` | what is typed |
 //! | `failure` | why it ends with a code that is not 0 |
 //!
-//! Codes: 0 if all went well, 1 if something failed or was refused, 2 if the command line is wrong.
+//! Codes: 0 if all went well, 1 if something failed or `send` was refused, 2 if the command line is
+//! wrong, 130 or 143 if a signal ended it before its time.
 
 mod cli;
 mod failure;
@@ -16,6 +17,7 @@ mod notice;
 mod session;
 mod stdin;
 
+use core::future::pending;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
@@ -27,13 +29,17 @@ use pinch_proto::{Address, Host, SecretKey};
 
 use self::cli::{Cli, Command, Common};
 use self::failure::Failure;
-use self::notice::{Notice, Printer};
+use self::notice::{Form, Notice};
 use self::session::Session;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let ended = runtime.map_err(Failure::Start).and_then(|runtime| runtime.block_on(run(cli.command)));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let ended = runtime
+        .map_err(Failure::Start)
+        .and_then(|runtime| runtime.block_on(run(cli.command)));
     match ended {
         Ok(None) => ExitCode::SUCCESS,
         Ok(Some(stop)) => ExitCode::from(stop.exit_code()),
@@ -45,46 +51,32 @@ fn main() -> ExitCode {
     }
 }
 
-/// Does what was asked for. Returns a signal if that one had to end it.
+/// Does what was asked for. Returns the signal, if it was a signal that ended it early.
 async fn run(command: Command) -> Result<Option<Stop>, Failure> {
     let mut signals = Signals::listen().map_err(Failure::Start)?;
     match command {
         Command::Address(common) => address(&common).map(|()| None),
-        Command::Listen(common) => {
-            let session = tokio::select! {
-                session = join(&common, None) => session?,
-                stop = signals.next() => return Ok(Some(stop)),
-            };
-            listen(session, &mut signals).await
-        }
+        Command::Listen(common) => converse(&common, None, &mut signals).await,
+        Command::Chat { common, to } => converse(&common, Some(&to), &mut signals).await,
         Command::Send { common, to, text } => tokio::select! {
-            sent = send(&common, &to, &text.join(" ")) => sent.map(|()| None),
+            sent = send(&common, &to, &text) => sent.map(|()| None),
             stop = signals.next() => Ok(Some(stop)),
         },
-        Command::Chat { common, to } => {
-            let session = tokio::select! {
-                session = join(&common, Some(to.clone())) => session?,
-                stop = signals.next() => return Ok(Some(stop)),
-            };
-            chat(session, &to, &mut signals).await
-        }
     }
 }
 
 fn address(common: &Common) -> Result<(), Failure> {
     let (secret, host) = identity(common)?;
     let address = Address::from_public_key(&secret.public_key(), &host).to_string();
-    Printer::new(common.json, None).print(&Notice::Address { address }).map_err(Failure::Output)
+    common
+        .form(Form::Listen)
+        .print(&Notice::Address { address })
+        .map_err(Failure::Output)
 }
 
-async fn listen(mut session: Session, signals: &mut Signals) -> Result<Option<Stop>, Failure> {
-    session.meanwhile(signals.next()).await?;
-    leave(session, signals).await
-}
-
-async fn send(common: &Common, to: &Address, text: &str) -> Result<(), Failure> {
-    let mut session = join(common, None).await?;
-    let message_id = session.send(to, text).await?;
+async fn send(common: &Common, to: &Address, words: &[String]) -> Result<(), Failure> {
+    let mut session = join(common, Form::Send).await?;
+    let message_id = session.send(to, &words.join(" ")).await?;
     session.flush().await?;
     let refused = session.refused().cloned();
     if refused.is_none() {
@@ -94,37 +86,46 @@ async fn send(common: &Common, to: &Address, text: &str) -> Result<(), Failure> 
     refused.map_or(Ok(()), |refused| Err(Failure::Refused(refused)))
 }
 
-async fn chat(mut session: Session, to: &Address, signals: &mut Signals) -> Result<Option<Stop>, Failure> {
-    let mut lines = stdin::lines().map_err(Failure::Start)?;
-    loop {
-        let line = tokio::select! {
-            line = session.meanwhile(lines.recv()) => line?,
-            _ = signals.next() => break,
-        };
-        let Some(line) = line else { break };
-        let line = line.map_err(Failure::Input)?;
-        if line.is_empty() {
-            continue;
-        }
-        tokio::select! {
-            sent = session.send(to, &line) => drop(sent?),
-            _ = signals.next() => break,
-        }
+/// Prints what comes and sends what is typed, if there is somebody to send it to, until a signal
+/// or the end of stdin.
+async fn converse(
+    common: &Common,
+    peer: Option<&Address>,
+    signals: &mut Signals,
+) -> Result<Option<Stop>, Failure> {
+    let form = peer.map_or(Form::Listen, |peer| Form::Chat(peer.clone()));
+    let mut session = tokio::select! {
+        session = join(common, form) => session?,
+        stop = signals.next() => return Ok(Some(stop)),
+    };
+    tokio::select! {
+        ended = exchange(&mut session, peer) => ended?,
+        _ = signals.next() => {}
     }
-    leave(session, signals).await
-}
-
-/// Leaves in order, unless a second signal comes.
-async fn leave(session: Session, signals: &mut Signals) -> Result<Option<Stop>, Failure> {
+    // A second signal ends even this.
     tokio::select! {
         left = session.leave() => left.map(|()| None),
         stop = signals.next() => Ok(Some(stop)),
     }
 }
 
-async fn join(common: &Common, peer: Option<Address>) -> Result<Session, Failure> {
+async fn exchange(session: &mut Session, peer: Option<&Address>) -> Result<(), Failure> {
+    let Some(peer) = peer else {
+        return session.meanwhile(pending()).await;
+    };
+    let mut lines = stdin::lines().map_err(Failure::Start)?;
+    while let Some(line) = session.meanwhile(lines.recv()).await? {
+        let line = line.map_err(Failure::Input)?;
+        if !line.is_empty() {
+            session.send(peer, &line).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn join(common: &Common, form: Form) -> Result<Session, Failure> {
     let (secret, host) = identity(common)?;
-    Session::join(&common.relay, secret, host, Printer::new(common.json, peer)).await
+    Session::join(&common.relay, secret, host, common.form(form)).await
 }
 
 /// The key in the file, and the relay's public host.

@@ -24,7 +24,11 @@ pub(crate) enum Notice {
     /// The relay has a message of ours.
     Sent { message_id: String },
     /// The recipient has a message of ours.
-    Delivered { by: String, message_id: String, state: String },
+    Delivered {
+        by: String,
+        message_id: String,
+        state: String,
+    },
     /// The relay did not take something of ours, or cannot deliver it.
     Refused(Refused),
     /// The relay has kept messages for us.
@@ -63,29 +67,58 @@ pub(crate) struct Refused {
 impl From<Received> for Notice {
     fn from(received: Received) -> Self {
         match received {
-            Received::Text { from, message_id, written, content, confirm: _ } => Self::Message(Message {
+            Received::Text {
+                from,
+                message_id,
+                written,
+                content,
+                confirm: _,
+            } => Self::Message(Message {
                 from: from.to_string(),
                 message_id: id_text(&message_id),
-                written: Timestamp::from_millisecond(written.0).ok().map(|time| format!("{time:.3}")),
+                written: Timestamp::from_millisecond(written.0)
+                    .ok()
+                    .map(|time| format!("{time:.3}")),
                 text: content.text,
                 attribution: content.attribution,
                 thread_id: content.thread_id,
                 reply_to: content.reply_to,
             }),
-            Received::Confirmed { by, message_id, state } => {
-                Self::Delivered { by: by.to_string(), message_id: id_text(&message_id), state }
-            }
+            Received::Confirmed {
+                by,
+                message_id,
+                state,
+            } => Self::Delivered {
+                by: by.to_string(),
+                message_id: id_text(&message_id),
+                state,
+            },
             Received::Refused(refusal) => Self::Refused(refusal.into()),
             Received::Waiting { count } => Self::Waiting { count },
-            Received::Other { from, message_type } => Self::Ignored { from, r#type: message_type },
+            Received::Other { from, message_type } => Self::Ignored {
+                from,
+                r#type: message_type,
+            },
         }
     }
 }
 
 impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
-        let Refusal { message_id, is_confirmation, to, reason, retry_after_ms } = refusal;
-        Self { message_id: id_text(&message_id), is_confirmation, to, reason, retry_after_ms }
+        let Refusal {
+            message_id,
+            is_confirmation,
+            to,
+            reason,
+            retry_after_ms,
+        } = refusal;
+        Self {
+            message_id: id_text(&message_id),
+            is_confirmation,
+            to,
+            reason,
+            retry_after_ms,
+        }
     }
 }
 
@@ -97,19 +130,32 @@ impl fmt::Display for Notice {
             Self::Disconnected { reason } => write!(f, "-- disconnected, trying again: {reason}"),
             Self::Message(message) => write!(f, "{}: {}", message.from, message.text),
             Self::Sent { message_id } => write!(f, "-- sent: {message_id}"),
-            Self::Delivered { by: _, message_id, state } => write!(f, "-- {state}: {message_id}"),
+            Self::Delivered {
+                by: _,
+                message_id,
+                state,
+            } => write!(f, "-- {state}: {message_id}"),
             Self::Refused(refused) => write!(f, "-- {refused}"),
             Self::Waiting { count } => write!(f, "-- {count} waiting"),
-            Self::Unconfirmed { message_id, reason } => write!(f, "-- not confirmed: {message_id}: {reason}"),
+            Self::Unconfirmed { message_id, reason } => {
+                write!(f, "-- not confirmed: {message_id}: {reason}")
+            }
             Self::Rejected { reason } => write!(f, "-- rejected: {reason}"),
-            Self::Ignored { from, r#type } => write!(f, "-- ignored: an envelope of type {type} from {from}"),
+            Self::Ignored { from, r#type } => {
+                write!(f, "-- ignored: an envelope of type {type} from {from}")
+            }
         }
     }
 }
 
+/// Confirmations are refused too, but people are not told.
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = if self.is_confirmation { "confirmation of" } else { "message" };
+        let what = if self.is_confirmation {
+            "confirmation of"
+        } else {
+            "message"
+        };
         write!(f, "refused: {what} {}: {}", self.message_id, self.reason)?;
         match self.retry_after_ms {
             Some(wait) => write!(f, "; try again in {wait} ms"),
@@ -118,36 +164,42 @@ impl fmt::Display for Refused {
     }
 }
 
-/// Where notices go: stdout.
-#[derive(Debug)]
-pub(crate) struct Printer {
-    json: bool,
-    /// The only other person in the room, who needs no name.
-    peer: Option<Address>,
+/// How notices are written on stdout.
+#[derive(Clone, Debug)]
+pub(crate) enum Form {
+    /// As JSON, all of them.
+    Json,
+    /// For a person who wants to know what comes.
+    Listen,
+    /// For a person who talks to one other, who needs no name.
+    Chat(Address),
+    /// For a person who sends one message. What becomes of it is said in the end.
+    Send,
 }
 
-impl Printer {
-    pub(crate) const fn new(json: bool, peer: Option<Address>) -> Self {
-        Self { json, peer }
-    }
-
+impl Form {
     /// Prints `notice` on a line of its own, at once.
     pub(crate) fn print(&self, notice: &Notice) -> io::Result<()> {
-        let line = self.line(notice)?;
+        let Some(line) = self.line(notice)? else {
+            return Ok(());
+        };
         let mut stdout = io::stdout().lock();
         writeln!(stdout, "{line}")?;
         stdout.flush()
     }
 
-    fn line(&self, notice: &Notice) -> io::Result<String> {
-        if self.json {
-            return Ok(terminal::json(notice)?);
-        }
-        let peer = self.peer.as_ref().map(Address::as_str);
-        Ok(match notice {
-            Notice::Message(message) if peer == Some(&message.from) => terminal::plain(&format!("< {}", message.text)),
-            other => terminal::plain(&other.to_string()),
-        })
+    fn line(&self, notice: &Notice) -> io::Result<Option<String>> {
+        let line = match (self, notice) {
+            (Self::Json, _) => return Ok(Some(terminal::json(notice)?)),
+            // People who have read a message need not know whether its sender hears of it.
+            (_, Notice::Refused(refused)) if refused.is_confirmation => return Ok(None),
+            (Self::Send, Notice::Refused(_) | Notice::Joined { .. }) => return Ok(None),
+            (Self::Chat(peer), Notice::Message(message)) if message.from == peer.as_str() => {
+                format!("< {}", message.text)
+            }
+            (_, _) => notice.to_string(),
+        };
+        Ok(Some(terminal::plain(&line)))
     }
 }
 
@@ -176,49 +228,79 @@ mod tests {
             from: alice(),
             message_id: "id-1".into(),
             written: UnixMillis(1_700_000_000_123),
-            content: Content { text: text.into(), attribution: Some("human".into()), ..Content::default() },
+            content: Content {
+                text: text.into(),
+                attribution: Some("human".into()),
+                ..Content::default()
+            },
             confirm: Box::new(Envelope::default()),
         })
     }
 
-    fn text(notice: &Notice) -> String {
-        Printer::new(false, None).line(notice).unwrap()
+    fn lines(notice: &Notice) -> [Option<String>; 3] {
+        [Form::Listen, Form::Chat(alice()), Form::Send].map(|form| form.line(notice).unwrap())
+    }
+
+    fn json(notice: &Notice) -> String {
+        Form::Json.line(notice).unwrap().unwrap()
     }
 
     #[test]
     fn a_message_is_one_harmless_line() {
-        assert_eq!(text(&message("a\n-- \x1b[2Jb")), "pinch:alice@relay: a -- [2Jb");
-        let chat = Printer::new(false, Some(alice()));
-        assert_eq!(chat.line(&message("Hi\x07")).unwrap(), "< Hi");
-        let other = Printer::new(false, Some(Address::parse("pinch:bob@relay").unwrap()));
-        assert_eq!(other.line(&message("Hi")).unwrap(), "pinch:alice@relay: Hi");
+        let long = Some("pinch:alice@relay: a -- [2Jb".into());
+        let short = Some("< a -- [2Jb".into());
+        assert_eq!(
+            lines(&message("a\n-- \x1b[2Jb")),
+            [long.clone(), short, long]
+        );
+        let bob = Form::Chat(Address::parse("pinch:bob@relay").unwrap());
+        let line = bob.line(&message("Hi")).unwrap();
+        assert_eq!(
+            line.unwrap(),
+            "pinch:alice@relay: Hi",
+            "strangers are named in a chat"
+        );
     }
 
     #[test]
     fn json_is_one_object() {
-        let line = Printer::new(true, None).line(&message("a\nb\u{9b}")).unwrap();
-        assert_eq!(
-            line,
-            r#"{"event":"message","from":"pinch:alice@relay","message_id":"id-1","written":"2023-11-14T22:13:20.123Z","text":"a\nb\u009b","attribution":"human","thread_id":null,"reply_to":null}"#
+        let expected = concat!(
+            r#"{"event":"message","from":"pinch:alice@relay","message_id":"id-1","#,
+            r#""written":"2023-11-14T22:13:20.123Z","text":"a\nb\u009b","attribution":"human","#,
+            r#""thread_id":null,"reply_to":null}"#,
         );
-        let joined = Notice::Joined { address: "a".into() };
-        let line = Printer::new(true, None).line(&joined).unwrap();
-        assert_eq!(line, r#"{"event":"joined","address":"a"}"#);
+        assert_eq!(json(&message("a\nb\u{9b}")), expected);
+        let joined = Notice::Joined {
+            address: "a".into(),
+        };
+        assert_eq!(json(&joined), r#"{"event":"joined","address":"a"}"#);
     }
 
     #[test]
     fn refusals_name_the_message_and_the_reason() {
         let refusal = Refusal {
-            message_id: b"m1"[..].into(),
+            message_id: "m1".into(),
             is_confirmation: false,
             to: None,
             reason: "too fast\x1b".into(),
             retry_after_ms: Some(7),
         };
-        let refused = |refusal: &Refusal| text(&Notice::from(Received::Refused(refusal.clone())));
-        assert_eq!(refused(&refusal), "-- refused: message m1: too fast; try again in 7 ms");
-        let confirmation = Refusal { is_confirmation: true, retry_after_ms: None, ..refusal };
-        assert_eq!(refused(&confirmation), "-- refused: confirmation of m1: too fast");
+        let notice = Notice::from(Received::Refused(refusal.clone()));
+        let line = Some("-- refused: message m1: too fast; try again in 7 ms".into());
+        assert_eq!(lines(&notice), [line.clone(), line, None]);
+
+        let confirmation = Refusal {
+            is_confirmation: true,
+            retry_after_ms: None,
+            ..refusal
+        };
+        let notice = Notice::from(Received::Refused(confirmation));
+        assert_eq!(lines(&notice), [None, None, None]);
+        let expected = concat!(
+            r#"{"event":"refused","message_id":"m1","is_confirmation":true,"to":null,"#,
+            r#""reason":"too fast\u001b","retry_after_ms":null}"#,
+        );
+        assert_eq!(json(&notice), expected);
     }
 
     #[test]

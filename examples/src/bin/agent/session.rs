@@ -1,38 +1,58 @@
 //! A connection to a relay, and what is done with all that comes over it.
 
-use core::pin::{Pin, pin};
+use core::pin::pin;
+use core::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{FutureExt as _, Sink as _};
+use futures_util::FutureExt as _;
 use jiff::Timestamp;
 use pinch_examples::mailbox::{Fresh, Mailbox, Received};
 use pinch_proto::client::{Event, Identity};
 use pinch_proto::wire::Envelope;
 use pinch_proto::{Address, Host, SecretKey, UnixMillis};
 use pinch_tokio::Client;
+use tokio::time::timeout;
 
 use crate::failure::Failure;
-use crate::notice::{Notice, Printer, Refused, id_text};
+use crate::notice::{Form, Notice, Refused, id_text};
+
+/// How long leaving waits for a relay that is out of reach.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// An agent that has joined.
 #[derive(Debug)]
 pub(crate) struct Session {
     client: Client,
     mailbox: Mailbox,
-    printer: Printer,
+    form: Form,
     /// The last refusal of a message.
     refused: Option<Refused>,
 }
 
 impl Session {
     /// Joins the relay at `url`.
-    pub(crate) async fn join(url: &str, secret: SecretKey, host: Host, printer: Printer) -> Result<Self, Failure> {
-        let identity = Identity::Key { secret: secret.clone(), host };
+    pub(crate) async fn join(
+        url: &str,
+        secret: SecretKey,
+        host: Host,
+        form: Form,
+    ) -> Result<Self, Failure> {
+        let identity = Identity::Key {
+            secret: secret.clone(),
+            host,
+        };
         let client = Client::builder(url, identity).connect().await?;
         let address = client.address();
         let mailbox = Mailbox::new(secret, address.clone());
-        let session = Self { client, mailbox, printer, refused: None };
-        session.print(&Notice::Joined { address: address.to_string() })?;
+        let session = Self {
+            client,
+            mailbox,
+            form,
+            refused: None,
+        };
+        session.print(&Notice::Joined {
+            address: address.to_string(),
+        })?;
         Ok(session)
     }
 
@@ -40,14 +60,18 @@ impl Session {
     pub(crate) async fn send(&mut self, to: &Address, text: &str) -> Result<Bytes, Failure> {
         let envelope = self.mailbox.write(to, text, Fresh::draw(now())?)?;
         let sender = self.client.sender();
-        let sent = self.meanwhile(async move { sender.send(envelope).await }).await?;
+        let sent = self
+            .meanwhile(async move { sender.send(envelope).await })
+            .await?;
         sent.map_err(|error| Failure::Send(error.reason))
     }
 
     /// Waits until the relay has all that was sent, and has said what it refuses.
     pub(crate) async fn flush(&mut self) -> Result<(), Failure> {
         let sender = self.client.sender();
-        self.meanwhile(async move { sender.flush().await }).await?.map_err(|_| Failure::Ended)?;
+        self.meanwhile(async move { sender.flush().await })
+            .await?
+            .map_err(|_| Failure::Ended)?;
         // A refusal precedes what confirms the envelopes before it.
         while let Some(event) = self.client.next_event().now_or_never() {
             self.handle(event)?;
@@ -62,14 +86,19 @@ impl Session {
 
     /// Tells that `message_id` has reached the relay.
     pub(crate) fn print_sent(&self, message_id: &[u8]) -> Result<(), Failure> {
-        self.print(&Notice::Sent { message_id: id_text(message_id) })
+        self.print(&Notice::Sent {
+            message_id: id_text(message_id),
+        })
     }
 
     /// Waits for `work`, and deals with what comes meanwhile.
     ///
     /// # Cancel safety
     /// As that of `work`; nothing that came is lost.
-    pub(crate) async fn meanwhile<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Failure> {
+    pub(crate) async fn meanwhile<T>(
+        &mut self,
+        work: impl Future<Output = T>,
+    ) -> Result<T, Failure> {
         let mut work = pin!(work);
         loop {
             tokio::select! {
@@ -79,13 +108,21 @@ impl Session {
         }
     }
 
-    /// Leaves the relay, after all that was sent has reached it.
+    /// Leaves the relay, after all that was sent has reached it, unless that takes too long.
     pub(crate) async fn leave(mut self) -> Result<(), Failure> {
+        // Closing flushes too, but takes no events, without which nothing is read in the end.
+        if let Ok(flushed) = timeout(PATIENCE, self.flush()).await {
+            flushed?;
+        }
         let unconfirmed = self.client.close().await.len();
         while let Some(event) = self.client.next_event().await {
             self.handle(Some(event))?;
         }
-        if unconfirmed > 0 { Err(Failure::Unconfirmed { count: unconfirmed }) } else { Ok(()) }
+        if unconfirmed > 0 {
+            Err(Failure::Unconfirmed { count: unconfirmed })
+        } else {
+            Ok(())
+        }
     }
 
     fn handle(&mut self, event: Option<Event>) -> Result<(), Failure> {
@@ -93,13 +130,16 @@ impl Session {
             Some(Event::Received(envelope)) => self.receive(&envelope),
             Some(Event::Joined { address }) => {
                 self.mailbox.set_address(address.clone());
-                self.print(&Notice::Joined { address: address.to_string() })
+                self.print(&Notice::Joined {
+                    address: address.to_string(),
+                })
             }
-            Some(Event::Disconnected { why, .. }) => self.print(&Notice::Disconnected { reason: why.to_string() }),
+            Some(Event::Disconnected { why, .. }) => self.print(&Notice::Disconnected {
+                reason: why.to_string(),
+            }),
             Some(Event::GaveUp { why, .. }) => Err(Failure::GaveUp(why)),
-            // After `leave`, this is in order, and there is nobody to be told.
-            Some(Event::Closed { .. }) => Ok(()),
-            Some(_) => Ok(()),
+            // `leave` waits for that one. Others are of no interest here.
+            Some(Event::Closed { .. } | _) => Ok(()),
             None => Err(Failure::Ended),
         }
     }
@@ -107,11 +147,16 @@ impl Session {
     fn receive(&mut self, envelope: &[u8]) -> Result<(), Failure> {
         let received = match self.mailbox.read(envelope, now()) {
             Ok(received) => received,
-            Err(error) => return self.print(&Notice::Rejected { reason: error.to_string() }),
+            Err(error) => {
+                return self.print(&Notice::Rejected {
+                    reason: error.to_string(),
+                });
+            }
         };
-        let confirm = match &received {
-            Received::Text { confirm, .. } => Some((**confirm).clone()),
-            _ => None,
+        let confirm = if let Received::Text { confirm, .. } = &received {
+            Some(Envelope::clone(confirm))
+        } else {
+            None
         };
         let notice = Notice::from(received);
         if let Notice::Refused(refused) = &notice
@@ -128,8 +173,8 @@ impl Session {
     /// because nothing that comes is taken in the meantime.
     fn confirm(&self, confirm: Envelope) -> Result<(), Failure> {
         let message_id = confirm.message_id.clone();
-        match Pin::new(&mut self.client.sender()).start_send(confirm) {
-            Ok(()) => Ok(()),
+        match self.client.try_send(confirm) {
+            Ok(_) => Ok(()),
             Err(error) => self.print(&Notice::Unconfirmed {
                 message_id: id_text(&message_id),
                 reason: error.reason.to_string(),
@@ -138,7 +183,7 @@ impl Session {
     }
 
     fn print(&self, notice: &Notice) -> Result<(), Failure> {
-        self.printer.print(notice).map_err(Failure::Output)
+        self.form.print(notice).map_err(Failure::Output)
     }
 }
 

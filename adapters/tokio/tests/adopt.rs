@@ -1,0 +1,214 @@
+//! Streams that the relay has not accepted itself: pipes in memory, as narrow as can be, and streams
+//! that break.
+
+mod support;
+
+use core::pin::Pin;
+use core::sync::atomic::{AtomicBool, Ordering};
+use core::task::{Context, Poll};
+use std::io;
+use std::sync::Arc;
+
+use futures_util::io::{AsyncRead, AsyncWrite};
+use pinch_proto::wire::MessageType;
+use pinch_tokio::{Auth, Relay};
+use support::raw::{BINARY, CLOSE, PING, Raw, close_payload, named_target};
+use support::{
+    Heard, Peer, address, config, envelope, eventually, message, message_of, open, soon,
+};
+use tokio::io::{DuplexStream, duplex};
+use tokio_util::compat::{Compat, TokioAsyncReadCompatExt as _};
+
+fn detached(auth: Auth) -> Relay {
+    Relay::builder()
+        .hub(config())
+        .auth(auth)
+        .detached()
+        .expect("settings that fit")
+}
+
+/// A pipe of `capacity` bytes into `relay`.
+fn pipe(relay: &Relay, capacity: usize) -> DuplexStream {
+    let (near, far) = duplex(capacity);
+    relay.adopt(far.compat());
+    near
+}
+
+/// Waits until only the timer is left of a relay that does not listen.
+async fn emptied(relay: &Relay) {
+    eventually("an empty relay", || {
+        let stats = relay.stats();
+        (
+            stats.tasks,
+            stats.pending,
+            stats.hub.connections,
+            stats.hub.closing,
+        ) == (1, 0, 0, 0)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_pipe_of_any_width_goes_through_the_request_the_handshake_and_traffic() {
+    let relay = detached(Auth::Challenge);
+    assert_eq!(relay.local_addr(), None);
+    for capacity in [1, 2, 3, 100, 1 << 20] {
+        let mut alice = Raw::new(pipe(&relay, capacity));
+        let mut bob = Raw::new(pipe(&relay, capacity));
+        let (alice_address, bob_address) = (alice.prove(1).await, bob.prove(2).await);
+        for (number, len) in (0..).zip([0, 1, 200, 3000]) {
+            let said = message(&alice_address, &bob_address, number, len);
+            alice.send(BINARY, &said).await;
+            assert_eq!(bob.envelope().await, said);
+            let said = message(&bob_address, &alice_address, number, len);
+            bob.send(BINARY, &said).await;
+            assert_eq!(alice.envelope().await, said);
+        }
+        alice.send(CLOSE, &close_payload(1000, "bye")).await;
+        assert_eq!(alice.rest().await, [Heard::close(1000, "bye")]);
+        drop(bob);
+        emptied(&relay).await;
+    }
+    soon("the shutdown", relay.shutdown()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn adopted_and_accepted_connections_talk_to_each_other() {
+    let relay = open(config()).await;
+    let mut alice = Peer::named_over(pipe(&relay, 64).compat(), "alice").await;
+    let mut bob = Peer::named(&relay, "bob").await;
+    let said = message_of(&alice.address, &bob.address, 1, 65_536);
+    let (_, heard) = tokio::join!(alice.send(said.clone()), bob.envelope());
+    assert_eq!(heard, said);
+    let said = message_of(&bob.address, &alice.address, 1, 65_536);
+    let (_, heard) = tokio::join!(bob.send(said.clone()), alice.envelope());
+    assert_eq!(heard, said);
+    drop((alice, bob));
+    support::emptied(&relay).await;
+}
+
+#[tokio::test]
+async fn a_pipe_is_asked_for_its_health_too() {
+    let relay = detached(Auth::Open);
+    let mut raw = Raw::new(pipe(&relay, 1));
+    raw.write(b"GET /health HTTP/1.1\r\n\r\n").await;
+    let response = raw.response().await;
+    assert_eq!(response.status, 200);
+    let beginning = r#"{"status":"ok","connections":0,"tasks":2,"uptime_seconds":"#;
+    assert!(response.body.starts_with(beginning), "{}", response.body);
+    assert_eq!(raw.hear().await, Heard::End);
+    drop(raw);
+    emptied(&relay).await;
+}
+
+#[tokio::test]
+async fn a_narrow_pipe_hears_its_pongs_and_its_close_frame() {
+    let relay = detached(Auth::Open);
+    let mut raw = Raw::new(pipe(&relay, 1));
+    raw.upgrade(&named_target(&address("alice"))).await;
+    raw.answer_ping().await;
+    raw.send(PING, b"hello").await;
+    assert_eq!(raw.hear().await, Heard::Pong(b"hello".as_slice().into()));
+    raw.send(CLOSE, &close_payload(1000, "bye")).await;
+    assert_eq!(raw.rest().await, [Heard::close(1000, "bye")]);
+    emptied(&relay).await;
+}
+
+#[tokio::test]
+async fn a_stream_that_is_over_or_comes_too_late_leaves_nothing() {
+    let relay = detached(Auth::Open);
+    drop(pipe(&relay, 1));
+    emptied(&relay).await;
+    soon("the shutdown", relay.shutdown()).await;
+    let mut late = Raw::new(pipe(&relay, 1));
+    assert_eq!(late.hear().await, Heard::End);
+    eventually("no task is left", || relay.stats().tasks == 0).await;
+}
+
+/// A pipe that fails to write once it is broken.
+struct Breakable {
+    pipe: Compat<DuplexStream>,
+    broken: Arc<AtomicBool>,
+}
+
+impl AsyncRead for Breakable {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.pipe).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Breakable {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.broken.load(Ordering::Relaxed) {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        Pin::new(&mut self.pipe).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.pipe).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.pipe).poll_close(cx)
+    }
+}
+
+#[tokio::test]
+async fn what_a_broken_stream_did_not_take_is_not_given_to_another() {
+    let relay = detached(Auth::Open);
+    let (near, far) = duplex(1 << 20);
+    let broken = Arc::new(AtomicBool::new(false));
+    let pipe_to_victim = far.compat();
+    relay.adopt(Breakable {
+        pipe: pipe_to_victim,
+        broken: Arc::clone(&broken),
+    });
+    let victim = Peer::named_over(near.compat(), "victim").await;
+    let mut alice = Peer::named_over(pipe(&relay, 1 << 20).compat(), "alice").await;
+
+    broken.store(true, Ordering::Relaxed);
+    alice
+        .send(message(&alice.address, &victim.address, 1, 9))
+        .await;
+    eventually("the victim is gone", || relay.stats().hub.connections == 1).await;
+    for number in 2..4 {
+        let said = message(&alice.address, &alice.address, number, 9);
+        alice.send(said.clone()).await;
+        assert_eq!(alice.envelope().await, said);
+    }
+    let hub = relay.stats().hub;
+    assert_eq!((hub.unconfirmed, hub.delivered), (1, 2));
+}
+
+#[tokio::test]
+async fn what_a_closed_stream_said_last_is_not_taken_for_anothers() {
+    let relay = detached(Auth::Open);
+    let mut alice = Peer::named_over(pipe(&relay, 1 << 20).compat(), "alice").await;
+    let mut mallory = Raw::new(pipe(&relay, 1 << 20));
+    mallory.upgrade(&named_target(&address("mallory"))).await;
+    mallory.answer_ping().await;
+    let forbidden = envelope(
+        &address("mallory"),
+        &alice.address,
+        MessageType::AuthResult,
+        1,
+    );
+    mallory.send(BINARY, &forbidden.to_bytes()).await;
+    assert!(matches!(mallory.hear().await, Heard::Close(1008, _)));
+    mallory.send(CLOSE, &close_payload(1008, "")).await;
+    assert_eq!(mallory.rest().await, []);
+    for number in 2..4 {
+        let said = message(&alice.address, &alice.address, number, 9);
+        alice.send(said.clone()).await;
+        assert_eq!(alice.envelope().await, said);
+    }
+}

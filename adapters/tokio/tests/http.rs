@@ -1,0 +1,314 @@
+//! HTTP on the relay's port: `/health`, the upgrade, and every way in which a request is refused.
+
+mod support;
+
+use pinch_proto::hub::Config;
+use pinch_tokio::{AllowedOrigins, Auth, Relay};
+use serde_json::{Value, json};
+use support::raw::{Raw, Response, named_target, upgrade_request};
+use support::{
+    Heard, IDLE_TASKS, Peer, address, bind, challenge, config, emptied, eventually, millis, open,
+};
+
+async fn health(relay: &Relay) -> Value {
+    let request = "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let response = Raw::ask(relay, request).await;
+    assert_eq!(response.status, 200);
+    assert_eq!(response.header("content-type"), Some("application/json"));
+    serde_json::from_str(&response.body).expect("JSON")
+}
+
+/// An upgrade request, with `line` in place of the header line that begins the same way, or added.
+fn upgrade_with(target: &str, line: &str) -> String {
+    let name = line.split_once(':').expect("a header line").0;
+    let request = upgrade_request(target);
+    let kept = request
+        .trim_end()
+        .lines()
+        .filter(|kept| !kept.starts_with(name));
+    let lines: Vec<&str> = kept.chain([line]).collect();
+    lines.join("\r\n") + "\r\n\r\n"
+}
+
+fn upgrade_without(target: &str, name: &str) -> String {
+    let request = upgrade_request(target);
+    let kept: Vec<&str> = request
+        .lines()
+        .filter(|line| !line.starts_with(name))
+        .collect();
+    kept.join("\r\n") + "\r\n\r\n"
+}
+
+#[tokio::test]
+async fn health_counts_connections_and_tasks() {
+    let relay = open(config()).await;
+    let uptime = health(&relay).await["uptime_seconds"]
+        .as_u64()
+        .expect("a number");
+    assert!(uptime < support::LIMIT.as_secs());
+    let mut peers = Vec::new();
+    for connections in 1..=3 {
+        peers.push(Peer::named(&relay, &format!("peer{connections}")).await);
+        let expected = json!({
+            "status": "ok",
+            "connections": connections,
+            // The request for it has a task, too.
+            "tasks": IDLE_TASKS + connections + 1,
+            "uptime_seconds": null,
+            "version": env!("CARGO_PKG_VERSION"),
+            "runtime": "tokio",
+        });
+        let tasks = || relay.stats().tasks == IDLE_TASKS + connections;
+        eventually("other requests are over", tasks).await;
+        let mut found = health(&relay).await;
+        assert!(found["uptime_seconds"].take().is_u64());
+        assert_eq!(found, expected);
+    }
+}
+
+#[tokio::test]
+async fn health_is_for_every_origin_and_query() {
+    let relay = challenge(config()).await;
+    let request = "GET /health?verbose HTTP/1.1\r\nOrigin: https://a.example\r\n\r\n";
+    assert_eq!(Raw::ask(&relay, request).await.status, 200);
+    let request = "GET /health HTTP/1.0\r\n\r\n";
+    assert_eq!(Raw::ask(&relay, request).await.status, 200);
+}
+
+#[tokio::test]
+async fn what_is_not_there_or_not_allowed_has_its_status() {
+    let relay = challenge(config()).await;
+    let cases = [
+        ("GET / HTTP/1.1\r\n\r\n", 404),
+        ("GET /ws/ HTTP/1.1\r\n\r\n", 404),
+        (
+            "POST /agents/register HTTP/1.1\r\ncontent-length: 0\r\n\r\n",
+            404,
+        ),
+        ("POST /ws HTTP/1.1\r\n\r\n", 405),
+        ("POST /health HTTP/1.1\r\ncontent-length: 2\r\n\r\n{}", 405),
+        ("HEAD /health HTTP/1.1\r\n\r\n", 405),
+        ("GET /ws HTTP/1.1\r\n\r\n", 426),
+        (
+            "GET /ws HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n",
+            426,
+        ),
+        ("\x16\x03\x01\x02\x00\x01\x00\x01\u{fc}\x03\x03", 400),
+        ("GET /ws\r\n\r\n", 400),
+        ("GET /ws HTTP/1.1\r\nno header\r\n\r\n", 400),
+        ("GET /ws HTTP/3.7\r\n\r\n", 400),
+        ("hello\n\n", 400),
+    ];
+    for (request, status) in cases {
+        let response = Raw::ask(&relay, request).await;
+        assert_eq!(response.status, status, "{request:?}");
+        assert!(response.body.ends_with('\n'), "{response:?}");
+        match status {
+            405 => assert_eq!(response.header("allow"), Some("GET")),
+            426 => {
+                assert_eq!(response.header("upgrade"), Some("websocket"));
+                assert_eq!(response.header("sec-websocket-version"), Some("13"));
+            }
+            _ => {}
+        }
+    }
+    emptied(&relay).await;
+}
+
+#[tokio::test]
+async fn an_upgrade_needs_all_of_its_headers() {
+    let relay = challenge(config()).await;
+    for name in ["Connection", "Upgrade", "Sec-WebSocket-Version"] {
+        let response = Raw::ask(&relay, &upgrade_without("/ws", name)).await;
+        assert_eq!(response.status, 426, "without {name}");
+    }
+    let old = upgrade_with("/ws", "Sec-WebSocket-Version: 8");
+    assert_eq!(Raw::ask(&relay, &old).await.status, 426);
+    let keyless = upgrade_without("/ws", "Sec-WebSocket-Key");
+    assert_eq!(Raw::ask(&relay, &keyless).await.status, 400);
+    let old = upgrade_request("/ws").replace("HTTP/1.1", "HTTP/1.0");
+    assert_eq!(Raw::ask(&relay, &old).await.status, 426);
+    // As Firefox writes it.
+    let list = upgrade_with("/ws", "Connection: keep-alive, Upgrade");
+    assert_eq!(Raw::ask(&relay, &list).await.status, 101);
+}
+
+#[tokio::test]
+async fn pages_are_let_in_by_their_origin() {
+    let listed = AllowedOrigins::List(vec![
+        "https://app.example.com".into(),
+        "https://b.example:8443".into(),
+    ]);
+    let (app, evil) = ("https://app.example.com", "https://evil.example.com");
+    let cases = [
+        (AllowedOrigins::None, None, 101),
+        (AllowedOrigins::None, Some(app), 403),
+        (listed.clone(), None, 101),
+        (listed.clone(), Some(app), 101),
+        (listed.clone(), Some("https://b.example:8443"), 101),
+        (listed.clone(), Some("https://b.example"), 403),
+        (
+            listed.clone(),
+            Some("https://app.example.com.evil.example"),
+            403,
+        ),
+        (listed.clone(), Some("null"), 403),
+        (listed, Some(evil), 403),
+        (AllowedOrigins::Any, None, 101),
+        (AllowedOrigins::Any, Some(evil), 101),
+        (AllowedOrigins::Any, Some("null"), 101),
+    ];
+    for (allowed, origin, status) in cases {
+        let relay = bind(Relay::builder().allowed_origins(allowed.clone())).await;
+        let request = match origin {
+            Some(origin) => upgrade_with("/ws", &format!("Origin: {origin}")),
+            None => upgrade_request("/ws"),
+        };
+        let response = Raw::ask(&relay, &request).await;
+        assert_eq!(response.status, status, "{allowed:?} {origin:?}");
+    }
+}
+
+#[tokio::test]
+async fn open_mode_needs_an_address_before_the_upgrade() {
+    let relay = open(config()).await;
+    let long = format!("/ws?address=pinch:{}@host", "a".repeat(256));
+    let cases = [
+        ("/ws", "the address is missing"),
+        ("/ws?", "the address is missing"),
+        ("/ws?addresses=pinch:a@b", "the address is missing"),
+        ("/ws?address=", "the address is malformed"),
+        ("/ws?address=alice", "the address is malformed"),
+        ("/ws?address=pinch:@b", "the address is malformed"),
+        ("/ws?address=pinch:a%20b@host", "the address is malformed"),
+        ("/ws?address=pinch:%C3%A4@host", "the address is malformed"),
+        ("/ws?address=pinch:%ff@host", "the address is not UTF-8"),
+        (long.as_str(), "the address is malformed"),
+    ];
+    for (target, reason) in cases {
+        let Response { status, body, .. } = Raw::ask(&relay, &upgrade_request(target)).await;
+        assert_eq!(status, 400, "{target}");
+        assert!(body.starts_with(reason), "{target}: {body}");
+    }
+    assert_eq!(relay.stats().hub.registered, 0);
+
+    let encoded = "/ws?a=1&address=pinch%3Aalice%40relay.example.com&b";
+    let mut alice = Raw::connect(&relay).await;
+    alice.upgrade(encoded).await;
+    alice.answer_ping().await;
+    let mut again = Raw::connect(&relay).await;
+    again.upgrade(&named_target(&address("alice"))).await;
+    let close = Heard::close(1008, "address already connected");
+    assert_eq!(again.hear().await, close);
+}
+
+#[tokio::test]
+async fn a_request_may_come_in_tiny_chunks() {
+    let relay = open(config()).await;
+    let request = upgrade_request(&named_target(&address("alice")));
+    for size in [1, 2, 7] {
+        let mut alice = Raw::connect(&relay).await;
+        for chunk in request.as_bytes().chunks(size) {
+            alice.write(chunk).await;
+            tokio::task::yield_now().await;
+        }
+        alice.upgraded_response().await;
+        alice.answer_ping().await;
+        drop(alice);
+        emptied(&relay).await;
+    }
+}
+
+#[tokio::test]
+async fn the_head_of_a_request_is_bounded() {
+    let relay = challenge(config()).await;
+    let with_head_of = |len: usize| {
+        let start = "GET /health HTTP/1.1\r\nx: ";
+        let padding = "x".repeat(len - start.len() - 4);
+        format!("{start}{padding}\r\n\r\n")
+    };
+    let many = |count| format!("GET /health HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(count));
+    let cases = [
+        (with_head_of(8192), 200),
+        (with_head_of(8193), 431),
+        (with_head_of(100_000), 431),
+        (many(64), 200),
+        (many(65), 431),
+        // It does not end, and need not.
+        ("GET /".to_owned() + &"a".repeat(8187), 431),
+    ];
+    for (request, status) in cases {
+        let mut raw = Raw::connect(&relay).await;
+        raw.write(request.as_bytes()).await;
+        let response = raw.response().await;
+        assert_eq!(
+            response.status,
+            status,
+            "a request of {} bytes",
+            request.len()
+        );
+        assert_eq!(raw.hear().await, Heard::End);
+    }
+}
+
+fn impatient() -> pinch_tokio::Builder<pinch_tokio::Tokio> {
+    Relay::builder().hub(config()).auth_timeout(millis(200))
+}
+
+#[tokio::test]
+async fn who_does_not_finish_its_request_in_time_is_told_and_cut() {
+    let relay = bind(impatient()).await;
+    for beginning in ["", "G", "GET /ws HTTP/1.1\r\nHost: a\r\n"] {
+        let mut raw = Raw::connect(&relay).await;
+        raw.write(beginning.as_bytes()).await;
+        assert_eq!(raw.response().await.status, 408);
+        assert_eq!(raw.hear().await, Heard::End);
+    }
+    emptied(&relay).await;
+}
+
+#[tokio::test]
+async fn who_trickles_its_request_is_cut_all_the_same() {
+    let relay = bind(impatient()).await;
+    let mut raw = Raw::connect(&relay).await;
+    let trickle = async {
+        use tokio::io::AsyncWriteExt as _;
+        while raw.stream.write_all(b"a").await.is_ok() {
+            tokio::time::sleep(millis(5)).await;
+        }
+    };
+    support::soon("the cut", trickle).await;
+    emptied(&relay).await;
+}
+
+#[tokio::test]
+async fn who_leaves_in_the_middle_of_its_request_leaves_nothing() {
+    let relay = challenge(config()).await;
+    for beginning in ["", "GET /ws HTTP/1.1\r\n", &upgrade_request("/ws")] {
+        let mut raw = Raw::connect(&relay).await;
+        raw.write(beginning.as_bytes()).await;
+        raw.reset();
+        let mut raw = Raw::connect(&relay).await;
+        raw.write(beginning.as_bytes()).await;
+        drop(raw);
+    }
+    emptied(&relay).await;
+}
+
+#[tokio::test]
+async fn one_too_many_that_join_at_once_get_503() {
+    let config: Config = config();
+    let relay = bind(Relay::builder().hub(config).auth(Auth::Open).max_pending(1)).await;
+    let waiting = Raw::connect(&relay).await;
+    eventually("it waits", || relay.stats().pending == 1).await;
+    let mut second = Raw::connect(&relay).await;
+    let response = second.response().await;
+    assert_eq!(response.status, 503);
+    assert_eq!(response.header("connection"), Some("close"));
+    assert_eq!(second.hear().await, Heard::End);
+    drop(waiting);
+    emptied(&relay).await;
+    // Who has joined does not count.
+    let _alice = Peer::named(&relay, "alice").await;
+    let _bob = Peer::named(&relay, "bob").await;
+}

@@ -1,0 +1,267 @@
+//! Beginnings and ends: many that join and leave in every way at once, the relay's own shutdown, and
+//! what happens when it is dropped.
+
+mod support;
+
+use core::time::Duration;
+use std::time::Instant;
+
+use pinch_tokio::Relay;
+use support::raw::{BINARY, PONG, Raw, answer};
+use support::{
+    Heard, IDLE_TASKS, LIMIT, Peer, address, bind, challenge, config, connect, decode, emptied,
+    eventually, is_pending, key, message, millis, number, open, soon,
+};
+use tokio::runtime::Handle;
+
+fn going_away() -> Heard {
+    Heard::close(1001, "going away")
+}
+
+/// Waits until no task lives in this test's runtime: a relay's tasks are the only ones in it.
+async fn no_task_is_left() {
+    let metrics = Handle::current().metrics();
+    eventually("no task is left", || metrics.num_alive_tasks() == 0).await;
+}
+
+async fn hundreds_join_and_leave_at_once(relay: &Relay) {
+    for round in 0..2 {
+        let mut peers = Vec::new();
+        for n in 0..300 {
+            let addr = relay.local_addr().expect("it listens");
+            peers.push(tokio::spawn(async move {
+                let stream = tokio::net::TcpStream::connect(addr)
+                    .await
+                    .expect("it accepts");
+                use tokio_util::compat::TokioAsyncReadCompatExt as _;
+                let mut peer = Peer::named_over(stream.compat(), &format!("peer{n}")).await;
+                let next = address(&format!("peer{}", (n + 1) % 300));
+                // The next one may be there or not.
+                peer.send(message(&peer.address, &next, 1, 500)).await;
+                peer.send(message(&peer.address, &peer.address, 2, 500))
+                    .await;
+                while decode(&peer.envelope().await).to_address != peer.address.as_str() {}
+                match (n + round) % 3 {
+                    0 => peer.reset(),
+                    1 => drop(peer),
+                    _ => peer.say_goodbye().await,
+                }
+            }));
+        }
+        for peer in peers {
+            soon("a peer's end", peer).await.expect("no panic");
+        }
+        emptied(relay).await;
+        assert_eq!(relay.stats().hub.registered, 300 * (round + 1));
+    }
+}
+
+#[tokio::test]
+async fn hundreds_join_and_leave_at_once_on_one_thread() {
+    hundreds_join_and_leave_at_once(&open(config()).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn hundreds_join_and_leave_at_once_on_four_threads() {
+    hundreds_join_and_leave_at_once(&open(config()).await).await;
+}
+
+#[tokio::test]
+async fn a_shutdown_delivers_what_is_buffered_and_says_going_away() {
+    let relay = challenge(config().join_timeout(LIMIT)).await;
+    let mut bob = Peer::proven(&relay, 2).await;
+    let (mut alice, challenge) = Raw::challenged(&relay).await;
+    alice
+        .send(BINARY, &answer(&challenge, &key(1), |_| ()))
+        .await;
+    alice.envelope().await;
+    alice.ping().await;
+    for number in 0..50 {
+        let to = support::key_address(1);
+        bob.send(message(&bob.address, &to, number, 10_000)).await;
+    }
+    eventually("they wait", || relay.stats().hub.queued == 50).await;
+
+    let everybody = async {
+        for expected in 0..50 {
+            assert_eq!(number(&decode(&alice.envelope().await)), expected);
+        }
+        assert_eq!(alice.hear().await, going_away());
+        alice.answer_close().await;
+        assert_eq!(bob.closed().await, going_away());
+    };
+    let ends = async { tokio::join!(relay.shutdown(), everybody) };
+    soon("the end of both", ends).await;
+    let stats = relay.stats();
+    assert_eq!((stats.tasks, stats.pending), (0, 0));
+    assert_eq!((stats.hub.connections, stats.hub.closing), (0, 0));
+    assert_eq!((stats.hub.delivered, stats.hub.returned), (50, 0));
+    no_task_is_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_shutdown_reaches_hundreds() {
+    let relay = open(config()).await;
+    let mut peers = Vec::new();
+    for n in 0..300 {
+        peers.push(Peer::named(&relay, &format!("peer{n}")).await);
+    }
+    let told = async {
+        for peer in &mut peers {
+            assert_eq!(peer.closed().await, going_away());
+        }
+    };
+    soon("the end of both", async {
+        tokio::join!(relay.shutdown(), told)
+    })
+    .await;
+    assert_eq!(relay.stats().tasks, 0);
+}
+
+#[tokio::test]
+async fn a_shutdown_waits_for_the_silent_as_long_as_the_close_timeout() {
+    let relay = open(config().close_timeout(millis(200))).await;
+    let mut silent = Raw::named(&relay, "silent").await;
+    let begin = Instant::now();
+    soon("the shutdown", relay.shutdown()).await;
+    assert!(begin.elapsed() >= millis(200));
+    assert_eq!(relay.stats().tasks, 0);
+    assert_eq!(silent.rest().await, [going_away()]);
+}
+
+#[tokio::test]
+async fn a_shutdown_does_not_wait_for_those_that_have_not_joined() {
+    let relay = challenge(config()).await;
+    let mut mute = Raw::connect(&relay).await;
+    let (mut challenged, _) = Raw::challenged(&relay).await;
+    eventually("both are joining", || relay.stats().pending == 2).await;
+    soon("the shutdown", relay.shutdown()).await;
+    assert_eq!(mute.hear().await, Heard::End);
+    assert_eq!(challenged.hear().await, Heard::End);
+    let stats = relay.stats();
+    assert_eq!((stats.tasks, stats.pending), (0, 0));
+}
+
+#[tokio::test]
+async fn a_shutdown_that_is_cancelled_goes_on_and_can_be_awaited_again() {
+    let relay = open(config()).await;
+    let mut alice = Raw::named(&relay, "alice").await;
+    assert!(is_pending(relay.shutdown()));
+    assert!(is_pending(relay.shutdown()));
+    assert_eq!(alice.hear().await, going_away());
+    assert!(is_pending(relay.shutdown()), "alice has not answered");
+    alice.answer_close().await;
+    soon("the shutdown", relay.shutdown()).await;
+    soon("the shutdown, again", relay.shutdown()).await;
+    assert_eq!(relay.stats().tasks, 0);
+}
+
+#[tokio::test]
+async fn a_shutdown_that_nobody_awaits_goes_on() {
+    let relay = open(config()).await;
+    let mut alice = Raw::named(&relay, "alice").await;
+    assert!(is_pending(relay.shutdown()));
+    assert_eq!(alice.hear().await, going_away());
+    alice.answer_close().await;
+    eventually("its end", || relay.stats().tasks == 0).await;
+}
+
+#[tokio::test]
+async fn a_relay_without_connections_shuts_down_at_once() {
+    let begin = Instant::now();
+    let relay = open(config()).await;
+    soon("the shutdown", relay.shutdown()).await;
+    assert!(begin.elapsed() < Duration::from_secs(5));
+    no_task_is_left().await;
+}
+
+async fn a_dropped_relay_cuts_everything() {
+    let relay = challenge(config().join_timeout(LIMIT)).await;
+    let addr = relay.local_addr().expect("it listens");
+    let mut peer = Peer::proven(&relay, 1).await;
+    let mut mute = Raw::connect(&relay).await;
+    let (mut challenged, challenge) = Raw::challenged(&relay).await;
+    let (mut silent, _) = Raw::challenged(&relay).await;
+    challenged
+        .send(BINARY, &answer(&challenge, &key(2), |_| ()))
+        .await;
+    challenged.envelope().await;
+    challenged.ping().await;
+    assert!(relay.stats().tasks >= IDLE_TASKS + 4);
+    drop(relay);
+    no_task_is_left().await;
+    assert_eq!(peer.next().await, Heard::End);
+    for raw in [&mut mute, &mut challenged, &mut silent] {
+        assert_eq!(raw.hear().await, Heard::End);
+    }
+    assert!(
+        soon("an answer", tokio::net::TcpStream::connect(addr))
+            .await
+            .is_err()
+    );
+}
+
+#[tokio::test]
+async fn a_dropped_relay_cuts_everything_on_one_thread() {
+    a_dropped_relay_cuts_everything().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dropped_relay_cuts_everything_on_many_threads() {
+    a_dropped_relay_cuts_everything().await;
+}
+
+#[tokio::test]
+async fn a_relay_can_be_dropped_in_the_middle_of_its_shutdown() {
+    let relay = open(config()).await;
+    let mut alice = Raw::named(&relay, "alice").await;
+    assert!(is_pending(relay.shutdown()));
+    drop(relay);
+    no_task_is_left().await;
+    let rest = alice.rest().await;
+    assert!(rest.is_empty() || rest == [going_away()], "{rest:?}");
+}
+
+#[tokio::test]
+async fn a_bind_that_fails_or_is_cancelled_leaves_nothing() {
+    let relay = open(config()).await;
+    let taken = relay.local_addr().expect("it listens");
+    let error = Relay::builder().bind(taken).await.expect_err("it is taken");
+    assert!(
+        error
+            .to_string()
+            .starts_with(&format!("cannot listen on {taken}: ")),
+        "{error}"
+    );
+    let zero = config().close_timeout(Duration::ZERO);
+    let error = Relay::builder().hub(zero).bind(([127, 0, 0, 1], 0)).await;
+    let error = error.expect_err("the settings do not fit").to_string();
+    assert_eq!(
+        error,
+        "invalid settings: close timeout is 0, expected at least 1"
+    );
+    drop(relay);
+    no_task_is_left().await;
+}
+
+#[tokio::test]
+async fn who_comes_while_others_leave_is_served() {
+    let relay = bind(Relay::builder().hub(config()).auth_timeout(LIMIT)).await;
+    for _ in 0..50 {
+        let leaving = Raw::connect(&relay).await;
+        let mut coming = Raw::connect(&relay).await;
+        leaving.reset();
+        coming.upgrade("/ws").await;
+        let challenge = coming.challenge().await;
+        coming
+            .send(BINARY, &answer(&challenge, &key(1), |_| ()))
+            .await;
+        coming.envelope().await;
+        let ping = coming.ping().await;
+        coming.send(PONG, &ping).await;
+        coming.reset();
+        eventually("it is gone", || relay.stats().hub.connections == 0).await;
+    }
+    drop(connect(&relay).await);
+    emptied(&relay).await;
+}
