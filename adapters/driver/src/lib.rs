@@ -26,6 +26,8 @@ mod http;
 mod relay;
 mod runtime;
 
+pub use pinch_proto as proto;
+
 pub use self::client::{
     Client, ClientBuilder, ConnectError, Ended, SendError, Sender, SinkError, UrlError,
 };

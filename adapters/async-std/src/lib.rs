@@ -1,0 +1,78 @@
+//! async-std is discontinued upstream, where smol is recommended instead: this adapter is for the
+//! programs that still run on it. It is the Pinch relay and its client on
+//! [async-std](https://docs.rs/async-std).
+//!
+//! ```
+//! use pinch_async_std::Relay;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! async_std::task::block_on(async {
+//!     let relay = Relay::builder().bind(([127, 0, 0, 1], 0)).await?;
+//!     println!("listening on {:?}", relay.local_addr());
+//!     relay.shutdown().await;
+//!     Ok(())
+//! })
+//! # }
+//! ```
+//!
+//! Everything but the few lines of [`AsyncStd`] is shared with the other adapters and documented in
+//! `pinch-driver`. Timers are those of async-io, on which async-std itself is built: they can be
+//! named, and end at an instant.
+
+use core::future::Future;
+use core::net::SocketAddr;
+use std::io;
+use std::time::Instant;
+
+use async_io::Timer;
+use async_std::net::{TcpListener, TcpStream};
+use futures_util::FutureExt as _;
+use futures_util::future::Map;
+
+pub use pinch_driver::*;
+
+/// A relay on async-std: see [`pinch_driver::Relay`].
+pub type Relay = pinch_driver::Relay<AsyncStd>;
+
+/// A client on async-std: see [`pinch_driver::Client`].
+pub type Client = pinch_driver::Client<AsyncStd>;
+
+/// async-std, as the driver uses it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AsyncStd;
+
+impl Runtime for AsyncStd {
+    const NAME: &'static str = "async-std";
+
+    type Stream = TcpStream;
+    type Listener = TcpListener;
+    type Sleep = Map<Timer, fn(Instant)>;
+
+    async fn bind(&self, addr: SocketAddr) -> io::Result<TcpListener> {
+        TcpListener::bind(addr).await
+    }
+
+    fn local_addr(&self, listener: &TcpListener) -> io::Result<SocketAddr> {
+        listener.local_addr()
+    }
+
+    async fn accept(&self, listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+        let (stream, peer) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        Ok((stream, peer))
+    }
+
+    async fn connect(&self, host: &str, port: u16) -> io::Result<TcpStream> {
+        let stream = TcpStream::connect((host, port)).await?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        drop(async_std::task::spawn(task));
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> Self::Sleep {
+        Timer::at(deadline).map(drop as fn(Instant))
+    }
+}

@@ -1,0 +1,76 @@
+//! The Pinch relay and its client on [smol](https://docs.rs/smol).
+//!
+//! ```
+//! use pinch_smol::Relay;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! smol::block_on(async {
+//!     let relay = Relay::builder().bind(([127, 0, 0, 1], 0)).await?;
+//!     println!("listening on {:?}", relay.local_addr());
+//!     relay.shutdown().await;
+//!     Ok(())
+//! })
+//! # }
+//! ```
+//!
+//! Everything but the few lines of [`Smol`] is shared with the other adapters and documented in
+//! `pinch-driver`. Tasks run on smol's global executor, whose threads the environment variable
+//! `SMOL_THREADS` counts (default: 1).
+
+use core::future::Future;
+use core::net::SocketAddr;
+use std::io;
+use std::time::Instant;
+
+use futures_util::FutureExt as _;
+use futures_util::future::Map;
+use smol::Timer;
+use smol::net::{TcpListener, TcpStream};
+
+pub use pinch_driver::*;
+
+/// A relay on smol: see [`pinch_driver::Relay`].
+pub type Relay = pinch_driver::Relay<Smol>;
+
+/// A client on smol: see [`pinch_driver::Client`].
+pub type Client = pinch_driver::Client<Smol>;
+
+/// smol, as the driver uses it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Smol;
+
+impl Runtime for Smol {
+    const NAME: &'static str = "smol";
+
+    type Stream = TcpStream;
+    type Listener = TcpListener;
+    type Sleep = Map<Timer, fn(Instant)>;
+
+    async fn bind(&self, addr: SocketAddr) -> io::Result<TcpListener> {
+        TcpListener::bind(addr).await
+    }
+
+    fn local_addr(&self, listener: &TcpListener) -> io::Result<SocketAddr> {
+        listener.local_addr()
+    }
+
+    async fn accept(&self, listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+        let (stream, peer) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        Ok((stream, peer))
+    }
+
+    async fn connect(&self, host: &str, port: u16) -> io::Result<TcpStream> {
+        let stream = TcpStream::connect((host, port)).await?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        smol::spawn(task).detach();
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> Self::Sleep {
+        Timer::at(deadline).map(drop as fn(Instant))
+    }
+}
