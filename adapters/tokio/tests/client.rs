@@ -95,7 +95,8 @@ async fn two_agents_prove_their_keys_and_exchange_envelopes() {
     assert_eq!(envelope.from_address, alice.address().as_str());
     assert_eq!(envelope.r#type(), MessageType::Message);
     assert_eq!(envelope.message_id, id);
-    assert_eq!(id.len(), 16);
+    assert_eq!(id.len(), 32);
+    assert!(id.iter().all(u8::is_ascii_hexdigit));
     soon(bob.send(message(&alice.address(), "and back")))
         .await
         .unwrap();

@@ -55,6 +55,12 @@ async fn run(options: &Options) -> Result<Option<Stop>, Failure> {
     if options.auth == Auth::Open {
         warn!("in open mode, agents are whoever they say they are");
     }
+    for variable in &options.without_effect {
+        warn!(
+            variable,
+            "set, but without effect: this relay does not do that"
+        );
+    }
     announce(&format!("listening on ws://{listen}/ws"));
 
     let first = signals.next().await;

@@ -22,9 +22,8 @@ use crate::sealing::{self, NONCE_LEN};
 /// How many senders are remembered, so that strangers cannot fill the memory.
 const MAX_SENDERS: usize = 1 << 16;
 
-/// How many messages may wait for their confirmation; the oldest is forgotten first. More than a
-/// client and a relay have under way at once.
-const MAX_SENT: usize = 1 << 12;
+/// How many messages may wait for their confirmation; the oldest is forgotten first.
+const MAX_SENT: usize = 1 << 16;
 
 /// An agent's messages, in both directions.
 ///
@@ -42,14 +41,10 @@ pub struct Mailbox {
     sequence: u64,
     /// The highest sequence of each sender.
     seen: HashMap<PublicKey, u64>,
-    /// What may be confirmed, the oldest first.
-    sent: VecDeque<Sent>,
-}
-
-#[derive(Debug)]
-struct Sent {
-    message_id: Bytes,
-    to: PublicKey,
+    /// What may be confirmed, and by whom.
+    sent: HashMap<Bytes, PublicKey>,
+    /// The same, the oldest first.
+    sent_order: VecDeque<Bytes>,
 }
 
 /// What each message needs anew: random bytes and the time.
@@ -89,7 +84,8 @@ impl Mailbox {
             address,
             sequence: 0,
             seen: HashMap::new(),
-            sent: VecDeque::new(),
+            sent: HashMap::new(),
+            sent_order: VecDeque::new(),
         }
     }
 
@@ -126,18 +122,18 @@ impl Mailbox {
         self.sequence = sequence;
 
         let message_id = Bytes::from(format!("{:032x}", u128::from_be_bytes(id)));
-        self.remember(Sent {
-            message_id: message_id.clone(),
-            to: key,
-        });
+        self.remember(message_id.clone(), key);
         Ok(self.envelope(to, message_id, Payload::Encrypted(payload), now))
     }
 
-    fn remember(&mut self, sent: Sent) {
-        if self.sent.len() == MAX_SENT {
-            self.sent.pop_front();
+    fn remember(&mut self, message_id: Bytes, to: PublicKey) {
+        if self.sent_order.len() == MAX_SENT
+            && let Some(oldest) = self.sent_order.pop_front()
+        {
+            self.sent.remove(&oldest);
         }
-        self.sent.push_back(sent);
+        self.sent_order.push_back(message_id.clone());
+        self.sent.insert(message_id, to);
     }
 
     /// Reads an envelope that the relay brought.
@@ -270,11 +266,7 @@ impl Mailbox {
             timestamp,
             ..
         } = confirm;
-        if !self
-            .sent
-            .iter()
-            .any(|sent| sent.message_id == message_id && sent.to == *by)
-        {
+        if self.sent.get(message_id) != Some(by) {
             return Err(ConfirmFault::UnknownMessage);
         }
         match Signature::try_from(&confirm.signature[..]) {
@@ -290,7 +282,7 @@ impl Mailbox {
     fn refusal(&self, envelope: &Envelope, reason: &str) -> Refusal {
         let message_id = envelope.message_id.clone();
         Refusal {
-            is_confirmation: !self.sent.iter().any(|sent| sent.message_id == message_id),
+            is_confirmation: !self.sent.contains_key(&message_id),
             message_id,
             to: None,
             reason: reason.into(),

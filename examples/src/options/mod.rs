@@ -10,12 +10,13 @@ mod values;
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use core::time::Duration;
 use std::ffi::OsString;
+use std::path::Path;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser, ValueEnum};
 use pinch_driver::{AllowedOrigins, Auth, Builder, Runtime};
 use pinch_proto::Host;
-use pinch_proto::hub::{Config, OnDuplicate, RateLimit};
+use pinch_proto::hub::{Config, ConfigError, OnDuplicate, RateLimit};
 use thiserror::Error;
 
 use self::values::Rate;
@@ -35,7 +36,22 @@ pub struct Options {
     pub hub: Config,
     /// The form of the logs.
     pub log: LogFormat,
+    /// Variables that are set, and that older relays heed, but this one does not.
+    pub without_effect: Vec<&'static str>,
 }
+
+/// Variables of older relays for what this one does not do: a durable queue, and registration.
+const WITHOUT_EFFECT: [&str; 9] = [
+    "PINCH_RELAY_DB",
+    "PINCH_RELAY_QUEUE_MAX",
+    "PINCH_RELAY_QUEUE_TTL",
+    "PINCH_RELAY_PENDING_KEY_TTL_HOURS",
+    "PINCH_RELAY_PENDING_SWEEP_INTERVAL_MINUTES",
+    "PINCH_RELAY_REGISTER_RATE_LIMIT",
+    "PINCH_RELAY_REGISTER_RATE_BURST",
+    "PINCH_TURNSTILE_SITE_KEY",
+    "PINCH_TURNSTILE_SECRET_KEY",
+];
 
 /// The form in which logs are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, ValueEnum)]
@@ -145,13 +161,27 @@ impl Options {
         arguments: impl IntoIterator<Item = OsString>,
         variable: impl Fn(&str) -> Option<OsString>,
     ) -> Result<Self, clap::Error> {
+        let arguments: Vec<OsString> = arguments.into_iter().collect();
+        let program = arguments.first().map(Path::new).and_then(Path::file_name);
+        let program = program.unwrap_or_default().to_string_lossy().into_owned();
         let flags = Flags::try_parse_from(arguments)?;
-        let invalid = |message: String| Flags::command().error(ErrorKind::ValueValidation, message);
-        let variables = Variables::read(variable).map_err(|error| invalid(error.to_string()))?;
-        Self::merge(flags, variables).map_err(|error| invalid(error.to_string()))
+        let invalid = |message: String| {
+            let mut command = Flags::command().bin_name(&program);
+            command.error(ErrorKind::ValueValidation, message)
+        };
+        let without_effect = WITHOUT_EFFECT.into_iter();
+        let without_effect = without_effect
+            .filter(|name| variable(name).is_some())
+            .collect();
+        let variables = Variables::read(&variable).map_err(|error| invalid(error.to_string()))?;
+        let options = Self::merge(flags, variables).map_err(|error| invalid(error.to_string()))?;
+        Ok(Self {
+            without_effect,
+            ..options
+        })
     }
 
-    fn merge(flags: Flags, variables: Variables) -> Result<Self, pinch_proto::hub::ConfigError> {
+    fn merge(flags: Flags, variables: Variables) -> Result<Self, ConfigError> {
         let by_port = variables
             .port
             .map(|port| SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port));
@@ -191,6 +221,7 @@ impl Options {
                 .unwrap_or_default(),
             hub,
             log: flags.log,
+            without_effect: Vec::new(),
         })
     }
 

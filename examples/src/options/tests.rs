@@ -43,6 +43,7 @@ fn the_defaults_are_those_of_the_protocol() {
         allowed_origins: AllowedOrigins::None,
         hub: hub(),
         log: LogFormat::Text,
+        without_effect: vec![],
     };
     assert_eq!(valid(&[], &[]), expected);
 }
@@ -73,6 +74,7 @@ fn every_flag_has_its_effect() {
             .rate_limit(Some(RateLimit::new(2.5, 3).unwrap()))
             .on_duplicate(OnDuplicate::Replace),
         log: LogFormat::Json,
+        without_effect: vec![],
     };
     assert_eq!(valid(&flags, &[]), expected);
 }
@@ -356,4 +358,19 @@ fn help_names_the_variables() {
             "{name}: {help}"
         );
     }
+}
+
+#[test]
+fn variables_of_older_relays_that_do_nothing_here_are_named() {
+    let variables = [("PINCH_RELAY_DB", "./relay.db"), ("PINCH_RELAY_PORT", "0")];
+    assert_eq!(valid(&[], &variables).without_effect, ["PINCH_RELAY_DB"]);
+}
+
+#[test]
+fn an_error_names_the_program_that_was_called() {
+    let error = parse(&[], &[("PINCH_RELAY_PORT", "x")]).unwrap_err();
+    assert!(
+        error.to_string().contains("Usage: relay [OPTIONS]"),
+        "{error}"
+    );
 }

@@ -170,7 +170,8 @@ impl<R: Runtime> Client<R> {
         self.sender.clone()
     }
 
-    /// Sends an envelope: see [`Sender::send`].
+    /// Sends an envelope: see [`Sender::send`]. Whoever sends much has to take events meanwhile:
+    /// what the relay confirms is read behind them.
     ///
     /// # Errors
     /// The envelope cannot be sent, or the client has ended.
@@ -261,7 +262,7 @@ impl<R: Runtime> Sender<R> {
     }
 
     /// Accepts `envelope` for sending, waiting for room if too much is unconfirmed, and returns its
-    /// message id. Version, `from_address`, message id (16 random bytes) and timestamp are filled
+    /// message id. Version, `from_address`, message id (16 random bytes, in hex) and timestamp are filled
     /// in where they are empty.
     ///
     /// It is sent once the agent has joined, and again after a loss until the relay has it: so it

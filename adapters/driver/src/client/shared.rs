@@ -37,6 +37,8 @@ pub(super) struct State {
     pub(super) unsent: Option<Vec<Bytes>>,
     /// Nobody takes events any more.
     abandoned: bool,
+    /// The user wants to leave, and may not take events while waiting for that.
+    closing: bool,
 }
 
 impl<R: Runtime> Shared<R> {
@@ -48,6 +50,7 @@ impl<R: Runtime> Shared<R> {
             events: VecDeque::new(),
             unsent: None,
             abandoned: false,
+            closing: false,
         };
         Self {
             runtime,
@@ -67,6 +70,7 @@ impl<R: Runtime> Shared<R> {
     /// Tells the machine something that is not about its link; the task does what follows.
     pub(super) fn input(&self, input: Input) {
         let mut state = self.lock();
+        state.closing |= input == Input::Close;
         // Outputs that are not polled stay queued for the task.
         drop(state.machine.handle_input(input, self.clock.now()));
         drop(state);
@@ -85,7 +89,8 @@ impl<R: Runtime> Shared<R> {
             let mut id = [0; 16];
             // Without randomness an envelope has no id, and can be sent all the same.
             if getrandom::fill(&mut id).is_ok() {
-                envelope.message_id = Bytes::copy_from_slice(&id);
+                // Hex digits, because there are clients that take an id for text.
+                envelope.message_id = format!("{:032x}", u128::from_be_bytes(id)).into();
             }
         }
         if envelope.timestamp == 0 {
@@ -169,8 +174,9 @@ impl State {
         }
     }
 
-    /// Whether nothing more should be read for now.
+    /// Whether nothing more should be read for now. While the client closes, which is bounded in
+    /// time, everything is read: the confirmations that it waits for lie behind the events.
     pub(super) fn is_full(&self) -> bool {
-        self.events.len() >= MAX_EVENTS
+        !self.closing && self.events.len() >= MAX_EVENTS
     }
 }

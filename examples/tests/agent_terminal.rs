@@ -1,0 +1,434 @@
+//! The programs as people and supervisors use them: processes, arguments, lines and exit codes.
+#![cfg(unix)]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test ends with what it did not expect"
+)]
+
+use core::time::Duration;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Instant;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Long enough for a busy machine; nothing waits that long if all is well.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A process whose stdout is read line by line. It is killed when it is dropped.
+struct Process {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    lines: Receiver<String>,
+}
+
+impl Process {
+    fn start(mut command: Command) -> Self {
+        let command = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit());
+        let mut child = command.spawn().unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let (sender, lines) = channel();
+        thread::spawn(move || {
+            stdout
+                .lines()
+                .map_while(Result::ok)
+                .try_for_each(|line| sender.send(line))
+        });
+        Self {
+            stdin: child.stdin.take(),
+            child,
+            lines,
+        }
+    }
+
+    fn line(&self) -> String {
+        self.lines.recv_timeout(PATIENCE).expect("a line in time")
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.line()).unwrap()
+    }
+
+    fn type_line(&mut self, line: &str) {
+        writeln!(self.stdin.as_mut().unwrap(), "{line}").unwrap();
+    }
+
+    fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args(["-s", name, &id])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+
+    /// Its exit code, once it has ended by itself.
+    fn code(&mut self) -> Option<i32> {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(start.elapsed() < PATIENCE, "it does not end");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+struct Relay {
+    process: Process,
+    url: String,
+}
+
+impl Relay {
+    fn start(arguments: &[&str]) -> Self {
+        let mut command = relay();
+        if !arguments.contains(&"--listen") {
+            command.args(["--listen", "127.0.0.1:0"]);
+        }
+        command.args(arguments);
+        let process = Process::start(command);
+        let line = process.line();
+        let url = line.strip_prefix("listening on ").unwrap().to_owned();
+        Self { process, url }
+    }
+}
+
+fn relay() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_relay-tokio"));
+    command.env_clear().env("RUST_LOG", "warn");
+    command
+}
+
+/// A person with a key file.
+struct Person<'a> {
+    directory: TempDir,
+    relay: &'a Relay,
+}
+
+impl<'a> Person<'a> {
+    fn at(relay: &'a Relay) -> Self {
+        Self {
+            directory: tempfile::tempdir().unwrap(),
+            relay,
+        }
+    }
+
+    fn key(&self) -> PathBuf {
+        self.directory.path().join("key.json")
+    }
+
+    fn agent(&self, command: &str, arguments: &[&str]) -> Command {
+        let mut agent = Command::new(env!("CARGO_BIN_EXE_agent"));
+        agent
+            .args([command, "--relay", &self.relay.url, "--key"])
+            .arg(self.key());
+        agent.args(["--host", "localhost"]).args(arguments);
+        agent
+    }
+
+    fn run(&self, command: &str, arguments: &[&str]) -> Output {
+        self.agent(command, arguments).output().unwrap()
+    }
+
+    fn address(&self) -> String {
+        let output = self.run("address", &[]);
+        assert!(output.status.success());
+        text(&output.stdout).trim().to_owned()
+    }
+
+    /// An agent that has joined.
+    fn join(&self, command: &str, arguments: &[&str]) -> Process {
+        let process = Process::start(self.agent(command, arguments));
+        assert!(process.line().contains("joined"));
+        process
+    }
+}
+
+fn text(bytes: &[u8]) -> &str {
+    str::from_utf8(bytes).unwrap()
+}
+
+fn error(output: &Output) -> &str {
+    assert_eq!(output.status.code(), Some(1));
+    text(&output.stderr)
+        .lines()
+        .find(|line| line.starts_with("error: "))
+        .unwrap()
+}
+
+#[test]
+fn a_message_arrives_as_a_line() {
+    let relay = Relay::start(&[]);
+    let (alice, bob) = (Person::at(&relay), Person::at(&relay));
+    let mut listener = bob.join("listen", &[]);
+    let sent = alice.run("send", &[&bob.address(), "Hello,", "Bob\u{1b}[2J\n!"]);
+    assert_eq!(sent.status.code(), Some(0));
+    assert!(
+        text(&sent.stdout)
+            .lines()
+            .any(|line| line.starts_with("-- sent: "))
+    );
+    assert_eq!(
+        listener.line(),
+        format!("{}: Hello, Bob[2J !", alice.address())
+    );
+    listener.signal("INT");
+    assert_eq!(listener.code(), Some(0));
+}
+
+#[test]
+fn a_message_arrives_as_json() {
+    let relay = Relay::start(&[]);
+    let (alice, bob) = (Person::at(&relay), Person::at(&relay));
+    let mut listener = Process::start(bob.agent("listen", &["--json"]));
+    let joined = listener.json();
+    assert_eq!(
+        (&joined["event"], &joined["address"]),
+        (&"joined".into(), &bob.address().into())
+    );
+    let sent = alice.run("send", &["--json", &bob.address(), "Hello\nBob"]);
+    let sent: Value = serde_json::from_str(text(&sent.stdout).lines().last().unwrap()).unwrap();
+    let message = listener.json();
+    assert_eq!(message["event"], "message");
+    assert_eq!(message["from"], alice.address());
+    assert_eq!(message["text"], "Hello\nBob");
+    assert_eq!(message["message_id"], sent["message_id"]);
+    listener.signal("TERM");
+    assert_eq!(listener.code(), Some(0));
+}
+
+#[test]
+fn two_people_chat() {
+    let relay = Relay::start(&[]);
+    let (alice, bob) = (Person::at(&relay), Person::at(&relay));
+    let mut first = alice.join("chat", &[&bob.address()]);
+    let mut second = bob.join("chat", &[&alice.address()]);
+    first.type_line("Hello");
+    assert_eq!(second.line(), "< Hello");
+    assert!(first.line().starts_with("-- delivered: "));
+    second.type_line("Hello yourself");
+    assert_eq!(first.line(), "< Hello yourself");
+    assert!(second.line().starts_with("-- delivered: "));
+
+    drop(first.stdin.take());
+    assert_eq!(first.code(), Some(0), "the end of stdin");
+    second.signal("INT");
+    assert_eq!(second.code(), Some(0), "Ctrl-C");
+}
+
+#[test]
+fn what_was_typed_before_the_end_of_stdin_is_sent() {
+    let relay = Relay::start(&["--rate-limit=off"]);
+    let (alice, bob) = (Person::at(&relay), Person::at(&relay));
+    let listener = bob.join("listen", &[]);
+    let mut chat = alice.join("chat", &[&bob.address()]);
+    for number in 0..300 {
+        chat.type_line(&number.to_string());
+    }
+    drop(chat.stdin.take());
+    let from = alice.address();
+    for number in 0..300 {
+        assert_eq!(listener.line(), format!("{from}: {number}"));
+    }
+    assert_eq!(chat.code(), Some(0));
+}
+
+#[test]
+fn a_refused_message_is_named() {
+    let relay = Relay::start(&["--rate-burst=1", "--rate-limit=0.001"]);
+    let (alice, bob) = (Person::at(&relay), Person::at(&relay));
+    let refused = alice.run("send", &["--json", &bob.address(), "Hello"]);
+    let line: Value = serde_json::from_str(text(&refused.stdout).lines().last().unwrap()).unwrap();
+    let id = line["message_id"].as_str().unwrap();
+    assert_eq!(
+        (&line["event"], &line["to"]),
+        (&"refused".into(), &bob.address().into())
+    );
+    assert!(error(&refused).starts_with(&format!(
+        "error: refused: message {id}: recipient is offline"
+    )));
+
+    let _listener = bob.join("listen", &[]);
+    let limited = alice.run("send", &[&bob.address(), "Hello"]);
+    let error = error(&limited);
+    assert!(
+        error.starts_with("error: refused: message ") && error.contains("; try again in "),
+        "{error}"
+    );
+    assert_eq!(text(&limited.stdout), "");
+}
+
+#[test]
+fn two_names_for_one_relay_are_told_apart() {
+    let relay = Relay::start(&["--public-host", "relay.example.com"]);
+    let output = Person::at(&relay).run("listen", &[]);
+    assert_eq!(
+        error(&output),
+        "error: the relay calls itself `relay.example.com`, but `localhost` was expected; if it is \
+         the relay that you mean, run this again with --host relay.example.com"
+    );
+}
+
+#[test]
+fn an_agent_comes_back_with_its_relay() {
+    let relay = Relay::start(&[]);
+    let bob = Person::at(&relay);
+    let address = bob.address();
+    let port = relay
+        .url
+        .strip_prefix("ws://")
+        .unwrap()
+        .strip_suffix("/ws")
+        .unwrap();
+    let listener = Process::start(bob.agent("listen", &[]));
+    assert_eq!(listener.line(), format!("-- joined as {address}"));
+    relay.process.signal("KILL");
+    assert!(
+        listener
+            .line()
+            .starts_with("-- disconnected, trying again: ")
+    );
+    let _relay = Relay::start(&["--listen", port]);
+    let joined = format!("-- joined as {address}");
+    loop {
+        let line = listener.line();
+        if line == joined {
+            break;
+        }
+        assert!(
+            line.starts_with("-- disconnected, trying again: "),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn a_damaged_or_exposed_key_file_is_said() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let relay = Relay::start(&[]);
+    let bob = Person::at(&relay);
+    bob.address();
+    std::fs::set_permissions(bob.key(), std::fs::Permissions::from_mode(0o644)).unwrap();
+    let exposed = bob.run("address", &[]);
+    assert!(exposed.status.success());
+    let path = bob.key();
+    let path = path.display();
+    assert!(text(&exposed.stderr).starts_with("warning: others can get at the key in "));
+    assert!(text(&exposed.stderr).ends_with(&format!("run: chmod 600 {path}\n")));
+
+    std::fs::write(bob.key(), "{}").unwrap();
+    let damaged = bob.run("address", &[]);
+    assert!(error(&damaged).starts_with(&format!("error: key file {path}: it is no key file")));
+}
+
+#[test]
+fn nobody_has_to_read_to_the_end() {
+    let relay = Relay::start(&[]);
+    let bob = Person::at(&relay);
+    let mut agent = bob
+        .agent("address", &[])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    drop(agent.stdout.take());
+    assert_eq!(agent.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_relay_ends_in_order_on_both_signals() {
+    for signal in ["INT", "TERM"] {
+        let mut relay = Relay::start(&[]);
+        relay.process.signal(signal);
+        assert_eq!(relay.process.code(), Some(0));
+        assert!(
+            relay.process.lines.recv_timeout(PATIENCE).is_err(),
+            "no other line on stdout"
+        );
+    }
+}
+
+#[test]
+fn a_second_signal_ends_a_relay_at_once() {
+    for (signal, code) in [("INT", 130), ("TERM", 143)] {
+        let mut relay = Relay::start(&[]);
+        let bob = Person::at(&relay);
+        let listener = bob.join("listen", &[]);
+        // It will not answer the close frame, for which the relay waits.
+        listener.signal("STOP");
+        relay.process.signal("TERM");
+        thread::sleep(Duration::from_millis(300));
+        assert!(
+            relay.process.child.try_wait().unwrap().is_none(),
+            "it waits"
+        );
+        let start = Instant::now();
+        relay.process.signal(signal);
+        assert_eq!(relay.process.code(), Some(code));
+        assert!(start.elapsed() < Duration::from_secs(2));
+    }
+}
+
+#[test]
+fn a_relay_says_why_it_cannot_start() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let output = relay().args(["--listen", &address]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains(&format!("cannot listen on {address}: ")));
+    assert!(output.stdout.is_empty());
+
+    let output = relay().env("PINCH_RELAY_RATE_LIMIT", "").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let expected =
+        "error: invalid value \"\" for the environment variable PINCH_RELAY_RATE_LIMIT: ";
+    assert!(text(&output.stderr).starts_with(expected));
+
+    let output = relay()
+        .env("RUST_LOG", "info=debug=trace")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("RUST_LOG"));
+}
+
+#[test]
+fn a_relay_takes_its_port_from_the_environment_and_logs_json() {
+    let mut command = relay();
+    command
+        .env("PINCH_RELAY_PORT", "0")
+        .env("RUST_LOG", "info")
+        .arg("--log=json");
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut logs = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
+    let line = stdout.next().unwrap().unwrap();
+    let started: Value = serde_json::from_str(&logs.next().unwrap().unwrap()).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(line.starts_with("listening on ws://0.0.0.0:"), "{line}");
+    assert_eq!(
+        (&started["level"], &started["message"]),
+        (&"INFO".into(), &"started".into())
+    );
+}
