@@ -12,11 +12,11 @@ use std::sync::Arc;
 use futures_util::io::{AsyncRead, AsyncWrite};
 use pinch_proto::wire::MessageType;
 use pinch_tokio::{Auth, Relay};
-use support::raw::{BINARY, CLOSE, PING, Raw, close_payload, named_target};
+use support::raw::{BINARY, CLOSE, PING, Raw, close_payload, named_target, upgrade_request};
 use support::{
     Heard, Peer, address, config, envelope, eventually, message, message_of, open, soon,
 };
-use tokio::io::{DuplexStream, duplex};
+use tokio::io::{AsyncReadExt as _, DuplexStream, duplex};
 use tokio_util::compat::{Compat, TokioAsyncReadCompatExt as _};
 
 fn detached(auth: Auth) -> Relay {
@@ -123,6 +123,18 @@ async fn a_stream_that_is_over_or_comes_too_late_leaves_nothing() {
     let mut late = Raw::new(pipe(&relay, 1));
     assert_eq!(late.hear().await, Heard::End);
     eventually("no task is left", || relay.stats().tasks == 0).await;
+}
+
+#[tokio::test]
+async fn in_open_mode_an_agent_is_registered_before_it_sees_the_response() {
+    let relay = detached(Auth::Open);
+    // Through a pipe of one byte, the rest of the response waits until the first byte was read.
+    let mut raw = Raw::new(pipe(&relay, 1));
+    let request = upgrade_request(&named_target(&address("alice")));
+    raw.write(request.as_bytes()).await;
+    let first = soon("the response", raw.stream.read_u8()).await;
+    assert_eq!(first.expect("a byte"), b'H');
+    assert_eq!(relay.stats().hub.connections, 1);
 }
 
 /// A pipe that fails to write once it is broken.

@@ -94,6 +94,8 @@ async fn accept<R: Runtime, S: Stream>(
 pub(super) struct Joined {
     pub(super) conn: ConnId,
     pub(super) decoder: Decoder,
+    /// What is to be written before anything else.
+    pub(super) unsent: Vec<u8>,
     /// What came behind the answer to the challenge.
     pub(super) early: VecDeque<Incoming>,
 }
@@ -171,21 +173,25 @@ async fn try_join<R: Runtime>(
         Route::Health => return Err(Rejection::Told(health(shared))),
         Route::Respond(response) => return Err(Rejection::Told(response)),
     };
-    within(shared, until, stream.write_all(&response))
-        .await
-        .ok_or(Rejection::Lost)??;
-    match name {
-        Some(name) => {
+    let Some(name) = name else {
+        let written = within(shared, until, stream.write_all(&response)).await;
+        written.ok_or(Rejection::Lost)??;
+        return prove(shared, stream, rest).await;
+    };
+    // Whoever sees the response takes itself for joined, so it is registered before.
+    match register(shared, name, Admission::Named) {
+        Ok(conn) => {
             let mut decoder = Decoder::new(settings.message_bytes);
             decoder.preload(rest);
-            let conn = register(shared, name, Admission::Named)?;
             Ok(Joined {
                 conn,
                 decoder,
+                unsent: response,
                 early: VecDeque::new(),
             })
         }
-        None => prove(shared, stream, rest).await,
+        Err(Rejection::Told(close)) => Err(Rejection::Told([response, close].concat())),
+        Err(Rejection::Lost) => Err(Rejection::Lost),
     }
 }
 
@@ -263,6 +269,7 @@ async fn prove<R: Runtime>(
     Ok(Joined {
         conn,
         decoder,
+        unsent: Vec::new(),
         early,
     })
 }

@@ -109,6 +109,7 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
         let Joined {
             conn,
             decoder,
+            unsent,
             early,
         } = joined;
         let reading = Reading::after(early.back());
@@ -120,7 +121,7 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
             stream,
             conn,
             decoder,
-            unsent: Vec::new(),
+            unsent,
             unsent_at: 0,
             handed_out: false,
             replies: 0,
