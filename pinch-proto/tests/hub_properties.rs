@@ -80,6 +80,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let credit = prop_oneof![Just(0), Just(1), Just(150), Just(PLENTY)];
     let fault = prop_oneof![
         Just(Fault::Text),
+        Just(Fault::InvalidUtf8),
         Just(Fault::TooBig),
         Just(Fault::Protocol)
     ];

@@ -153,6 +153,10 @@ fn violations() -> Vec<(Wrong, &'static str)> {
             "close 1003 text message, expected a binary one",
         ),
         (
+            Wrong::Fault(Fault::InvalidUtf8),
+            "close 1007 text that is not UTF-8",
+        ),
+        (
             Wrong::Fault(Fault::TooBig),
             "close 1009 message over 131072 bytes",
         ),

@@ -68,9 +68,15 @@ impl Decoder {
         self.partial = bytes;
     }
 
-    /// Accepts messages of `message_bytes` from now on.
-    pub(crate) const fn raise_limit(&mut self, message_bytes: usize) {
+    /// Accepts messages of `message_bytes` from now on, also if one has begun.
+    pub(crate) fn raise_limit(&mut self, message_bytes: usize) {
         self.message_bytes = message_bytes;
+        if let Some(context) = &mut self.fragments {
+            context.set_config(|config| {
+                config.max_message_size = Some(message_bytes);
+                config.max_frame_size = Some(message_bytes);
+            });
+        }
     }
 
     /// Decodes `input`, hands what it says to `on_incoming` in order, and appends to `replies` what
@@ -178,9 +184,8 @@ impl Decoder {
                     let _ = context.flush(&mut memory);
                     return Some(Incoming::Close);
                 }
-                Ok(Message::Text(_)) | Err(Error::Utf8(_)) => {
-                    return Some(Incoming::Fault(Fault::Text));
-                }
+                Ok(Message::Text(_)) => return Some(Incoming::Fault(Fault::Text)),
+                Err(Error::Utf8(_)) => return Some(Incoming::Fault(Fault::InvalidUtf8)),
                 Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(Error::Capacity(_)) => return Some(Incoming::Fault(Fault::TooBig)),
                 Err(_) => return Some(Incoming::Fault(Fault::Protocol)),
@@ -376,7 +381,12 @@ mod tests {
             ),
             (
                 vec![frame(LAST | TEXT, b"\xff")],
-                fault(Fault::Text),
+                fault(Fault::InvalidUtf8),
+                vec![],
+            ),
+            (
+                vec![close(b"\x03\xe8\xff")],
+                fault(Fault::InvalidUtf8),
                 vec![],
             ),
             (
@@ -541,6 +551,24 @@ mod tests {
             });
             assert_eq!(heard, [message(b"hello")]);
         }
+    }
+
+    #[test]
+    fn a_raised_limit_holds_for_a_message_that_has_begun() {
+        let mut decoder = Decoder::new(4);
+        let mut heard = Vec::new();
+        decoder.decode(&frame(BINARY, b"hel"), &mut Vec::new(), |incoming| {
+            heard.push(incoming);
+        });
+        decoder.raise_limit(5);
+        decoder.decode(
+            &frame(LAST | CONTINUE, b"lo"),
+            &mut Vec::new(),
+            |incoming| {
+                heard.push(incoming);
+            },
+        );
+        assert_eq!(heard, [message(b"hello")]);
     }
 
     #[test]

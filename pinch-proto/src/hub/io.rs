@@ -45,6 +45,8 @@ pub enum Admission {
 pub enum Fault {
     /// A text message.
     Text,
+    /// Text that is not UTF-8: a message, or the reason of a close frame.
+    InvalidUtf8,
     /// A message longer than [`Config::message_bytes`](super::Config::message_bytes).
     TooBig,
     /// A breach of RFC 6455.
@@ -57,6 +59,7 @@ impl Fault {
     pub const fn violation(self, limit: usize) -> Violation {
         match self {
             Self::Text => Violation::Text,
+            Self::InvalidUtf8 => Violation::InvalidUtf8,
             Self::TooBig => Violation::TooBig { limit },
             Self::Protocol => Violation::Protocol,
         }
@@ -201,6 +204,9 @@ pub enum Violation {
     /// It sent a text message.
     #[error("text message, expected a binary one")]
     Text,
+    /// It sent text that is not UTF-8.
+    #[error("text that is not UTF-8")]
+    InvalidUtf8,
     /// It sent a WebSocket message beyond the limit.
     #[error("message over {limit} bytes")]
     TooBig {
@@ -239,7 +245,9 @@ impl Violation {
             Self::Text => CloseCode::UNSUPPORTED,
             Self::TooBig { .. } => CloseCode::TOO_BIG,
             Self::Protocol => CloseCode::PROTOCOL_ERROR,
-            Self::Malformed(_) | Self::MalformedPayload(_) => CloseCode::INVALID_DATA,
+            Self::InvalidUtf8 | Self::Malformed(_) | Self::MalformedPayload(_) => {
+                CloseCode::INVALID_DATA
+            }
             Self::NotYourAddress | Self::RelayOnlyType(_) | Self::UnreadRefusals => {
                 CloseCode::POLICY
             }
