@@ -1,7 +1,7 @@
 //! What the example programs share.
 //!
-//! The relays (`relay-tokio` and its sisters) differ in their runtime alone: their settings are in
-//! [`options`], their logs in [`logging`]. The terminal's `agent` is made of [`key_file`],
+//! The relays (`relay-tokio` and its sisters) differ in their runtime alone: what they do is in
+//! [`relay`], their settings are in [`options`], their logs in [`logging`]. The terminal's `agent` is made of [`key_file`],
 //! [`sealing`], [`plaintext`] and [`mailbox`], which hold all of its cryptography and do no network
 //! I/O, and of [`terminal`], which makes a stranger's text safe to print.
 
@@ -10,6 +10,7 @@ pub mod logging;
 pub mod mailbox;
 pub mod options;
 pub mod plaintext;
+pub mod relay;
 pub mod sealing;
 pub mod signals;
 pub mod terminal;

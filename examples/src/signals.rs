@@ -1,11 +1,13 @@
-//! The wish to stop: SIGINT (Ctrl-C) and SIGTERM, for programs on tokio.
+//! The wish to stop: SIGINT (Ctrl-C) and SIGTERM, on whatever runtime a program runs.
 //!
 //! The first one asks a program to leave in order; what a second one means is for the program.
 
 use std::io;
 
-#[cfg(unix)]
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use async_channel::Receiver;
+
+/// How many signals may wait to be looked at. A third one says nothing that two did not.
+const WAITING: usize = 2;
 
 /// A signal that asks to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,62 +29,60 @@ impl Stop {
     }
 }
 
-/// The signals that ask this process to stop. While it exists, they do nothing else.
+/// The signals that ask this process to stop. They do nothing else from the first listener on.
 #[derive(Debug)]
 pub struct Signals {
-    #[cfg(unix)]
-    interrupt: Signal,
-    #[cfg(unix)]
-    terminate: Signal,
+    stops: Receiver<Stop>,
 }
 
 impl Signals {
-    /// Listens from now on.
+    /// Listens from now on, in a thread of its own: the runtimes have no common way.
     ///
     /// # Errors
     /// The system does not allow it.
-    ///
-    /// # Panics
-    /// There is no tokio runtime.
     #[cfg(unix)]
     pub fn listen() -> io::Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-        })
+        use signal_hook::consts::{SIGINT, SIGTERM};
+
+        let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
+        let (sender, stops) = async_channel::bounded(WAITING);
+        std::thread::Builder::new()
+            .name("signals".into())
+            .spawn(move || {
+                for signal in signals.forever() {
+                    let stop = if signal == SIGINT {
+                        Stop::Interrupt
+                    } else {
+                        Stop::Terminate
+                    };
+                    if sender.try_send(stop).is_err_and(|error| error.is_closed()) {
+                        return;
+                    }
+                }
+            })?;
+        Ok(Self { stops })
+    }
+
+    /// Listens for Ctrl-C from now on.
+    ///
+    /// # Errors
+    /// The system does not allow it.
+    #[cfg(not(unix))]
+    pub fn listen() -> io::Result<Self> {
+        let (sender, stops) = async_channel::bounded(WAITING);
+        ctrlc::set_handler(move || drop(sender.try_send(Stop::Interrupt)))
+            .map_err(io::Error::other)?;
+        Ok(Self { stops })
     }
 
     /// The next signal.
     ///
     /// # Cancel safety
     /// Dropping the future loses no signal.
-    #[cfg(unix)]
-    pub async fn next(&mut self) -> Stop {
-        tokio::select! {
-            _ = self.interrupt.recv() => Stop::Interrupt,
-            _ = self.terminate.recv() => Stop::Terminate,
-        }
-    }
-
-    /// Listens from now on.
-    ///
-    /// # Errors
-    /// None; elsewhere, the system may not allow it.
-    #[cfg(not(unix))]
-    pub fn listen() -> io::Result<Self> {
-        Ok(Self {})
-    }
-
-    /// The next signal.
-    #[cfg(not(unix))]
-    #[allow(
-        clippy::needless_pass_by_ref_mut,
-        reason = "elsewhere it needs to be mutable"
-    )]
-    pub async fn next(&mut self) -> Stop {
-        match tokio::signal::ctrl_c().await {
-            Ok(()) => Stop::Interrupt,
-            // There is no such thing here.
+    pub async fn next(&self) -> Stop {
+        match self.stops.recv().await {
+            Ok(stop) => stop,
+            // The thread that sends has no end of its own.
             Err(_) => core::future::pending().await,
         }
     }

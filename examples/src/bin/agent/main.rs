@@ -53,11 +53,11 @@ fn main() -> ExitCode {
 
 /// Does what was asked for. Returns the signal, if it was a signal that ended it early.
 async fn run(command: Command) -> Result<Option<Stop>, Failure> {
-    let mut signals = Signals::listen().map_err(Failure::Start)?;
+    let signals = Signals::listen().map_err(Failure::Start)?;
     match command {
         Command::Address(common) => address(&common).map(|()| None),
-        Command::Listen(common) => converse(&common, None, &mut signals).await,
-        Command::Chat { common, to } => converse(&common, Some(&to), &mut signals).await,
+        Command::Listen(common) => converse(&common, None, &signals).await,
+        Command::Chat { common, to } => converse(&common, Some(&to), &signals).await,
         Command::Send { common, to, text } => tokio::select! {
             sent = send(&common, &to, &text) => sent.map(|()| None),
             stop = signals.next() => Ok(Some(stop)),
@@ -91,7 +91,7 @@ async fn send(common: &Common, to: &Address, words: &[String]) -> Result<(), Fai
 async fn converse(
     common: &Common,
     peer: Option<&Address>,
-    signals: &mut Signals,
+    signals: &Signals,
 ) -> Result<Option<Stop>, Failure> {
     let form = peer.map_or(Form::Listen, |peer| Form::Chat(peer.clone()));
     let mut session = tokio::select! {

@@ -1,0 +1,10 @@
+//! A Pinch relay on async-std: the same settings and the same output as `relay-tokio`.
+
+use std::process::ExitCode;
+
+use pinch_async_std::AsyncStd;
+use pinch_examples::relay;
+
+fn main() -> ExitCode {
+    relay::main::<AsyncStd>(async_std::task::block_on)
+}

@@ -1,0 +1,93 @@
+//! The main function that all relay binaries share: they differ in their runtime alone.
+
+use core::future::Future;
+use core::pin::pin;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use futures_util::future::{Either, select};
+use pinch_driver::{Auth, BindError, Relay, Runtime};
+use thiserror::Error;
+use tracing::{error, info, warn};
+
+use crate::logging;
+use crate::options::Options;
+use crate::signals::{Signals, Stop};
+
+/// Why a relay did not start.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Failure {
+    /// There is no runtime to run it.
+    #[error("cannot start the runtime: {0}")]
+    Runtime(io::Error),
+    /// It could not be told to stop.
+    #[error("cannot listen for signals: {0}")]
+    Signals(io::Error),
+    /// It cannot listen.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+}
+
+/// A relay that runs until a signal comes and it has ended, or until a second signal comes: that
+/// one.
+pub type Ended = Result<Option<Stop>, Failure>;
+
+/// Runs a relay with the settings of this process. `block_on` runs a future on the runtime `R`.
+pub fn main<R: Runtime>(block_on: impl FnOnce(Running) -> Ended) -> ExitCode {
+    let options = Options::from_process();
+    if let Err(error) = logging::init(options.log) {
+        let _ = writeln!(
+            io::stderr(),
+            "error: invalid value for the environment variable RUST_LOG: {error}"
+        );
+        return ExitCode::from(2);
+    }
+    match block_on(Box::pin(run::<R>(options))) {
+        Ok(None) => ExitCode::SUCCESS,
+        Ok(Some(stop)) => ExitCode::from(stop.exit_code()),
+        Err(failure) => {
+            error!("{failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The future that is to be run.
+pub type Running = core::pin::Pin<Box<dyn Future<Output = Ended>>>;
+
+async fn run<R: Runtime>(options: Options) -> Ended {
+    let signals = Signals::listen().map_err(Failure::Signals)?;
+    let relay = options.apply(Relay::<R>::builder());
+    let relay = relay.bind(options.listen).await?;
+    let listen = relay.local_addr().unwrap_or(options.listen);
+    info!(%listen, host = %options.hub.host(), auth = ?options.auth, runtime = R::NAME, "started");
+    if options.auth == Auth::Open {
+        warn!("in open mode, agents are whoever they say they are");
+    }
+    for variable in &options.without_effect {
+        warn!(
+            variable,
+            "set, but without effect: this relay does not do that"
+        );
+    }
+    announce(&format!("listening on ws://{listen}/ws"));
+
+    let first = signals.next().await;
+    info!(signal = ?first, "shutting down");
+    match select(pin!(relay.shutdown()), pin!(signals.next())).await {
+        Either::Left(((), _)) => {
+            info!("ended");
+            Ok(None)
+        }
+        Either::Right((second, _)) => Ok(Some(second)),
+    }
+}
+
+/// Tells whoever started the relay. A relay without a reader goes on.
+fn announce(line: &str) {
+    let mut stdout = io::stdout().lock();
+    if let Err(error) = writeln!(stdout, "{line}").and_then(|()| stdout.flush()) {
+        warn!(%error, "cannot write to stdout");
+    }
+}
