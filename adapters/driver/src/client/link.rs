@@ -5,6 +5,7 @@ use core::future::poll_fn;
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
 use std::borrow::Cow;
+use std::io;
 use std::sync::Arc;
 
 use async_tungstenite::{WebSocketStream, client_async_with_config};
@@ -20,7 +21,7 @@ use tungstenite::{Error, Message};
 
 use super::shared::Shared;
 use super::url::Url;
-use crate::Runtime;
+use crate::{Runtime, Stream};
 
 /// How much is taken from the machine at once, in bytes.
 const BATCH: usize = 64 << 10;
@@ -35,12 +36,13 @@ const READ_BUFFER: usize = 16 << 10;
 const MESSAGE_BYTES: usize = 131_072;
 
 /// Starts the task of a client. It ends when the client has, or when the client is dropped.
-pub(super) fn spawn<R: Runtime>(shared: Arc<Shared<R>>, url: Url) {
+pub(super) fn spawn<R: Runtime>(shared: Arc<Shared<R>>, url: Url, dial: Dial) {
     let runtime = shared.runtime.clone();
     runtime.spawn(async move {
         let mut link = Link {
             shared,
             url,
+            dial,
             socket: Socket::None,
             flushed: false,
             sleep: None,
@@ -49,18 +51,43 @@ pub(super) fn spawn<R: Runtime>(shared: Arc<Shared<R>>, url: Url) {
     });
 }
 
-type WebSocket<R> = WebSocketStream<<R as Runtime>::Stream>;
+/// How to reach a relay.
+pub(super) type Dial =
+    Arc<dyn Fn() -> BoxFuture<'static, io::Result<Box<dyn Stream>>> + Send + Sync>;
 
-enum Socket<R: Runtime> {
+/// Reaches a relay by TCP.
+pub(super) fn tcp<R: Runtime>(runtime: &R, url: &Url) -> Dial {
+    let (runtime, host, port) = (runtime.clone(), url.host.clone(), url.port);
+    Arc::new(move || {
+        let (runtime, host) = (runtime.clone(), host.clone());
+        Box::pin(async move {
+            let connected = runtime.connect(&host, port).await;
+            let explain = |error: io::Error| {
+                io::Error::new(
+                    error.kind(),
+                    format!("cannot connect to {host}:{port}: {error}"),
+                )
+            };
+            connected
+                .map(|stream| Box::new(stream) as Box<dyn Stream>)
+                .map_err(explain)
+        })
+    })
+}
+
+type WebSocket = WebSocketStream<Box<dyn Stream>>;
+
+enum Socket {
     None,
-    Dialing(BoxFuture<'static, Result<WebSocket<R>, String>>),
-    Up(Box<WebSocket<R>>),
+    Dialing(BoxFuture<'static, Result<WebSocket, String>>),
+    Up(Box<WebSocket>),
 }
 
 struct Link<R: Runtime> {
     shared: Arc<Shared<R>>,
     url: Url,
-    socket: Socket<R>,
+    dial: Dial,
+    socket: Socket,
     /// The socket has taken everything that the machine handed out.
     flushed: bool,
     sleep: Option<(Time, Pin<Box<R::Sleep>>)>,
@@ -197,19 +224,16 @@ impl<R: Runtime> Link<R> {
     }
 
     /// Connects, and upgrades.
-    fn dial(&self) -> BoxFuture<'static, Result<WebSocket<R>, String>> {
-        let runtime = self.shared.runtime.clone();
-        let url = self.url.clone();
+    fn dial(&self) -> BoxFuture<'static, Result<WebSocket, String>> {
+        let dialing = (self.dial)();
+        let request = self.url.request.clone();
         Box::pin(async move {
-            let stream = runtime
-                .connect(&url.host, url.port)
-                .await
-                .map_err(|error| format!("cannot connect to {}:{}: {error}", url.host, url.port))?;
+            let stream = dialing.await.map_err(|error| error.to_string())?;
             let config = WebSocketConfig::default()
                 .read_buffer_size(READ_BUFFER)
                 .max_message_size(Some(MESSAGE_BYTES))
                 .max_frame_size(Some(MESSAGE_BYTES));
-            let upgraded = client_async_with_config(url.request, stream, Some(config)).await;
+            let upgraded = client_async_with_config(request, stream, Some(config)).await;
             upgraded
                 .map(|(stream, _)| stream)
                 .map_err(|error| describe(&error))

@@ -13,6 +13,7 @@ mod url;
 use core::fmt;
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
+use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -24,9 +25,10 @@ use pinch_proto::{Address, client};
 
 pub use self::url::UrlError;
 
+use self::link::Dial;
 use self::shared::Shared;
 use self::url::Url;
-use crate::Runtime;
+use crate::{Runtime, Stream};
 
 /// Why a client could not connect.
 #[derive(Debug, thiserror::Error)]
@@ -74,19 +76,34 @@ pub enum SinkError {
 }
 
 /// The settings of a [`Client`]; [`connect`](Self::connect) starts it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[must_use = "a builder does nothing until it connects"]
 pub struct ClientBuilder<R> {
     runtime: R,
     url: String,
     identity: Identity,
     config: Config,
+    dial: Option<Dial>,
 }
 
 impl<R: Runtime> ClientBuilder<R> {
     /// Heartbeats, limits, and how to come back. Default: [`Config::new`].
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
+        self
+    }
+
+    /// Connects by `dial` instead of by TCP: over TLS, a Unix socket, a pipe in memory. It is called
+    /// for each try; the URL, which may be `wss://` then, says what to ask for.
+    pub fn dial_with<F, S>(mut self, dial: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = io::Result<S>> + Send + 'static,
+        S: Stream,
+    {
+        self.dial = Some(Arc::new(move || {
+            let dialing = dial();
+            Box::pin(async { Ok(Box::new(dialing.await?) as Box<dyn Stream>) })
+        }));
         self
     }
 
@@ -115,13 +132,14 @@ impl<R: Runtime> ClientBuilder<R> {
     /// # Errors
     /// The URL or the settings cannot be used.
     pub fn start(self) -> Result<Client<R>, ConnectError> {
-        let url = Url::parse(&self.url, &self.identity)?;
+        let url = Url::parse(&self.url, &self.identity, self.dial.is_some())?;
+        let dial = self.dial.unwrap_or_else(|| link::tcp(&self.runtime, &url));
         let config = self.config.build()?;
         let mut seed = [0; 8];
         getrandom::fill(&mut seed)?;
         let seed = u64::from_ne_bytes(seed);
         let shared = Arc::new(Shared::new(self.runtime, config, self.identity, seed));
-        link::spawn(Arc::clone(&shared), url);
+        link::spawn(Arc::clone(&shared), url, dial);
         Ok(Client {
             sender: Sender {
                 shared,
@@ -129,6 +147,17 @@ impl<R: Runtime> ClientBuilder<R> {
             },
             waiting: None,
         })
+    }
+}
+
+impl<R: fmt::Debug> fmt::Debug for ClientBuilder<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientBuilder")
+            .field("runtime", &self.runtime)
+            .field("url", &self.url)
+            .field("identity", &self.identity)
+            .field("config", &self.config)
+            .finish_non_exhaustive()
     }
 }
 
@@ -155,6 +184,7 @@ impl<R: Runtime> Client<R> {
             url: url.into(),
             identity,
             config: Config::new(),
+            dial: None,
         }
     }
 

@@ -22,7 +22,9 @@ pub enum UrlError {
         url: String,
     },
     /// Its scheme is not spoken.
-    #[error("`{url}` has the scheme `{scheme}`, expected ws: TLS is for whoever brings the stream")]
+    #[error(
+        "`{url}` has the scheme `{scheme}`, expected ws, or wss with a `dial_with` that does the TLS"
+    )]
     Scheme {
         /// The URL.
         url: String,
@@ -42,12 +44,12 @@ pub(super) struct Url {
 }
 
 impl Url {
-    /// Parses `url`; in open mode, adds who asks.
-    pub(super) fn parse(url: &str, identity: &Identity) -> Result<Self, UrlError> {
+    /// Parses `url`; in open mode, adds who asks. It may be `wss` if somebody else `dials`.
+    pub(super) fn parse(url: &str, identity: &Identity, dials: bool) -> Result<Self, UrlError> {
         let malformed = || UrlError::Malformed { url: url.into() };
         let uri: Uri = url.parse().map_err(|_| malformed())?;
         let scheme = uri.scheme_str().ok_or_else(malformed)?;
-        if scheme != "ws" {
+        if scheme != "ws" && !(dials && scheme == "wss") {
             return Err(UrlError::Scheme {
                 url: url.into(),
                 scheme: scheme.into(),
@@ -97,10 +99,10 @@ mod tests {
 
     #[test]
     fn port_and_path_have_defaults() {
-        let url = Url::parse("ws://relay.example.com", &key()).unwrap();
+        let url = Url::parse("ws://relay.example.com", &key(), false).unwrap();
         assert_eq!((url.host.as_str(), url.port), ("relay.example.com", 80));
         assert_eq!(url.request, "ws://relay.example.com/ws");
-        let url = Url::parse("ws://[::1]:8080/relay?a=b", &key()).unwrap();
+        let url = Url::parse("ws://[::1]:8080/relay?a=b", &key(), false).unwrap();
         assert_eq!((url.host.as_str(), url.port), ("::1", 8080));
         assert_eq!(url.request, "ws://[::1]:8080/relay?a=b");
     }
@@ -108,7 +110,7 @@ mod tests {
     #[test]
     fn in_open_mode_the_name_is_in_the_query() {
         let name = Identity::Name(Address::parse("pinch:a&b@r").unwrap());
-        let url = Url::parse("ws://localhost:1/ws", &name).unwrap();
+        let url = Url::parse("ws://localhost:1/ws", &name, false).unwrap();
         assert_eq!(url.request, "ws://localhost:1/ws?address=pinch%3Aa%26b%40r");
     }
 
@@ -116,12 +118,12 @@ mod tests {
     fn what_cannot_be_used_says_why() {
         for url in ["", "localhost", "ws://", "/ws", "ws://:80/"] {
             assert_eq!(
-                Url::parse(url, &key()),
+                Url::parse(url, &key(), false),
                 Err(UrlError::Malformed { url: url.into() }),
                 "{url}"
             );
         }
-        let error = Url::parse("wss://r/ws", &key()).unwrap_err();
+        let error = Url::parse("wss://r/ws", &key(), false).unwrap_err();
         assert_eq!(
             error,
             UrlError::Scheme {

@@ -17,7 +17,7 @@ use futures_util::future::{BoxFuture, Either, FutureExt as _, select};
 use futures_util::{AsyncReadExt as _, AsyncWriteExt as _};
 use http::{Request, StatusCode};
 use pinch_proto::hub::{Admission, ConnId, Input, JoinRefusal};
-use pinch_proto::{Address, Close, Frame, Time, handshake};
+use pinch_proto::{Address, Close, CloseCode, Frame, Time, handshake};
 use tracing::{debug, error};
 
 use super::connection::Connection;
@@ -36,12 +36,20 @@ const READ_SIZE: usize = 1024;
 /// The longest message before a connection has joined, in bytes: an AUTH_RESPONSE has some 150.
 const MAX_HANDSHAKE_MESSAGE: usize = 4096;
 
+/// How far a stream is that is to be served.
+pub(super) enum Entry {
+    /// Its HTTP request will come.
+    Fresh,
+    /// It speaks WebSocket already. Somebody vouches for the address, or the agent has to prove it.
+    Upgraded(Option<Address>),
+}
+
 /// Serves `stream` in a task of its own.
-pub(super) fn spawn<R: Runtime>(shared: Arc<Shared<R>>, stream: impl Stream) {
+pub(super) fn spawn<R: Runtime>(shared: Arc<Shared<R>>, stream: impl Stream, entry: Entry) {
     let count = shared.count_task();
     let runtime = shared.runtime.clone();
     runtime.spawn(Task {
-        stage: Stage::Accepting(Box::pin(accept(shared, stream))),
+        stage: Stage::Accepting(Box::pin(accept(shared, stream, entry))),
         _count: count,
     });
 }
@@ -78,9 +86,10 @@ impl<R: Runtime, S: Stream> Future for Task<R, S> {
 async fn accept<R: Runtime, S: Stream>(
     shared: Arc<Shared<R>>,
     mut stream: S,
+    entry: Entry,
 ) -> Option<Connection<R, S>> {
     let joined = {
-        let joining = pin!(join(&shared, &mut stream));
+        let joining = pin!(join(&shared, &mut stream, entry));
         let closed = pin!(shared.closed());
         match select(joining, closed).await {
             Either::Left((joined, _)) => joined?,
@@ -131,18 +140,21 @@ impl Rejection {
     }
 }
 
-async fn join<R: Runtime>(shared: &Arc<Shared<R>>, stream: &mut impl Stream) -> Option<Joined> {
+async fn join<R: Runtime>(
+    shared: &Arc<Shared<R>>,
+    stream: &mut impl Stream,
+    entry: Entry,
+) -> Option<Joined> {
     let Some(_pending) = shared.pend() else {
-        let busy = head::refuse(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "too many connections are joining",
-            &[],
-        );
         // There is no place in which to wait for a peer that does not take it.
-        let _ = stream.write(&busy).now_or_never();
+        let _ = stream.write(&busy(&entry)).now_or_never();
         return None;
     };
-    match try_join(shared, stream).await {
+    let joined = match entry {
+        Entry::Fresh => request(shared, stream).await,
+        Entry::Upgraded(name) => enter(shared, stream, name, Vec::new(), Vec::new()).await,
+    };
+    match joined {
         Ok(joined) => Some(joined),
         Err(Rejection::Lost) => None,
         Err(Rejection::Told(bytes)) => {
@@ -153,7 +165,24 @@ async fn join<R: Runtime>(shared: &Arc<Shared<R>>, stream: &mut impl Stream) -> 
     }
 }
 
-async fn try_join<R: Runtime>(
+/// What a connection hears that finds all places taken.
+fn busy(entry: &Entry) -> Vec<u8> {
+    const BUSY: &str = "too many connections are joining";
+    match entry {
+        Entry::Fresh => head::refuse(StatusCode::SERVICE_UNAVAILABLE, BUSY, &[]),
+        Entry::Upgraded(_) => {
+            let mut bytes = Vec::new();
+            encode(
+                &Frame::Close(Close::new(CloseCode::TRY_AGAIN_LATER, BUSY)),
+                &mut bytes,
+            );
+            bytes
+        }
+    }
+}
+
+/// Reads the HTTP request, and does what it asks for.
+async fn request<R: Runtime>(
     shared: &Arc<Shared<R>>,
     stream: &mut impl Stream,
 ) -> Result<Joined, Rejection> {
@@ -168,12 +197,24 @@ async fn try_join<R: Runtime>(
         return Err(Rejection::Told(late));
     };
     let (request, rest) = head?;
-    let (response, name) = match head::route(&request, settings.auth, &settings.origins) {
-        Route::Upgrade { response, name } => (response, name),
-        Route::Health => return Err(Rejection::Told(health(shared))),
-        Route::Respond(response) => return Err(Rejection::Told(response)),
-    };
+    match head::route(&request, settings.auth, &settings.origins) {
+        Route::Upgrade { response, name } => enter(shared, stream, name, response, rest).await,
+        Route::Health => Err(Rejection::Told(health(shared))),
+        Route::Respond(response) => Err(Rejection::Told(response)),
+    }
+}
+
+/// Joins on a stream that speaks WebSocket once `response` is written; `rest` came already.
+async fn enter<R: Runtime>(
+    shared: &Arc<Shared<R>>,
+    stream: &mut impl Stream,
+    name: Option<Address>,
+    response: Vec<u8>,
+    rest: Vec<u8>,
+) -> Result<Joined, Rejection> {
+    let settings = &shared.settings;
     let Some(name) = name else {
+        let until = shared.clock.now() + settings.auth_timeout;
         let written = within(shared, until, stream.write_all(&response)).await;
         written.ok_or(Rejection::Lost)??;
         return prove(shared, stream, rest).await;

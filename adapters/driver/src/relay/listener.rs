@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures_util::future::select;
 use tracing::warn;
 
-use super::accept;
+use super::accept::{self, Entry};
 use super::switchboard::Shared;
 use crate::Runtime;
 
@@ -30,7 +30,7 @@ pub(super) fn spawn<R: Runtime>(shared: Arc<Shared<R>>, listener: R::Listener) {
 async fn accept_all<R: Runtime>(shared: &Arc<Shared<R>>, listener: &R::Listener) {
     loop {
         match shared.runtime.accept(listener).await {
-            Ok((stream, _)) => accept::spawn(Arc::clone(shared), stream),
+            Ok((stream, _)) => accept::spawn(Arc::clone(shared), stream, Entry::Fresh),
             Err(error) => {
                 warn!(%error, "cannot accept a connection");
                 let until = shared.runtime.now() + PAUSE;

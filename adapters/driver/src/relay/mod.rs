@@ -20,9 +20,10 @@ use core::time::Duration;
 use std::io;
 use std::sync::Arc;
 
-use pinch_proto::Host;
 use pinch_proto::hub::{self, Addressing, HubStats};
+use pinch_proto::{Address, Host};
 
+use self::accept::Entry;
 use self::switchboard::Shared;
 use crate::{AllowedOrigins, Auth, Runtime, Stream};
 
@@ -198,10 +199,24 @@ impl<R: Runtime> Relay<R> {
         self.shared.stats()
     }
 
-    /// Serves a byte stream that was accepted elsewhere, from its first HTTP byte on, in a task of
-    /// its own.
+    /// Serves a byte stream that was accepted elsewhere (TLS, a Unix socket, a pipe in memory), from
+    /// its first HTTP byte on, in a task of its own.
     pub fn adopt(&self, stream: impl Stream) {
-        accept::spawn(Arc::clone(&self.shared), stream);
+        accept::spawn(Arc::clone(&self.shared), stream, Entry::Fresh);
+    }
+
+    /// Serves a byte stream that was accepted and upgraded to a WebSocket elsewhere, such as in a
+    /// route of a web service, in a task of its own.
+    ///
+    /// With `vouched_for`, the agent joins under that address, for which whoever upgraded the stream
+    /// answers. Without it, the agent has to prove its key, whatever [`Auth`] this relay has for
+    /// others.
+    pub fn adopt_upgraded(&self, stream: impl Stream, vouched_for: Option<Address>) {
+        accept::spawn(
+            Arc::clone(&self.shared),
+            stream,
+            Entry::Upgraded(vouched_for),
+        );
     }
 
     /// Stops accepting, sends what is buffered, closes every connection with 1001 `going away`, and
