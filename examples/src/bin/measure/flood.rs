@@ -1,0 +1,52 @@
+//! How many messages a relay relays, among pairs of agents that always have some in flight.
+
+use core::time::Duration;
+use std::io;
+
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+
+use crate::agent::{Agent, envelope};
+use crate::{FloodFlags, report};
+
+/// How long an envelope may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(crate) async fn measure(flags: &FloodFlags) -> io::Result<()> {
+    let mut pairs = JoinSet::new();
+    let begin = Instant::now();
+    let end = begin + Duration::from_secs(flags.seconds);
+    for pair in 0..flags.pairs {
+        let sender = Agent::join(&flags.url, 2 * pair).await?;
+        let receiver = Agent::join(&flags.url, 2 * pair + 1).await?;
+        let envelope = envelope(2 * pair, 2 * pair + 1, flags.size);
+        let window = flags.window.max(1);
+        pairs.spawn(async move { flood(sender, receiver, &envelope, window, end).await });
+    }
+    let mut relayed = 0;
+    while let Some(pair) = pairs.join_next().await {
+        relayed += pair.map_err(io::Error::other)??;
+    }
+    let seconds = begin.elapsed().as_secs_f64();
+    report(&format!("{relayed} messages relayed in {seconds:.1} s"))
+}
+
+/// Sends as many as came back into the window, until `end`; returns how many arrived.
+async fn flood(
+    mut sender: Agent,
+    mut receiver: Agent,
+    envelope: &bytes::Bytes,
+    window: usize,
+    end: Instant,
+) -> io::Result<usize> {
+    let mut arrived = 0;
+    while Instant::now() < end {
+        sender.send(envelope, window).await?;
+        for _ in 0..window {
+            let came = timeout(PATIENCE, receiver.envelope()).await;
+            came.map_err(|_| io::ErrorKind::TimedOut)??;
+            arrived += 1;
+        }
+    }
+    Ok(arrived)
+}

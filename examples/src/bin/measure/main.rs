@@ -1,0 +1,82 @@
+//! Measures a relay in open mode: what its connections cost while idle, and how many messages it
+//! relays. The figures of the README come from here.
+//!
+//! Time is not measured for its own sake, since machines differ; what counts is memory per
+//! connection, and system calls per message, which `strace -c -f -p PID` tells during a `flood`.
+
+mod agent;
+mod flood;
+mod idle;
+mod process;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Measures a relay that runs with `--auth open --rate-limit off`
+#[derive(Parser)]
+struct Flags {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Memory of the relay per idle connection, and again after each has received 64 KiB
+    Idle(IdleFlags),
+    /// Messages relayed among pairs of agents that keep a number of them in flight
+    Flood(FloodFlags),
+}
+
+#[derive(Args)]
+struct IdleFlags {
+    /// The URL of the relay, `ws://HOST:PORT/ws`
+    #[arg(long)]
+    url: String,
+    /// The relay's process
+    #[arg(long)]
+    pid: u32,
+    /// How many connections
+    #[arg(long, default_value_t = 10_000)]
+    connections: usize,
+}
+
+#[derive(Args)]
+struct FloodFlags {
+    /// The URL of the relay, `ws://HOST:PORT/ws`
+    #[arg(long)]
+    url: String,
+    /// How many pairs of agents
+    #[arg(long, default_value_t = 16)]
+    pairs: usize,
+    /// Bytes of an envelope
+    #[arg(long, default_value_t = 256)]
+    size: usize,
+    /// Messages that each pair keeps in flight
+    #[arg(long, default_value_t = 64)]
+    window: usize,
+    /// For how long
+    #[arg(long, default_value_t = 5)]
+    seconds: u64,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let measured = match Flags::parse().command {
+        Command::Idle(flags) => idle::measure(&flags).await,
+        Command::Flood(flags) => flood::measure(&flags).await,
+    };
+    match measured {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints a line of the report.
+fn report(line: &str) -> std::io::Result<()> {
+    writeln!(std::io::stdout(), "{line}")
+}

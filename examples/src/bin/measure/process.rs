@@ -1,0 +1,46 @@
+//! The memory of another process, as Linux tells it.
+
+use std::fs;
+use std::io;
+
+/// What a process holds, in KiB.
+#[derive(Clone, Copy)]
+pub(crate) struct Memory {
+    /// All that is resident.
+    pub(crate) rss: u64,
+    /// What of it is not shared with a file.
+    pub(crate) anonymous: u64,
+}
+
+impl Memory {
+    pub(crate) fn of(pid: u32) -> io::Result<Self> {
+        let path = format!("/proc/{pid}/status");
+        let status = fs::read_to_string(&path).map_err(|error| {
+            io::Error::new(error.kind(), format!("cannot read {path}: {error}"))
+        })?;
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.and_then(|line| line.split_whitespace().next()?.parse().ok())
+                .ok_or_else(|| io::Error::other(format!("{path} does not tell {name}")))
+        };
+        Ok(Self {
+            rss: field("VmRSS:")?,
+            anonymous: field("RssAnon:")?,
+        })
+    }
+
+    /// One line about `self`, and the growth since `before` for each of `connections`.
+    pub(crate) fn line(self, what: &str, before: Self, connections: usize) -> String {
+        let each = |now: u64, before: u64| {
+            let grown = now.saturating_sub(before) * 1024;
+            grown / u64::try_from(connections.max(1)).unwrap_or(u64::MAX)
+        };
+        format!(
+            "{what:<32} VmRSS {:>7} KiB, {:>5} B per connection; RssAnon {:>7} KiB, {:>5} B per connection",
+            self.rss,
+            each(self.rss, before.rss),
+            self.anonymous,
+            each(self.anonymous, before.anonymous),
+        )
+    }
+}
