@@ -41,10 +41,11 @@ async fn a_breach_of_websocket_is_told_apart_from_others() {
             1003,
             "text message, expected a binary one",
         ),
+        (frame(TEXT, b"\xff"), 1007, "text that is not UTF-8"),
         (
-            frame(TEXT, b"\xff"),
-            1003,
-            "text message, expected a binary one",
+            frame(CLOSE, b"\x03\xe8\xff"),
+            1007,
+            "text that is not UTF-8",
         ),
         broken(unmasked),
         // Reserved bits, and opcodes.
