@@ -1,0 +1,433 @@
+//! Conversations in every cut, and what they come to.
+
+use std::vec;
+
+use pinch_proto::{Close, CloseCode};
+use proptest::prelude::*;
+
+use super::*;
+
+const LIMIT: usize = 70_000;
+const LAST: u8 = 0x80;
+const CONTINUE: u8 = 0;
+const TEXT: u8 = 1;
+const BINARY: u8 = 2;
+const CLOSE: u8 = 8;
+const PING: u8 = 9;
+const PONG: u8 = 10;
+
+/// A frame as a client writes it, by the letter of RFC 6455 section 5.2.
+fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    const MASK: [u8; 4] = [1, 2, 3, 4];
+    let length = payload.len().to_be_bytes();
+    let mut bytes = match payload.len() {
+        0..126 => vec![first, 0x80 | length[7]],
+        126..65_536 => [&[first, 0x80 | 126], &length[6..]].concat(),
+        _ => [&[first, 0x80 | 127], &length[..]].concat(),
+    };
+    bytes.extend(MASK);
+    bytes.extend(payload.iter().zip(MASK.iter().cycle()).map(|(a, b)| a ^ b));
+    bytes
+}
+
+/// What a server answers to a ping.
+fn pong(payload: &[u8]) -> Vec<u8> {
+    [&[LAST | PONG, payload.len().to_be_bytes()[7]], payload].concat()
+}
+
+fn message(payload: &[u8]) -> Incoming {
+    Incoming::Message(Bytes::copy_from_slice(payload))
+}
+
+/// What a decoder says to `chunks`, what it replies, and the decoder; it hears nothing after the
+/// end of the conversation.
+fn decode<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Incoming>, Vec<u8>, Decoder) {
+    let mut decoder = Decoder::new(LIMIT);
+    let (mut heard, mut replies) = (Vec::new(), Vec::new());
+    for chunk in chunks {
+        if matches!(heard.last(), Some(Incoming::Close | Incoming::Fault(_))) {
+            break;
+        }
+        decoder.decode(chunk, &mut replies, |incoming| heard.push(incoming));
+    }
+    (heard, replies, decoder)
+}
+
+#[track_caller]
+fn owns_nothing(decoder: &Decoder) {
+    assert_eq!(decoder.partial.capacity(), 0);
+    assert!(decoder.fragments.is_none());
+}
+
+/// Frames, what they mean, and what is replied.
+type Conversation = (Vec<Vec<u8>>, Vec<Incoming>, Vec<u8>);
+
+fn conversations() -> Vec<Conversation> {
+    let close = |payload: &[u8]| frame(LAST | CLOSE, payload);
+    let echo = |payload: &[u8]| [&[LAST | CLOSE, payload.len().to_be_bytes()[7]], payload].concat();
+    let fault = |fault| vec![Incoming::Fault(fault)];
+    vec![
+        (vec![], vec![], vec![]),
+        (vec![frame(LAST | BINARY, b"")], vec![message(b"")], vec![]),
+        (
+            [125, 126, 200]
+                .map(|len| frame(LAST | BINARY, &vec![7; len]))
+                .to_vec(),
+            [125, 126, 200].map(|len| message(&vec![7; len])).into(),
+            vec![],
+        ),
+        (
+            vec![
+                frame(LAST | PING, b""),
+                frame(LAST | PING, b"two"),
+                frame(LAST | PONG, b"three"),
+            ],
+            vec![Incoming::Pong(Bytes::from_static(b"three"))],
+            [pong(b""), pong(b"two")].concat(),
+        ),
+        // A message in fragments, with a ping in between, and another one behind it.
+        (
+            vec![
+                frame(BINARY, b"he"),
+                frame(LAST | PING, b"?"),
+                frame(CONTINUE, b""),
+                frame(CONTINUE, b"ll"),
+                frame(LAST | CONTINUE, b"o"),
+                frame(LAST | BINARY, b"you"),
+            ],
+            vec![message(b"hello"), message(b"you")],
+            pong(b"?"),
+        ),
+        (vec![close(b"")], vec![Incoming::Close], echo(b"")),
+        (
+            vec![
+                frame(LAST | BINARY, b"last"),
+                close(b"\x03\xe8bye"),
+                frame(LAST | BINARY, b"late"),
+            ],
+            vec![message(b"last"), Incoming::Close],
+            echo(b"\x03\xe8bye"),
+        ),
+        (
+            vec![frame(LAST | TEXT, b"hello")],
+            fault(Fault::Text),
+            vec![],
+        ),
+        (
+            vec![frame(LAST | TEXT, b"\xff")],
+            fault(Fault::InvalidUtf8),
+            vec![],
+        ),
+        (
+            vec![close(b"\x03\xe8\xff")],
+            fault(Fault::InvalidUtf8),
+            vec![],
+        ),
+        (
+            vec![frame(TEXT, b"hel"), frame(LAST | CONTINUE, b"lo")],
+            fault(Fault::Text),
+            vec![],
+        ),
+        (
+            vec![
+                frame(LAST | BINARY, b"good"),
+                frame(LAST | 3, b"bad"),
+                frame(LAST | BINARY, b"late"),
+            ],
+            vec![message(b"good"), Incoming::Fault(Fault::Protocol)],
+            vec![],
+        ),
+        (vec![frame(LAST | 11, b"")], fault(Fault::Protocol), vec![]),
+        (
+            vec![frame(LAST | 0x40 | BINARY, b"")],
+            fault(Fault::Protocol),
+            vec![],
+        ),
+        (vec![frame(PING, b"")], fault(Fault::Protocol), vec![]),
+        (
+            vec![frame(LAST | PING, &[0; 126])],
+            fault(Fault::Protocol),
+            vec![],
+        ),
+        (
+            vec![frame(LAST | CONTINUE, b"")],
+            fault(Fault::Protocol),
+            vec![],
+        ),
+        (
+            vec![frame(BINARY, b""), frame(LAST | BINARY, b"")],
+            fault(Fault::Protocol),
+            vec![],
+        ),
+        (vec![close(b"\x03")], fault(Fault::Protocol), vec![]),
+        // Not masked.
+        (
+            vec![vec![LAST | BINARY, 1, b'x']],
+            fault(Fault::Protocol),
+            vec![],
+        ),
+    ]
+}
+
+#[test]
+fn wherever_a_conversation_is_cut_it_means_the_same() {
+    for (frames, heard, replies) in conversations() {
+        let bytes = frames.concat();
+        for cut in 0..=bytes.len() {
+            let (start, end) = bytes.split_at(cut);
+            let (found, found_replies, decoder) = decode([start, end]);
+            assert_eq!(
+                (&found, &found_replies),
+                (&heard, &replies),
+                "{bytes:x?} cut at {cut}"
+            );
+            owns_nothing(&decoder);
+        }
+        let (found, found_replies, _) = decode(bytes.chunks(1));
+        assert_eq!(
+            (found, found_replies),
+            (heard, replies),
+            "{bytes:x?} byte by byte"
+        );
+    }
+}
+
+#[test]
+fn every_beginning_of_a_conversation_means_its_whole_frames() {
+    let frames: Vec<Vec<u8>> = [0, 1, 125, 126, 300]
+        .map(|len| frame(LAST | BINARY, &vec![9; len]))
+        .into();
+    let bytes = frames.concat();
+    for end in 0..=bytes.len() {
+        let (heard, _, decoder) = decode([&bytes[..end]]);
+        let mut at = 0;
+        let whole = frames.iter().take_while(|frame| {
+            at += frame.len();
+            at <= end
+        });
+        let whole = whole.count();
+        assert_eq!(heard.len(), whole, "the first {end} bytes");
+        let rest = end - frames[..whole].concat().len();
+        assert_eq!(decoder.partial.len(), rest);
+    }
+}
+
+#[test]
+fn between_messages_a_decoder_owns_no_memory() {
+    let mut decoder = Decoder::new(LIMIT);
+    let large = frame(LAST | BINARY, &vec![1; LIMIT]);
+    let fragments = [
+        frame(BINARY, &[1; 60_000]),
+        frame(LAST | CONTINUE, &[1; 10_000]),
+    ]
+    .concat();
+    for bytes in [large, fragments] {
+        for chunk in bytes.chunks(1000) {
+            decoder.decode(chunk, &mut Vec::new(), |_| ());
+        }
+        owns_nothing(&decoder);
+    }
+}
+
+#[test]
+fn a_small_message_does_not_keep_a_large_buffer() {
+    let bytes = [
+        frame(LAST | BINARY, b"small"),
+        frame(LAST | BINARY, &[0; 60_000]),
+    ]
+    .concat();
+    let mut heard = Vec::new();
+    Decoder::new(LIMIT).decode(&bytes, &mut Vec::new(), |incoming| heard.push(incoming));
+    let Incoming::Message(small) = heard.swap_remove(0) else {
+        panic!("{heard:?} instead of a message")
+    };
+    drop(heard);
+    let small = small.try_into_mut().expect("nobody else has it");
+    assert!(
+        small.capacity() < 100,
+        "it keeps {} bytes",
+        small.capacity()
+    );
+}
+
+#[test]
+fn messages_are_bounded_whether_whole_or_in_fragments() {
+    let too_big = [Incoming::Fault(Fault::TooBig)];
+    let exactly = vec![5; LIMIT];
+    assert_eq!(
+        decode([&frame(LAST | BINARY, &exactly)[..]]).0,
+        [message(&exactly)]
+    );
+    let (first, last) = exactly.split_at(40_000);
+    let fragments = [frame(BINARY, first), frame(LAST | CONTINUE, last)].concat();
+    assert_eq!(decode([&fragments[..]]).0, [message(&exactly)]);
+
+    // The header is enough.
+    let header = &frame(LAST | BINARY, &[5; LIMIT + 1])[..14];
+    assert_eq!(decode([header]).0, too_big);
+    let huge = [&[LAST | BINARY, 0xff][..], &[0xff; 8], &[0; 4]].concat();
+    assert_eq!(decode([&huge[..]]).0, too_big);
+    let fragments = [frame(BINARY, &exactly), frame(LAST | CONTINUE, b"1")].concat();
+    assert_eq!(decode([&fragments[..]]).0, too_big);
+    assert_eq!(decode(fragments.chunks(999)).0, too_big);
+}
+
+#[test]
+fn what_came_before_is_preloaded_and_the_limit_can_be_raised() {
+    let bytes = frame(LAST | BINARY, b"hello");
+    for cut in 0..=bytes.len() {
+        let mut decoder = Decoder::new(4);
+        decoder.preload(bytes[..cut].to_vec());
+        decoder.raise_limit(5);
+        let mut heard = Vec::new();
+        decoder.decode(&bytes[cut..], &mut Vec::new(), |incoming| {
+            heard.push(incoming);
+        });
+        assert_eq!(heard, [message(b"hello")]);
+    }
+}
+
+#[test]
+fn a_raised_limit_holds_for_a_message_that_has_begun() {
+    let mut decoder = Decoder::new(4);
+    let mut heard = Vec::new();
+    decoder.decode(&frame(BINARY, b"hel"), &mut Vec::new(), |incoming| {
+        heard.push(incoming);
+    });
+    decoder.raise_limit(5);
+    decoder.decode(
+        &frame(LAST | CONTINUE, b"lo"),
+        &mut Vec::new(),
+        |incoming| {
+            heard.push(incoming);
+        },
+    );
+    assert_eq!(heard, [message(b"hello")]);
+}
+
+#[test]
+fn frames_are_encoded_as_a_server_writes_them() {
+    let close = Close::new(CloseCode::GOING_AWAY, "going away");
+    let cases = [
+        (
+            Frame::Message(Bytes::from_static(b"hi")),
+            b"\x82\x02hi".to_vec(),
+        ),
+        (
+            Frame::Message(vec![7; 126].into()),
+            [&b"\x82\x7e\x00\x7e"[..], &[7; 126]].concat(),
+        ),
+        (
+            Frame::Message(vec![7; 65_535].into()),
+            [&b"\x82\x7e\xff\xff"[..], &[7; 65_535]].concat(),
+        ),
+        (
+            Frame::Message(vec![7; 65_536].into()),
+            [
+                &b"\x82\x7f\x00\x00\x00\x00\x00\x01\x00\x00"[..],
+                &[7; 65_536],
+            ]
+            .concat(),
+        ),
+        (
+            Frame::Ping(Bytes::from_static(b"12345678")),
+            b"\x89\x0812345678".to_vec(),
+        ),
+        (Frame::Close(close), b"\x88\x0c\x03\xe9going away".to_vec()),
+    ];
+    let mut all = Vec::new();
+    for (frame, expected) in &cases {
+        let before = all.len();
+        encode(frame, &mut all);
+        assert_eq!(&all[before..], expected, "{frame:?}");
+    }
+}
+
+/// A frame of a conversation that breaks no rule, as a client may write it.
+#[derive(Clone, Debug)]
+enum Said {
+    Message {
+        fragments: Vec<Vec<u8>>,
+        ping_between: Option<Vec<u8>>,
+    },
+    Ping(Vec<u8>),
+    Pong(Vec<u8>),
+}
+
+fn said() -> impl Strategy<Value = Said> {
+    let bytes = |max| prop::collection::vec(any::<u8>(), 0..max);
+    prop_oneof![
+        (
+            prop::collection::vec(bytes(200), 1..4),
+            prop::option::of(bytes(20))
+        )
+            .prop_map(|(fragments, ping_between)| Said::Message {
+                fragments,
+                ping_between
+            }),
+        bytes(126).prop_map(Said::Ping),
+        bytes(126).prop_map(Said::Pong),
+    ]
+}
+
+impl Said {
+    /// Its bytes, what it means, and what is replied to it.
+    fn write(&self, bytes: &mut Vec<u8>, heard: &mut Vec<Incoming>, replies: &mut Vec<u8>) {
+        match self {
+            Self::Message {
+                fragments,
+                ping_between,
+            } => {
+                for (at, fragment) in fragments.iter().enumerate() {
+                    let opcode = if at == 0 { BINARY } else { CONTINUE };
+                    let last = if at + 1 == fragments.len() { LAST } else { 0 };
+                    bytes.extend(frame(opcode | last, fragment));
+                    if let Some(ping) = ping_between.as_ref().filter(|_| last == 0) {
+                        bytes.extend(frame(LAST | PING, ping));
+                        replies.extend(pong(ping));
+                    }
+                }
+                heard.push(message(&fragments.concat()));
+            }
+            Self::Ping(payload) => {
+                bytes.extend(frame(LAST | PING, payload));
+                replies.extend(pong(payload));
+            }
+            Self::Pong(payload) => {
+                bytes.extend(frame(LAST | PONG, payload));
+                heard.push(Incoming::Pong(Bytes::copy_from_slice(payload)));
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn however_a_conversation_is_chunked_it_means_the_same(
+        said in prop::collection::vec(said(), 0..12),
+        sizes in prop::collection::vec(1usize..400, 1..20),
+    ) {
+        let (mut bytes, mut heard, mut replies) = (Vec::new(), Vec::new(), Vec::new());
+        for said in &said {
+            said.write(&mut bytes, &mut heard, &mut replies);
+        }
+        let mut rest = &bytes[..];
+        let mut sizes = sizes.iter().cycle();
+        let chunks = core::iter::from_fn(|| {
+            let size = *sizes.next()?;
+            let (chunk, behind) = rest.split_at(size.min(rest.len()));
+            rest = behind;
+            (!chunk.is_empty()).then_some(chunk)
+        });
+        let (found, found_replies, decoder) = decode(chunks);
+        prop_assert_eq!(found, heard);
+        prop_assert_eq!(found_replies, replies);
+        prop_assert_eq!(decoder.partial.capacity(), 0);
+        prop_assert!(decoder.fragments.is_none());
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic(chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..100), 0..10)) {
+        decode(chunks.iter().map(Vec::as_slice));
+    }
+}

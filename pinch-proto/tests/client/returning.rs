@@ -1,0 +1,135 @@
+//! After a link is lost: when to come back, and when not to.
+
+use core::time::Duration;
+
+use pinch_proto::client::{Client, Disconnect, Event, Input, Output};
+use pinch_proto::{Close, CloseCode, Time};
+
+use crate::rig::*;
+
+#[test]
+fn backoff_grows_to_its_cap_is_jittered_and_ends() {
+    let mut longest = [Duration::ZERO; 9];
+    for seed in 0..200 {
+        let config = config()
+            .backoff(secs(1), secs(30))
+            .max_tries(Some(10))
+            .build()
+            .unwrap();
+        let mut rig = Rig::new(config.clone(), name());
+        rig.client = Client::new(config, name(), seed, Time::ZERO, UNIX);
+        rig.submit(envelope(1)).unwrap();
+        rig.timeout();
+        for longest in &mut longest {
+            let outputs = rig.disconnected("refused");
+            let (why, delay) = rig.redial(&outputs);
+            assert_eq!(why, lost("refused"));
+            *longest = delay.max(*longest);
+        }
+        let gave_up = Event::GaveUp {
+            why: lost("refused"),
+            unsent: vec![envelope(1)],
+        };
+        assert_eq!(rig.disconnected("refused"), [Output::Event(gave_up)]);
+        assert_eq!(rig.wakeup, None);
+        assert!(rig.client.is_ended());
+    }
+    for (longest, ceiling) in longest
+        .into_iter()
+        .zip([1, 2, 4, 8, 16, 30, 30, 30, 30].map(secs))
+    {
+        assert!(
+            longest <= ceiling && longest > ceiling * 9 / 10,
+            "{longest:?} of {ceiling:?}"
+        );
+    }
+}
+
+#[test]
+fn only_a_join_that_lasted_makes_failures_forgotten() {
+    for (lifetime, tries_left) in [(secs(29), false), (secs(30), true)] {
+        let mut rig = Rig::new(
+            config().max_tries(Some(3)).heartbeat_interval(secs(1000)),
+            name(),
+        );
+        rig.timeout();
+        for _ in 0..2 {
+            let outputs = rig.disconnected("refused");
+            rig.redial(&outputs);
+        }
+        rig.join();
+        rig.now = rig.now + lifetime;
+        let outputs = rig.disconnected("reset");
+        assert_eq!(
+            matches!(outputs[..], [Output::Event(Event::Disconnected { .. })]),
+            tries_left,
+            "{outputs:?}"
+        );
+    }
+}
+
+#[test]
+fn a_close_by_the_relay_is_final_only_if_coming_back_would_repeat_it() {
+    let cases = [
+        (1000, "", false),
+        (1001, "going away", false),
+        (1002, "", false),
+        (1003, "", true),
+        (1007, "", true),
+        (1008, "heartbeat timeout", false),
+        (1008, "from_address is not yours", true),
+        (1009, "", true),
+        (1013, "relay is full", false),
+        (4001, "replaced by a new connection", true),
+    ];
+    for (code, reason, is_final) in cases {
+        let mut rig = Rig::joined(config());
+        rig.submit(envelope(1)).unwrap();
+        rig.writable(PLENTY);
+        let close = Close::new(CloseCode(code), reason);
+        let outputs = rig.input(Input::PeerClosed(close.clone()));
+        assert_eq!(outputs[0], Output::Hangup);
+        let why = Disconnect::Closed(close);
+        assert_eq!(why.is_permanent(), is_final, "{code}");
+        if is_final {
+            let unsent = vec![envelope(1)];
+            assert_eq!(outputs[1..], [Output::Event(Event::GaveUp { why, unsent })]);
+        } else {
+            assert_eq!(rig.redial(&outputs).0, why);
+        }
+    }
+    let mut rig = Rig::joined(config().rejoin_when_replaced(true));
+    let outputs = rig.input(Input::PeerClosed(Close::new(CloseCode::REPLACED, "")));
+    rig.redial(&outputs);
+}
+
+#[test]
+fn what_is_said_about_a_link_that_does_not_exist_is_ignored() {
+    let strays = [
+        Input::Received(envelope(1)),
+        Input::Writable { bytes: PLENTY },
+        Input::Pong {
+            payload: payload(1),
+        },
+        Input::PeerClosed(Close::new(CloseCode::REPLACED, "")),
+    ];
+    let mut rig = Rig::new(config(), name());
+    rig.submit(envelope(1)).unwrap();
+    for input in [
+        Input::Connected,
+        Input::Disconnected {
+            why: "early".into(),
+        },
+    ]
+    .iter()
+    .chain(&strays)
+    {
+        assert_eq!(rig.input(input.clone()), [], "{input:?} before dialling");
+    }
+    assert_eq!(rig.timeout(), [Output::Dial]);
+    for input in strays {
+        assert_eq!(rig.input(input.clone()), [], "{input:?} while dialling");
+    }
+    rig.join();
+    assert_eq!(rig.input(Input::Connected), [], "it is connected already");
+}
