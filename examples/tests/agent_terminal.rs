@@ -7,7 +7,7 @@
 
 use core::time::Duration;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -108,6 +108,17 @@ impl Relay {
         let line = process.line();
         let url = line.strip_prefix("listening on ").unwrap().to_owned();
         Self { process, url }
+    }
+
+    /// Waits until it takes no more connections: it shuts down.
+    fn stops_listening(&self) {
+        let address = self.url.strip_prefix("ws://").unwrap();
+        let address = address.strip_suffix("/ws").unwrap();
+        let start = Instant::now();
+        while TcpStream::connect(address).is_ok() {
+            assert!(start.elapsed() < PATIENCE, "it listens on");
+            thread::yield_now();
+        }
     }
 }
 
@@ -376,7 +387,7 @@ fn a_second_signal_ends_a_relay_at_once() {
         // It will not answer the close frame, for which the relay waits.
         listener.signal("STOP");
         relay.process.signal("TERM");
-        thread::sleep(Duration::from_millis(300));
+        relay.stops_listening();
         assert!(
             relay.process.child.try_wait().unwrap().is_none(),
             "it waits"
