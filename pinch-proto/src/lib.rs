@@ -51,6 +51,7 @@
 //! turn.poll_output();
 //! ```
 #![no_std]
+#![warn(clippy::indexing_slicing)]
 
 extern crate alloc;
 #[cfg(test)]
