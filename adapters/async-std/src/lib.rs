@@ -21,13 +21,17 @@
 
 use core::future::Future;
 use core::net::SocketAddr;
+use core::pin::Pin;
+use core::task::{Context, Poll};
 use std::io;
+use std::net::Shutdown;
 use std::time::Instant;
 
 use async_io::Timer;
 use async_std::net::{TcpListener, TcpStream};
 use futures_util::FutureExt as _;
 use futures_util::future::Map;
+use futures_util::io::{AsyncRead, AsyncWrite};
 
 pub use pinch_driver::*;
 
@@ -44,7 +48,7 @@ pub struct AsyncStd;
 impl Runtime for AsyncStd {
     const NAME: &'static str = "async-std";
 
-    type Stream = TcpStream;
+    type Stream = Connection;
     type Listener = TcpListener;
     type Sleep = Map<Timer, fn(Instant)>;
 
@@ -56,16 +60,16 @@ impl Runtime for AsyncStd {
         listener.local_addr()
     }
 
-    async fn accept(&self, listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    async fn accept(&self, listener: &TcpListener) -> io::Result<(Connection, SocketAddr)> {
         let (stream, peer) = listener.accept().await?;
         stream.set_nodelay(true)?;
-        Ok((stream, peer))
+        Ok((Connection(stream), peer))
     }
 
-    async fn connect(&self, host: &str, port: u16) -> io::Result<TcpStream> {
+    async fn connect(&self, host: &str, port: u16) -> io::Result<Connection> {
         let stream = TcpStream::connect((host, port)).await?;
         stream.set_nodelay(true)?;
-        Ok(stream)
+        Ok(Connection(stream))
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
@@ -74,5 +78,39 @@ impl Runtime for AsyncStd {
 
     fn sleep_until(&self, deadline: Instant) -> Self::Sleep {
         Timer::at(deadline).map(drop as fn(Instant))
+    }
+}
+
+/// A TCP connection that tells its peer when nothing more will come.
+///
+/// async-std's own stream only flushes when it is closed, so that a peer would wait for the end.
+#[derive(Debug)]
+pub struct Connection(TcpStream);
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.0.shutdown(Shutdown::Write))
     }
 }

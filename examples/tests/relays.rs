@@ -1,0 +1,75 @@
+//! The relay binaries differ in their runtime alone: the same first line, the same health but for
+//! the runtime's name, the same end.
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should fail")]
+
+use core::time::Duration;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Longer than anything here takes, so that what hangs fails.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A relay, ended when the test is.
+struct Relay(Child);
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The body of the answer to a GET of `/health`, and the connection, whose other half is still open.
+fn health(address: &str) -> (serde_json::Value, TcpStream) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(stream, "GET /health HTTP/1.1\r\nhost: {address}\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+    (serde_json::from_str(body).unwrap(), stream)
+}
+
+#[test]
+fn each_relay_starts_without_configuration_names_its_runtime_and_ends_in_order() {
+    let relays = [
+        ("tokio", env!("CARGO_BIN_EXE_relay-tokio")),
+        ("smol", env!("CARGO_BIN_EXE_relay-smol")),
+        ("async-std", env!("CARGO_BIN_EXE_relay-async-std")),
+    ];
+    for (runtime, program) in relays {
+        let mut command = Command::new(program);
+        command.env_clear().args(["--listen", "127.0.0.1:0"]);
+        let command = command.stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut relay = Relay(command.spawn().unwrap());
+        let mut output = BufReader::new(relay.0.stdout.take().unwrap());
+        let mut line = String::new();
+        output.read_line(&mut line).unwrap();
+        let address = line.strip_prefix("listening on ws://").unwrap();
+        let address = address.strip_suffix("/ws\n").unwrap();
+
+        let (first, open) = health(address);
+        assert_eq!(first["runtime"], runtime);
+        assert_eq!(first["connections"], 0);
+        assert_eq!(first["tasks"], 3, "the timer's, the listener's, this one's");
+        // The end of an answer is told at once, and not by dropping who was answered.
+        let (second, _) = health(address);
+        assert_eq!(
+            second["tasks"], 4,
+            "{runtime} waits for the first to close its half"
+        );
+        drop(open);
+
+        let pid = Pid::from_raw(relay.0.id().try_into().unwrap()).unwrap();
+        kill_process(pid, Signal::TERM).unwrap();
+        assert_eq!(relay.0.wait().unwrap().code(), Some(0), "{runtime}");
+        let mut rest = String::new();
+        output.read_to_string(&mut rest).unwrap();
+        assert_eq!(rest, "", "{runtime} says one line");
+    }
+}
