@@ -110,14 +110,34 @@ impl Relay {
         Self { process, url }
     }
 
+    /// Starts one where another was, once the port can be had: it may be in use for a moment, as
+    /// that of another test's connection.
+    fn start_at(address: &str) -> Self {
+        let start = Instant::now();
+        loop {
+            let mut command = relay();
+            command.args(["--listen", address]);
+            let process = Process::start(command);
+            if let Ok(line) = process.lines.recv_timeout(PATIENCE) {
+                let url = line.strip_prefix("listening on ").unwrap().to_owned();
+                return Self { process, url };
+            }
+            assert!(start.elapsed() < PATIENCE, "the port cannot be had");
+        }
+    }
+
+    /// Where it listens.
+    fn address(&self) -> &str {
+        let address = self.url.strip_prefix("ws://").unwrap();
+        address.strip_suffix("/ws").unwrap()
+    }
+
     /// Waits until it takes no more connections: it shuts down.
     fn stops_listening(&self) {
-        let address = self.url.strip_prefix("ws://").unwrap();
-        let address = address.strip_suffix("/ws").unwrap();
         let start = Instant::now();
-        while TcpStream::connect(address).is_ok() {
+        while TcpStream::connect(self.address()).is_ok() {
             assert!(start.elapsed() < PATIENCE, "it listens on");
-            thread::yield_now();
+            thread::sleep(Duration::from_millis(5));
         }
     }
 }
@@ -303,12 +323,6 @@ fn an_agent_comes_back_with_its_relay() {
     let relay = Relay::start(&[]);
     let bob = Person::at(&relay);
     let address = bob.address();
-    let port = relay
-        .url
-        .strip_prefix("ws://")
-        .unwrap()
-        .strip_suffix("/ws")
-        .unwrap();
     let listener = Process::start(bob.agent("listen", &[]));
     assert_eq!(listener.line(), format!("-- joined as {address}"));
     relay.process.signal("KILL");
@@ -317,7 +331,7 @@ fn an_agent_comes_back_with_its_relay() {
             .line()
             .starts_with("-- disconnected, trying again: ")
     );
-    let _relay = Relay::start(&["--listen", port]);
+    let _relay = Relay::start_at(relay.address());
     let joined = format!("-- joined as {address}");
     loop {
         let line = listener.line();
