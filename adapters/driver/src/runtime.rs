@@ -18,8 +18,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for T {}
 /// An async runtime.
 ///
 /// All methods are called from within the runtime's own tasks, or from where the user calls the
-/// front door.
-pub trait Runtime: Clone + Default + fmt::Debug + Send + Sync + 'static {
+/// front door. A value is a handle: where a program has one runtime at most, it is a unit with
+/// [`Default`], which [`Relay::builder`](crate::Relay::builder) asks for.
+pub trait Runtime: Clone + fmt::Debug + Send + Sync + 'static {
     /// How `/health` names it.
     const NAME: &'static str;
 

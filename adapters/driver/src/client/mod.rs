@@ -178,9 +178,17 @@ pub struct Client<R: Runtime> {
 
 impl<R: Runtime> Client<R> {
     /// The settings of a client of the relay at `url` (`ws://host:port/ws`).
-    pub fn builder(url: impl Into<String>, identity: Identity) -> ClientBuilder<R> {
+    pub fn builder(url: impl Into<String>, identity: Identity) -> ClientBuilder<R>
+    where
+        R: Default,
+    {
+        Self::builder_on(R::default(), url, identity)
+    }
+
+    /// The settings of a client on `runtime`: for those of which a program may have several.
+    pub fn builder_on(runtime: R, url: impl Into<String>, identity: Identity) -> ClientBuilder<R> {
         ClientBuilder {
-            runtime: R::default(),
+            runtime,
             url: url.into(),
             identity,
             config: Config::new(),

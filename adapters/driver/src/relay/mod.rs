@@ -183,8 +183,16 @@ pub struct Relay<R: Runtime> {
 
 impl<R: Runtime> Relay<R> {
     /// The settings of a new relay.
-    pub fn builder() -> Builder<R> {
-        Builder::new(R::default())
+    pub fn builder() -> Builder<R>
+    where
+        R: Default,
+    {
+        Self::builder_on(R::default())
+    }
+
+    /// The settings of a new relay on `runtime`: for those of which a program may have several.
+    pub fn builder_on(runtime: R) -> Builder<R> {
+        Builder::new(runtime)
     }
 
     /// Where it listens; `None` if it was started by [`Builder::detached`].

@@ -1,40 +1,43 @@
 //! Beginnings and ends: many that join and leave in every way at once, the relay's own shutdown, and
 //! what happens when it is dropped.
 
-mod support;
-
 use core::time::Duration;
+use std::net::TcpStream;
+use std::thread;
 use std::time::Instant;
 
-use pinch_tokio::Relay;
-use support::raw::{BINARY, PONG, Raw, answer};
-use support::{
-    Heard, IDLE_TASKS, LIMIT, Peer, address, bind, challenge, config, connect, decode, emptied,
-    eventually, is_pending, key, message, millis, number, open, soon,
-};
-use tokio::runtime::Handle;
+use async_io::Async;
+use futures_lite::future::zip;
+use futures_util::future::join_all;
+use pinch_driver::Runtime;
+
+use crate::envelopes::{address, decode, key, key_address, message, number};
+use crate::peer::{Heard, Peer};
+use crate::raw::{BINARY, PONG, Raw, answer};
+use crate::relays::{IDLE_TASKS, bind, builder, challenge, config, connect, emptied, open};
+use crate::tracked::Tracked;
+use crate::wait::{LIMIT, eventually, is_pending, millis, soon};
 
 fn going_away() -> Heard {
     Heard::close(1001, "going away")
 }
 
-/// Waits until no task lives in this test's runtime: a relay's tasks are the only ones in it.
-async fn no_task_is_left() {
-    let metrics = Handle::current().metrics();
-    eventually("no task is left", || metrics.num_alive_tasks() == 0).await;
+/// Waits until nothing lives in the runtime: neither what a relay counts itself nor anything else.
+async fn nothing_is_left<R: Runtime>(runtime: &Tracked<R>) {
+    eventually(
+        || format!("nothing is left, not {:?}", runtime.held()),
+        || runtime.held().is_none(),
+    )
+    .await;
 }
 
-async fn hundreds_join_and_leave_at_once(relay: &Relay) {
+pub(crate) async fn hundreds_join_and_leave_at_once<R: Runtime>(runtime: &Tracked<R>) {
+    let relay = &open(runtime, config()).await;
     for round in 0..2 {
         let mut peers = Vec::new();
         for n in 0..300 {
-            let addr = relay.local_addr().expect("it listens");
-            peers.push(tokio::spawn(async move {
-                let stream = tokio::net::TcpStream::connect(addr)
-                    .await
-                    .expect("it accepts");
-                use tokio_util::compat::TokioAsyncReadCompatExt as _;
-                let mut peer = Peer::named_over(stream.compat(), &format!("peer{n}")).await;
+            peers.push(async move {
+                let mut peer = Peer::named(relay, &format!("peer{n}")).await;
                 let next = address(&format!("peer{}", (n + 1) % 300));
                 // The next one may be there or not.
                 peer.send(message(&peer.address, &next, 1, 500)).await;
@@ -46,29 +49,18 @@ async fn hundreds_join_and_leave_at_once(relay: &Relay) {
                     1 => drop(peer),
                     _ => peer.say_goodbye().await,
                 }
-            }));
+            });
         }
-        for peer in peers {
-            soon("a peer's end", peer).await.expect("no panic");
-        }
+        soon("the end of all", join_all(peers)).await;
         emptied(relay).await;
         assert_eq!(relay.stats().hub.registered, 300 * (round + 1));
     }
 }
 
-#[tokio::test]
-async fn hundreds_join_and_leave_at_once_on_one_thread() {
-    hundreds_join_and_leave_at_once(&open(config()).await).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn hundreds_join_and_leave_at_once_on_four_threads() {
-    hundreds_join_and_leave_at_once(&open(config()).await).await;
-}
-
-#[tokio::test]
-async fn a_shutdown_delivers_what_is_buffered_and_says_going_away() {
-    let relay = challenge(config().join_timeout(LIMIT)).await;
+pub(crate) async fn a_shutdown_delivers_what_is_buffered_and_says_going_away<R: Runtime>(
+    runtime: &Tracked<R>,
+) {
+    let relay = challenge(runtime, config().join_timeout(LIMIT)).await;
     let mut bob = Peer::proven(&relay, 2).await;
     let (mut alice, challenge) = Raw::challenged(&relay).await;
     alice
@@ -77,7 +69,7 @@ async fn a_shutdown_delivers_what_is_buffered_and_says_going_away() {
     alice.envelope().await;
     alice.ping().await;
     for number in 0..50 {
-        let to = support::key_address(1);
+        let to = key_address(1);
         bob.send(message(&bob.address, &to, number, 10_000)).await;
     }
     eventually("they wait", || relay.stats().hub.queued == 50).await;
@@ -90,18 +82,17 @@ async fn a_shutdown_delivers_what_is_buffered_and_says_going_away() {
         alice.answer_close().await;
         assert_eq!(bob.closed().await, going_away());
     };
-    let ends = async { tokio::join!(relay.shutdown(), everybody) };
+    let ends = zip(relay.shutdown(), everybody);
     soon("the end of both", ends).await;
     let stats = relay.stats();
     assert_eq!((stats.tasks, stats.pending), (0, 0));
     assert_eq!((stats.hub.connections, stats.hub.closing), (0, 0));
     assert_eq!((stats.hub.delivered, stats.hub.returned), (50, 0));
-    no_task_is_left().await;
+    nothing_is_left(runtime).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_shutdown_reaches_hundreds() {
-    let relay = open(config()).await;
+pub(crate) async fn a_shutdown_reaches_hundreds<R: Runtime>(runtime: &Tracked<R>) {
+    let relay = open(runtime, config()).await;
     let mut peers = Vec::new();
     for n in 0..300 {
         peers.push(Peer::named(&relay, &format!("peer{n}")).await);
@@ -111,16 +102,14 @@ async fn a_shutdown_reaches_hundreds() {
             assert_eq!(peer.closed().await, going_away());
         }
     };
-    soon("the end of both", async {
-        tokio::join!(relay.shutdown(), told)
-    })
-    .await;
+    soon("the end of both", zip(relay.shutdown(), told)).await;
     assert_eq!(relay.stats().tasks, 0);
 }
 
-#[tokio::test]
-async fn a_shutdown_waits_for_the_silent_as_long_as_the_close_timeout() {
-    let relay = open(config().close_timeout(millis(200))).await;
+pub(crate) async fn a_shutdown_waits_for_the_silent_as_long_as_the_close_timeout<R: Runtime>(
+    runtime: &Tracked<R>,
+) {
+    let relay = open(runtime, config().close_timeout(millis(200))).await;
     let mut silent = Raw::named(&relay, "silent").await;
     let begin = Instant::now();
     soon("the shutdown", relay.shutdown()).await;
@@ -129,9 +118,10 @@ async fn a_shutdown_waits_for_the_silent_as_long_as_the_close_timeout() {
     assert_eq!(silent.rest().await, [going_away()]);
 }
 
-#[tokio::test]
-async fn a_shutdown_does_not_wait_for_those_that_have_not_joined() {
-    let relay = challenge(config()).await;
+pub(crate) async fn a_shutdown_does_not_wait_for_those_that_have_not_joined<R: Runtime>(
+    runtime: &Tracked<R>,
+) {
+    let relay = challenge(runtime, config()).await;
     let mut mute = Raw::connect(&relay).await;
     let (mut challenged, _) = Raw::challenged(&relay).await;
     eventually("both are joining", || relay.stats().pending == 2).await;
@@ -142,9 +132,10 @@ async fn a_shutdown_does_not_wait_for_those_that_have_not_joined() {
     assert_eq!((stats.tasks, stats.pending), (0, 0));
 }
 
-#[tokio::test]
-async fn a_shutdown_that_is_cancelled_goes_on_and_can_be_awaited_again() {
-    let relay = open(config()).await;
+pub(crate) async fn a_shutdown_that_is_cancelled_goes_on_and_can_be_awaited_again<R: Runtime>(
+    runtime: &Tracked<R>,
+) {
+    let relay = open(runtime, config()).await;
     let mut alice = Raw::named(&relay, "alice").await;
     assert!(is_pending(relay.shutdown()));
     assert!(is_pending(relay.shutdown()));
@@ -156,9 +147,8 @@ async fn a_shutdown_that_is_cancelled_goes_on_and_can_be_awaited_again() {
     assert_eq!(relay.stats().tasks, 0);
 }
 
-#[tokio::test]
-async fn a_shutdown_that_nobody_awaits_goes_on() {
-    let relay = open(config()).await;
+pub(crate) async fn a_shutdown_that_nobody_awaits_goes_on<R: Runtime>(runtime: &Tracked<R>) {
+    let relay = open(runtime, config()).await;
     let mut alice = Raw::named(&relay, "alice").await;
     assert!(is_pending(relay.shutdown()));
     assert_eq!(alice.hear().await, going_away());
@@ -166,17 +156,18 @@ async fn a_shutdown_that_nobody_awaits_goes_on() {
     eventually("its end", || relay.stats().tasks == 0).await;
 }
 
-#[tokio::test]
-async fn a_relay_without_connections_shuts_down_at_once() {
+pub(crate) async fn a_relay_without_connections_shuts_down_at_once<R: Runtime>(
+    runtime: &Tracked<R>,
+) {
     let begin = Instant::now();
-    let relay = open(config()).await;
+    let relay = open(runtime, config()).await;
     soon("the shutdown", relay.shutdown()).await;
     assert!(begin.elapsed() < Duration::from_secs(5));
-    no_task_is_left().await;
+    nothing_is_left(runtime).await;
 }
 
-async fn a_dropped_relay_cuts_everything() {
-    let relay = challenge(config().join_timeout(LIMIT)).await;
+pub(crate) async fn a_dropped_relay_cuts_everything<R: Runtime>(runtime: &Tracked<R>) {
+    let relay = challenge(runtime, config().join_timeout(LIMIT)).await;
     let addr = relay.local_addr().expect("it listens");
     let mut peer = Peer::proven(&relay, 1).await;
     let mut mute = Raw::connect(&relay).await;
@@ -189,44 +180,36 @@ async fn a_dropped_relay_cuts_everything() {
     challenged.ping().await;
     assert!(relay.stats().tasks >= IDLE_TASKS + 4);
     drop(relay);
-    no_task_is_left().await;
+    nothing_is_left(runtime).await;
     assert_eq!(peer.next().await, Heard::End);
     for raw in [&mut mute, &mut challenged, &mut silent] {
         assert_eq!(raw.hear().await, Heard::End);
     }
     assert!(
-        soon("an answer", tokio::net::TcpStream::connect(addr))
+        soon("an answer", Async::<TcpStream>::connect(addr))
             .await
             .is_err()
     );
 }
 
-#[tokio::test]
-async fn a_dropped_relay_cuts_everything_on_one_thread() {
-    a_dropped_relay_cuts_everything().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_dropped_relay_cuts_everything_on_many_threads() {
-    a_dropped_relay_cuts_everything().await;
-}
-
-#[tokio::test]
-async fn a_relay_can_be_dropped_in_the_middle_of_its_shutdown() {
-    let relay = open(config()).await;
+pub(crate) async fn a_relay_can_be_dropped_in_the_middle_of_its_shutdown<R: Runtime>(
+    runtime: &Tracked<R>,
+) {
+    let relay = open(runtime, config()).await;
     let mut alice = Raw::named(&relay, "alice").await;
     assert!(is_pending(relay.shutdown()));
     drop(relay);
-    no_task_is_left().await;
+    nothing_is_left(runtime).await;
     let rest = alice.rest().await;
     assert!(rest.is_empty() || rest == [going_away()], "{rest:?}");
 }
 
-#[tokio::test]
-async fn a_bind_that_fails_or_is_cancelled_leaves_nothing() {
-    let relay = open(config()).await;
+pub(crate) async fn a_bind_that_fails_or_is_cancelled_leaves_nothing<R: Runtime>(
+    runtime: &Tracked<R>,
+) {
+    let relay = open(runtime, config()).await;
     let taken = relay.local_addr().expect("it listens");
-    let error = Relay::builder().bind(taken).await.expect_err("it is taken");
+    let error = builder(runtime).bind(taken).await.expect_err("it is taken");
     assert!(
         error
             .to_string()
@@ -234,19 +217,18 @@ async fn a_bind_that_fails_or_is_cancelled_leaves_nothing() {
         "{error}"
     );
     let zero = config().close_timeout(Duration::ZERO);
-    let error = Relay::builder().hub(zero).bind(([127, 0, 0, 1], 0)).await;
+    let error = builder(runtime).hub(zero).bind(([127, 0, 0, 1], 0)).await;
     let error = error.expect_err("the settings do not fit").to_string();
     assert_eq!(
         error,
         "invalid settings: close timeout is 0, expected at least 1"
     );
     drop(relay);
-    no_task_is_left().await;
+    nothing_is_left(runtime).await;
 }
 
-#[tokio::test]
-async fn who_comes_while_others_leave_is_served() {
-    let relay = bind(Relay::builder().hub(config()).auth_timeout(LIMIT)).await;
+pub(crate) async fn who_comes_while_others_leave_is_served<R: Runtime>(runtime: &Tracked<R>) {
+    let relay = bind(builder(runtime).hub(config()).auth_timeout(LIMIT)).await;
     for _ in 0..50 {
         let leaving = Raw::connect(&relay).await;
         let mut coming = Raw::connect(&relay).await;
@@ -264,4 +246,33 @@ async fn who_comes_while_others_leave_is_served() {
     }
     drop(connect(&relay).await);
     emptied(&relay).await;
+}
+
+pub(crate) async fn a_relay_that_is_dropped_in_the_middle_of_traffic_leaves_nothing<R: Runtime>(
+    runtime: &Tracked<R>,
+) {
+    for _ in 0..40 {
+        let relay = open(runtime, config()).await;
+        let mut threads = Vec::new();
+        for n in 0..8 {
+            let mut peer = Peer::named(&relay, &format!("peer{n}")).await;
+            // Each writes to itself as fast as it hears itself, and does nothing when it is cut:
+            // nothing that it does can wake what has been forgotten.
+            let talking = async move {
+                let said = message(&peer.address, &peer.address, 1, 9);
+                while peer.try_send(said.clone()).await.is_ok() {
+                    if peer.next().await == Heard::End {
+                        break;
+                    }
+                }
+                peer
+            };
+            threads.push(thread::spawn(|| async_io::block_on(talking)));
+        }
+        drop(relay);
+        nothing_is_left(runtime).await;
+        for thread in threads {
+            thread.join().expect("no panic");
+        }
+    }
 }

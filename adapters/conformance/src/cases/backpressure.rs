@@ -1,18 +1,20 @@
 //! Readers that are slower than their senders: what waits for them is bounded, who sends too much
 //! hears so, nothing is lost in silence, and who takes nothing at all is closed.
 
-mod support;
-
 use core::time::Duration;
 
 use bytes::Bytes;
-use pinch_proto::hub::Config;
-use pinch_tokio::Relay;
-use support::raw::{BINARY, Raw, frame};
-use support::{
-    Heard, LIMIT, Peer, address, config, decode, emptied, eventually, message, millis, number,
-    open, refusal,
-};
+use futures_lite::future::yield_now;
+use futures_util::AsyncWriteExt as _;
+use pinch_driver::Runtime;
+use pinch_driver::proto::hub::Config;
+
+use crate::envelopes::{address, decode, message, number, refusal};
+use crate::peer::{Heard, Peer};
+use crate::raw::{BINARY, Raw, frame};
+use crate::relays::{Relay, config, emptied, open};
+use crate::tracked::Tracked;
+use crate::wait::{LIMIT, eventually, millis, soon};
 
 const ENVELOPE: usize = 16 << 10;
 const OUTBOX: usize = 128 << 10;
@@ -30,7 +32,7 @@ struct Sender {
 }
 
 impl Sender {
-    async fn new(relay: &Relay) -> Self {
+    async fn new<R: Runtime>(relay: &Relay<R>) -> Self {
         Self {
             peer: Peer::named(relay, "sender").await,
             next: 0,
@@ -72,7 +74,7 @@ impl Sender {
     }
 
     /// Sends until the reader's socket and outbox are full.
-    async fn fill(&mut self, relay: &Relay) {
+    async fn fill<R: Runtime>(&mut self, relay: &Relay<R>) {
         let mut refused_in_a_row = 0;
         while refused_in_a_row < 10 {
             refused_in_a_row = if self.send().await {
@@ -88,9 +90,10 @@ impl Sender {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_reader_that_stops_gets_what_was_accepted_when_it_reads_on() {
-    let relay = open(small_outboxes()).await;
+pub(crate) async fn a_reader_that_stops_gets_what_was_accepted_when_it_reads_on<R: Runtime>(
+    runtime: &Tracked<R>,
+) {
+    let relay = open(runtime, small_outboxes()).await;
     let mut reader = Raw::named(&relay, "reader").await;
     let mut sender = Sender::new(&relay).await;
     for _ in 0..3 {
@@ -106,12 +109,13 @@ async fn a_reader_that_stops_gets_what_was_accepted_when_it_reads_on() {
     assert_eq!((stats.returned, stats.stalls), (0, 0));
 }
 
-#[tokio::test]
-async fn a_reader_that_reads_slowly_gets_everything_and_is_not_closed() {
+pub(crate) async fn a_reader_that_reads_slowly_gets_everything_and_is_not_closed<R: Runtime>(
+    runtime: &Tracked<R>,
+) {
     let config = config()
         .outbox_bytes(64 << 20)
         .stall_timeout(Duration::from_secs(5));
-    let relay = open(config).await;
+    let relay = open(runtime, config).await;
     let mut reader = Raw::named(&relay, "reader").await;
     let mut sender = Peer::named(&relay, "sender").await;
     for number in 0..1000 {
@@ -126,17 +130,18 @@ async fn a_reader_that_reads_slowly_gets_everything_and_is_not_closed() {
     }
     for expected in 0..1000 {
         assert_eq!(number(&decode(&reader.envelope().await)), expected);
-        tokio::task::yield_now().await;
+        yield_now().await;
     }
     assert_eq!(relay.stats().hub.stalls, 0);
 }
 
-#[tokio::test]
-async fn a_reader_that_takes_nothing_is_closed_and_its_senders_are_told() {
+pub(crate) async fn a_reader_that_takes_nothing_is_closed_and_its_senders_are_told<R: Runtime>(
+    runtime: &Tracked<R>,
+) {
     let config = small_outboxes()
         .stall_timeout(millis(200))
         .close_timeout(LIMIT);
-    let relay = open(config).await;
+    let relay = open(runtime, config).await;
     let mut reader = Raw::named(&relay, "reader").await;
     let mut sender = Sender::new(&relay).await;
     let mut told = Vec::new();
@@ -185,12 +190,9 @@ async fn a_reader_that_takes_nothing_is_closed_and_its_senders_are_told() {
     emptied(&relay).await;
 }
 
-#[tokio::test]
-async fn a_sender_that_reads_no_refusals_is_closed() {
-    use tokio::io::AsyncWriteExt as _;
-
+pub(crate) async fn a_sender_that_reads_no_refusals_is_closed<R: Runtime>(runtime: &Tracked<R>) {
     let config = config().refusal_bytes(10_000).close_timeout(millis(100));
-    let relay = open(config).await;
+    let relay = open(runtime, config).await;
     let mut sender = Raw::named(&relay, "sender").await;
     let frame = frame(
         BINARY,
@@ -198,14 +200,13 @@ async fn a_sender_that_reads_no_refusals_is_closed() {
     );
     let frames = frame.repeat(1000);
     let flood = async { while sender.stream.write_all(&frames).await.is_ok() {} };
-    support::soon("the cut", flood).await;
+    soon("the cut", flood).await;
     emptied(&relay).await;
     assert_eq!(relay.stats().hub.violations, 0, "it has done nothing else");
 }
 
-#[tokio::test]
-async fn many_envelopes_are_as_bounded_as_large_ones() {
-    let relay = open(config().outbox_count(10).join_timeout(LIMIT)).await;
+pub(crate) async fn many_envelopes_are_as_bounded_as_large_ones<R: Runtime>(runtime: &Tracked<R>) {
+    let relay = open(runtime, config().outbox_count(10).join_timeout(LIMIT)).await;
     let mut reader = Raw::upgraded(&relay, "reader").await;
     let ping = reader.ping().await;
     let mut sender = Peer::named(&relay, "sender").await;
@@ -224,19 +225,18 @@ async fn many_envelopes_are_as_bounded_as_large_ones() {
             refusal.reason
         );
     }
-    reader.send(support::raw::PONG, &ping).await;
+    reader.send(crate::raw::PONG, &ping).await;
     for message in &said[..10] {
         assert_eq!(reader.envelope().await, message);
     }
 }
 
-#[tokio::test]
-async fn the_relay_as_a_whole_is_bounded_too() {
+pub(crate) async fn the_relay_as_a_whole_is_bounded_too<R: Runtime>(runtime: &Tracked<R>) {
     let config = config()
         .join_timeout(LIMIT)
         .total_outbox_bytes(70_000)
         .outbox_bytes(66_000);
-    let relay = open(config).await;
+    let relay = open(runtime, config).await;
     let mut readers = Vec::new();
     for name in ["reader1", "reader2"] {
         let mut reader = Raw::upgraded(&relay, name).await;

@@ -1,19 +1,18 @@
 //! Joining: who gets in under which address, what it hears first, and what happens when an address
 //! is taken.
 
-mod support;
-
 use bytes::Bytes;
-use pinch_proto::handshake::signed_bytes;
-use pinch_proto::hub::OnDuplicate;
-use pinch_proto::wire::{Envelope, MessageType, Payload};
-use support::raw::{BINARY, CLOSE, PONG, Raw, TEXT, answer, close_payload, frame, upgrade_request};
-use support::{
-    Heard, LIMIT, Peer, address, bind, challenge, config, decode, emptied, eventually, key,
-    key_address, message, millis, number, open,
-};
+use pinch_driver::Runtime;
+use pinch_driver::proto::handshake::signed_bytes;
+use pinch_driver::proto::hub::OnDuplicate;
+use pinch_driver::proto::wire::{Envelope, MessageType, Payload};
 
-use pinch_tokio::Relay;
+use crate::envelopes::{address, decode, key, key_address, message, number};
+use crate::peer::{Heard, Peer};
+use crate::raw::{BINARY, CLOSE, PONG, Raw, TEXT, answer, close_payload, frame, upgrade_request};
+use crate::relays::{HOST, Relay, bind, builder, challenge, config, emptied, open};
+use crate::tracked::Tracked;
+use crate::wait::{LIMIT, eventually, millis};
 
 /// An AUTH_RESULT: whether it is a success, and the address or what is wrong.
 fn auth_result(heard: &Heard) -> (bool, String) {
@@ -38,9 +37,8 @@ fn failed(text: &str) -> (bool, String) {
     (false, text.into())
 }
 
-#[tokio::test]
-async fn a_named_agent_is_there_until_it_leaves() {
-    let relay = open(config()).await;
+pub(crate) async fn a_named_agent_is_there_until_it_leaves<R: Runtime>(runtime: &Tracked<R>) {
+    let relay = open(runtime, config()).await;
     let alice = Peer::named(&relay, "alice").await;
     let bob = Peer::named(&relay, "bob").await;
     assert_eq!(relay.stats().hub.connections, 2);
@@ -51,9 +49,8 @@ async fn a_named_agent_is_there_until_it_leaves() {
     emptied(&relay).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_proven_agent_is_there_until_it_leaves() {
-    let relay = challenge(config()).await;
+pub(crate) async fn a_proven_agent_is_there_until_it_leaves<R: Runtime>(runtime: &Tracked<R>) {
+    let relay = challenge(runtime, config()).await;
     let mut alice = Peer::proven(&relay, 1).await;
     let mut bob = Peer::proven(&relay, 2).await;
     let said = message(&alice.address, &bob.address, 1, 10);
@@ -67,22 +64,24 @@ async fn a_proven_agent_is_there_until_it_leaves() {
     emptied(&relay).await;
 }
 
-#[tokio::test]
-async fn every_challenge_is_fresh_and_says_what_the_protocol_says() {
-    let relay = challenge(config()).await;
+pub(crate) async fn every_challenge_is_fresh_and_says_what_the_protocol_says<R: Runtime>(
+    runtime: &Tracked<R>,
+) {
+    let relay = challenge(runtime, config()).await;
     let (_first, first) = Raw::challenged(&relay).await;
     let (_second, second) = Raw::challenged(&relay).await;
     assert_ne!(first.nonce, second.nonce);
     for challenge in [first, second] {
         assert_eq!((challenge.version, challenge.nonce.len()), (1, 32));
         assert_eq!(challenge.expires_at_ms - challenge.issued_at_ms, 10_000);
-        assert_eq!(challenge.relay_host, support::HOST);
+        assert_eq!(challenge.relay_host, HOST);
     }
 }
 
-#[tokio::test]
-async fn auth_result_and_a_ping_come_first_and_the_rest_after_the_pong() {
-    let relay = challenge(config().join_timeout(LIMIT)).await;
+pub(crate) async fn auth_result_and_a_ping_come_first_and_the_rest_after_the_pong<R: Runtime>(
+    runtime: &Tracked<R>,
+) {
+    let relay = challenge(runtime, config().join_timeout(LIMIT)).await;
     let mut bob = Peer::proven(&relay, 2).await;
     let (mut alice, challenge) = Raw::challenged(&relay).await;
     alice
@@ -97,7 +96,7 @@ async fn auth_result_and_a_ping_come_first_and_the_rest_after_the_pong() {
     }
     eventually("they wait", || relay.stats().hub.queued == 3).await;
     alice.send(PONG, b"another ping's").await;
-    alice.send(support::raw::PING, b"echo").await;
+    alice.send(crate::raw::PING, b"echo").await;
     assert_eq!(alice.hear().await, Heard::Pong(b"echo".as_slice().into()));
     assert!(!alice.has_more().await);
     assert_eq!(relay.stats().hub.queued, 3);
@@ -108,9 +107,10 @@ async fn auth_result_and_a_ping_come_first_and_the_rest_after_the_pong() {
     }
 }
 
-#[tokio::test]
-async fn without_a_pong_the_rest_follows_after_the_join_timeout() {
-    let relay = open(config().join_timeout(millis(50))).await;
+pub(crate) async fn without_a_pong_the_rest_follows_after_the_join_timeout<R: Runtime>(
+    runtime: &Tracked<R>,
+) {
+    let relay = open(runtime, config().join_timeout(millis(50))).await;
     let mut bob = Peer::named(&relay, "bob").await;
     let mut alice = Raw::upgraded(&relay, "alice").await;
     alice.ping().await;
@@ -119,12 +119,13 @@ async fn without_a_pong_the_rest_follows_after_the_join_timeout() {
     assert_eq!(alice.envelope().await, said);
 }
 
-#[tokio::test]
-async fn what_shares_a_segment_with_the_upgrade_request_is_heard() {
-    let relay = open(config()).await;
+pub(crate) async fn what_shares_a_segment_with_the_upgrade_request_is_heard<R: Runtime>(
+    runtime: &Tracked<R>,
+) {
+    let relay = open(runtime, config()).await;
     let alice = address("alice");
     let said = message(&alice, &alice, 1, 9);
-    let request = upgrade_request(&support::raw::named_target(&alice));
+    let request = upgrade_request(&crate::raw::named_target(&alice));
     let mut raw = Raw::connect(&relay).await;
     raw.write(&[request.as_bytes(), &frame(BINARY, &said)].concat())
         .await;
@@ -133,9 +134,10 @@ async fn what_shares_a_segment_with_the_upgrade_request_is_heard() {
     assert_eq!(raw.envelope().await, said);
 }
 
-#[tokio::test]
-async fn what_shares_a_segment_with_the_answer_to_the_challenge_is_heard() {
-    let relay = challenge(config()).await;
+pub(crate) async fn what_shares_a_segment_with_the_answer_to_the_challenge_is_heard<R: Runtime>(
+    runtime: &Tracked<R>,
+) {
+    let relay = challenge(runtime, config()).await;
     let alice = key_address(1);
     let (mut raw, challenge) = Raw::challenged(&relay).await;
     let answer = frame(BINARY, &answer(&challenge, &key(1), |_| ()));
@@ -152,12 +154,13 @@ async fn what_shares_a_segment_with_the_answer_to_the_challenge_is_heard() {
     }
 }
 
-#[tokio::test]
-async fn who_answers_a_challenge_wrongly_is_told_so_and_closed() {
-    let relay = challenge(config()).await;
+pub(crate) async fn who_answers_a_challenge_wrongly_is_told_so_and_closed<R: Runtime>(
+    runtime: &Tracked<R>,
+) {
+    let relay = challenge(runtime, config()).await;
     let (_other, other) = Raw::challenged(&relay).await;
     let signed = |host: &str, nonce: &Bytes| {
-        let nonce = nonce.as_ref().try_into().unwrap();
+        let nonce = nonce.as_ref().try_into().expect("32 bytes");
         Bytes::copy_from_slice(key(1).sign(&signed_bytes(host, &nonce)).as_bytes())
     };
     for case in 0..9 {
@@ -169,9 +172,9 @@ async fn who_answers_a_challenge_wrongly_is_told_so_and_closed() {
             // An answer to another challenge, whole or in parts.
             2 => {
                 answer.nonce = other.nonce.clone();
-                answer.signature = signed(support::HOST, &other.nonce);
+                answer.signature = signed(HOST, &other.nonce);
             }
-            3 => answer.signature = signed(support::HOST, &other.nonce),
+            3 => answer.signature = signed(HOST, &other.nonce),
             4 => answer.signature = signed("evil.example.com", &nonce),
             5 => answer.version = 2,
             6 => answer.public_key = vec![1; 31].into(),
@@ -190,9 +193,8 @@ async fn who_answers_a_challenge_wrongly_is_told_so_and_closed() {
     assert_eq!(relay.stats().hub.registered, 0);
 }
 
-#[tokio::test]
-async fn an_answer_cannot_be_used_twice() {
-    let relay = challenge(config()).await;
+pub(crate) async fn an_answer_cannot_be_used_twice<R: Runtime>(runtime: &Tracked<R>) {
+    let relay = challenge(runtime, config()).await;
     let (mut first, first_challenge) = Raw::challenged(&relay).await;
     let answer = answer(&first_challenge, &key(1), |_| ());
     first.send(BINARY, &answer).await;
@@ -208,13 +210,14 @@ async fn an_answer_cannot_be_used_twice() {
     );
 }
 
-async fn emptied_but_for_nobody(relay: &Relay) {
+async fn emptied_but_for_nobody<R: Runtime>(relay: &Relay<R>) {
     eventually("nobody is there", || relay.stats().hub.connections == 0).await;
 }
 
-#[tokio::test]
-async fn what_is_no_answer_to_a_challenge_ends_the_join() {
-    let relay = challenge(config()).await;
+pub(crate) async fn what_is_no_answer_to_a_challenge_ends_the_join<R: Runtime>(
+    runtime: &Tracked<R>,
+) {
+    let relay = challenge(runtime, config()).await;
     let message = Envelope {
         r#type: MessageType::Message.into(),
         ..Envelope::default()
@@ -223,7 +226,7 @@ async fn what_is_no_answer_to_a_challenge_ends_the_join() {
         r#type: MessageType::AuthResponse.into(),
         ..Envelope::default()
     };
-    let unmasked = [&support::raw::header(BINARY, 3, false)[..], b"abc"].concat();
+    let unmasked = [&crate::raw::header(BINARY, 3, false)[..], b"abc"].concat();
     let cases = [
         (
             frame(BINARY, &message.to_bytes()),
@@ -251,9 +254,10 @@ async fn what_is_no_answer_to_a_challenge_ends_the_join() {
     emptied(&relay).await;
 }
 
-#[tokio::test]
-async fn who_does_not_answer_its_challenge_in_time_is_cut() {
-    let relay = bind(Relay::builder().hub(config()).auth_timeout(millis(200))).await;
+pub(crate) async fn who_does_not_answer_its_challenge_in_time_is_cut<R: Runtime>(
+    runtime: &Tracked<R>,
+) {
+    let relay = bind(builder(runtime).hub(config()).auth_timeout(millis(200))).await;
     let (mut silent, challenge) = Raw::challenged(&relay).await;
     assert_eq!(challenge.expires_at_ms - challenge.issued_at_ms, 200);
     let (mut halfway, halfway_challenge) = Raw::challenged(&relay).await;
@@ -274,9 +278,8 @@ async fn who_does_not_answer_its_challenge_in_time_is_cut() {
     assert_eq!(relay.stats().hub.registered, 0);
 }
 
-#[tokio::test]
-async fn a_taken_address_is_refused() {
-    let relay = challenge(config()).await;
+pub(crate) async fn a_taken_address_is_refused<R: Runtime>(runtime: &Tracked<R>) {
+    let relay = challenge(runtime, config()).await;
     let mut alice = Peer::proven(&relay, 1).await;
     let (mut second, challenge) = Raw::challenged(&relay).await;
     second
@@ -292,21 +295,21 @@ async fn a_taken_address_is_refused() {
     assert_eq!(relay.stats().hub.joins_refused_duplicate, 1);
 }
 
-#[tokio::test]
-async fn a_taken_name_is_refused() {
-    let relay = open(config()).await;
+pub(crate) async fn a_taken_name_is_refused<R: Runtime>(runtime: &Tracked<R>) {
+    let relay = open(runtime, config()).await;
     let _alice = Peer::named(&relay, "alice").await;
     let mut second = Raw::upgraded(&relay, "alice").await;
     let close = Heard::close(1008, "address already connected");
     assert_eq!(second.rest().await, [close]);
 }
 
-#[tokio::test]
-async fn a_newcomer_takes_over_where_that_is_configured() {
+pub(crate) async fn a_newcomer_takes_over_where_that_is_configured<R: Runtime>(
+    runtime: &Tracked<R>,
+) {
     let config = config()
         .on_duplicate(OnDuplicate::Replace)
         .join_timeout(LIMIT);
-    let relay = open(config).await;
+    let relay = open(runtime, config).await;
     let mut bob = Peer::named(&relay, "bob").await;
     let mut old = Raw::upgraded(&relay, "alice").await;
     old.ping().await;
@@ -330,9 +333,11 @@ async fn a_newcomer_takes_over_where_that_is_configured() {
     assert_eq!((stats.replaced, stats.connections), (1, 2));
 }
 
-#[tokio::test]
-async fn a_dead_holder_of_an_address_loses_it_after_the_pong_timeout() {
+pub(crate) async fn a_dead_holder_of_an_address_loses_it_after_the_pong_timeout<R: Runtime>(
+    runtime: &Tracked<R>,
+) {
     let relay = open(
+        runtime,
         config()
             .pong_timeout(millis(100))
             .close_timeout(millis(100)),
@@ -359,9 +364,8 @@ async fn a_dead_holder_of_an_address_loses_it_after_the_pong_timeout() {
     assert_eq!(number(&decode(&alice.envelope().await)), 1);
 }
 
-#[tokio::test]
-async fn a_full_relay_says_so() {
-    let relay = challenge(config().max_connections(1)).await;
+pub(crate) async fn a_full_relay_says_so<R: Runtime>(runtime: &Tracked<R>) {
+    let relay = challenge(runtime, config().max_connections(1)).await;
     let _alice = Peer::proven(&relay, 1).await;
     let (mut bob, challenge) = Raw::challenged(&relay).await;
     bob.send(BINARY, &answer(&challenge, &key(2), |_| ())).await;

@@ -1,16 +1,21 @@
 //! Envelopes between agents that have joined: every byte of them, all of them, in their order, or a
 //! refusal with the true reason.
 
-mod support;
-
 use bytes::Bytes;
-use pinch_proto::hub::RateLimit;
-use pinch_proto::wire::{BlockNotification, Envelope, MessageType, Payload};
-use support::raw::{BINARY, CLOSE, FIRST, LAST, MIDDLE, PING, Raw, close_payload, frame};
-use support::{
-    Heard, Peer, address, challenge, config, decode, emptied, envelope, eventually, key_address,
-    message, message_of, number, open, refusal, soon,
+use futures_lite::future::zip;
+use futures_util::future::join_all;
+use pinch_driver::Runtime;
+use pinch_driver::proto::hub::RateLimit;
+use pinch_driver::proto::wire::{BlockNotification, Envelope, MessageType, Payload};
+
+use crate::envelopes::{
+    address, decode, envelope, key_address, message, message_of, number, refusal,
 };
+use crate::peer::{Heard, Peer};
+use crate::raw::{BINARY, CLOSE, FIRST, LAST, MIDDLE, PING, Raw, close_payload, frame};
+use crate::relays::{challenge, config, emptied, open};
+use crate::tracked::Tracked;
+use crate::wait::eventually;
 
 /// The number of the refused envelope, and why it was refused.
 fn refused(message: &Bytes) -> (u64, String) {
@@ -18,9 +23,10 @@ fn refused(message: &Bytes) -> (u64, String) {
     (number, refusal.reason)
 }
 
-#[tokio::test]
-async fn envelopes_arrive_byte_for_byte_in_both_directions() {
-    let relay = open(config()).await;
+pub(crate) async fn envelopes_arrive_byte_for_byte_in_both_directions<R: Runtime>(
+    runtime: &Tracked<R>,
+) {
+    let relay = open(runtime, config()).await;
     let mut alice = Peer::named(&relay, "alice").await;
     let mut bob = Peer::named(&relay, "bob").await;
     for _ in 0..2 {
@@ -48,63 +54,53 @@ async fn envelopes_arrive_byte_for_byte_in_both_directions() {
     }
 }
 
-#[tokio::test]
-async fn an_agent_can_write_to_itself() {
-    let relay = challenge(config()).await;
+pub(crate) async fn an_agent_can_write_to_itself<R: Runtime>(runtime: &Tracked<R>) {
+    let relay = challenge(runtime, config()).await;
     let mut alice = Peer::proven(&relay, 1).await;
     let said = message(&alice.address, &alice.address, 1, 9);
     alice.send(said.clone()).await;
     assert_eq!(alice.envelope().await, said);
 }
 
-async fn many_pipelined_envelopes_keep_their_order() {
+pub(crate) async fn many_pipelined_envelopes_keep_their_order<R: Runtime>(runtime: &Tracked<R>) {
     const EACH: u64 = 2000;
-    let relay = open(config().outbox_count(1 << 20).outbox_bytes(64 << 20)).await;
+    let relay = open(
+        runtime,
+        config().outbox_count(1 << 20).outbox_bytes(64 << 20),
+    )
+    .await;
     let mut bob = Peer::named(&relay, "bob").await;
     let to = bob.address.clone();
-    let mut senders = Vec::new();
-    for sender in 0..4 {
+    let sending = join_all((0..4).map(async |sender| {
         let mut peer = Peer::named(&relay, &format!("sender{sender}")).await;
-        let to = to.clone();
-        senders.push(tokio::spawn(async move {
-            for number in 0..EACH {
-                let len = usize::try_from(number % 300).expect("a small number");
-                peer.send(message(&peer.address, &to, number, len)).await;
-            }
-            peer
-        }));
-    }
-    let mut next = [0; 4];
-    for _ in 0..4 * EACH {
-        let envelope = decode(&bob.envelope().await);
-        let sender =
-            (0..4).find(|n| envelope.from_address == address(&format!("sender{n}")).as_str());
-        let next = &mut next[sender.expect("a sender that there is")];
-        assert_eq!(number(&envelope), *next);
-        *next += 1;
-    }
-    for sender in senders {
-        let ended = soon("the end of a sender", sender).await;
-        ended.expect("no panic");
-    }
+        for number in 0..EACH {
+            let len = usize::try_from(number % 300).expect("a small number");
+            peer.send(message(&peer.address, &to, number, len)).await;
+        }
+        peer
+    }));
+    let hearing = async {
+        let mut next = [0; 4];
+        for _ in 0..4 * EACH {
+            let envelope = decode(&bob.envelope().await);
+            let sender =
+                (0..4).find(|n| envelope.from_address == address(&format!("sender{n}")).as_str());
+            let next = &mut next[sender.expect("a sender that there is")];
+            assert_eq!(number(&envelope), *next);
+            *next += 1;
+        }
+    };
+    let (senders, ()) = zip(sending, hearing).await;
+    drop(senders);
     assert_eq!(relay.stats().hub.accepted, 4 * EACH);
     drop(bob);
     emptied(&relay).await;
 }
 
-#[tokio::test]
-async fn many_pipelined_envelopes_keep_their_order_on_one_thread() {
-    many_pipelined_envelopes_keep_their_order().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn many_pipelined_envelopes_keep_their_order_on_four_threads() {
-    many_pipelined_envelopes_keep_their_order().await;
-}
-
-#[tokio::test]
-async fn many_envelopes_in_one_segment_are_many_envelopes() {
-    let relay = open(config()).await;
+pub(crate) async fn many_envelopes_in_one_segment_are_many_envelopes<R: Runtime>(
+    runtime: &Tracked<R>,
+) {
+    let relay = open(runtime, config()).await;
     let mut bob = Peer::named(&relay, "bob").await;
     let mut alice = Raw::named(&relay, "alice").await;
     let said: Vec<Bytes> = (0..500)
@@ -117,9 +113,10 @@ async fn many_envelopes_in_one_segment_are_many_envelopes() {
     }
 }
 
-#[tokio::test]
-async fn an_envelope_may_come_in_fragments_with_pings_in_between() {
-    let relay = open(config()).await;
+pub(crate) async fn an_envelope_may_come_in_fragments_with_pings_in_between<R: Runtime>(
+    runtime: &Tracked<R>,
+) {
+    let relay = open(runtime, config()).await;
     let mut bob = Peer::named(&relay, "bob").await;
     let mut alice = Raw::named(&relay, "alice").await;
     let said = message_of(&address("alice"), &bob.address, 1, 65_536);
@@ -140,9 +137,8 @@ async fn an_envelope_may_come_in_fragments_with_pings_in_between() {
     assert_eq!(bob.envelope().await, said);
 }
 
-#[tokio::test]
-async fn an_envelope_may_come_byte_by_byte() {
-    let relay = open(config()).await;
+pub(crate) async fn an_envelope_may_come_byte_by_byte<R: Runtime>(runtime: &Tracked<R>) {
+    let relay = open(runtime, config()).await;
     let mut alice = Raw::named(&relay, "alice").await;
     let said = message(&address("alice"), &address("alice"), 1, 200);
     for byte in frame(BINARY, &said) {
@@ -151,9 +147,10 @@ async fn an_envelope_may_come_byte_by_byte() {
     assert_eq!(alice.envelope().await, said);
 }
 
-#[tokio::test]
-async fn pings_are_answered_in_order_and_a_close_is_echoed() {
-    let relay = open(config()).await;
+pub(crate) async fn pings_are_answered_in_order_and_a_close_is_echoed<R: Runtime>(
+    runtime: &Tracked<R>,
+) {
+    let relay = open(runtime, config()).await;
     let mut alice = Raw::named(&relay, "alice").await;
     let pings: Vec<Vec<u8>> = (0..100).map(|n| frame(PING, &[n; 125])).collect();
     alice.write(&pings.concat()).await;
@@ -167,9 +164,10 @@ async fn pings_are_answered_in_order_and_a_close_is_echoed() {
     emptied(&relay).await;
 }
 
-#[tokio::test]
-async fn who_cannot_be_reached_is_named_in_the_refusal() {
-    let relay = challenge(config()).await;
+pub(crate) async fn who_cannot_be_reached_is_named_in_the_refusal<R: Runtime>(
+    runtime: &Tracked<R>,
+) {
+    let relay = challenge(runtime, config()).await;
     let mut alice = Peer::proven(&relay, 1).await;
     let bob = key_address(2);
     let offline = "recipient is offline and no queue is configured";
@@ -198,12 +196,13 @@ async fn who_cannot_be_reached_is_named_in_the_refusal() {
     }
 }
 
-#[tokio::test]
-async fn an_envelope_that_is_too_large_is_refused_with_its_size() {
-    let relay = open(config()).await;
+pub(crate) async fn an_envelope_that_is_too_large_is_refused_with_its_size<R: Runtime>(
+    runtime: &Tracked<R>,
+) {
+    let relay = open(runtime, config()).await;
     let mut alice = Peer::named(&relay, "alice").await;
     for len in [65_537, 131_072] {
-        let number = u64::try_from(len).unwrap();
+        let number = u64::try_from(len).expect("a length");
         alice
             .send(message_of(&alice.address, &alice.address, number, len))
             .await;
@@ -215,10 +214,9 @@ async fn an_envelope_that_is_too_large_is_refused_with_its_size() {
     assert_eq!(alice.envelope().await, fits);
 }
 
-#[tokio::test]
-async fn who_sends_too_fast_is_told_when_to_go_on() {
-    let limit = RateLimit::new(0.01, 3).unwrap();
-    let relay = open(config().rate_limit(Some(limit))).await;
+pub(crate) async fn who_sends_too_fast_is_told_when_to_go_on<R: Runtime>(runtime: &Tracked<R>) {
+    let limit = RateLimit::new(0.01, 3).expect("a limit");
+    let relay = open(runtime, config().rate_limit(Some(limit))).await;
     let mut alice = Peer::named(&relay, "alice").await;
     for number in 0..5 {
         alice
@@ -243,9 +241,10 @@ async fn who_sends_too_fast_is_told_when_to_go_on() {
     assert_eq!((arrived, limited), (vec![0, 1, 2], vec![3, 4]));
 }
 
-#[tokio::test]
-async fn what_a_blocked_sender_says_goes_nowhere_in_silence() {
-    let relay = open(config()).await;
+pub(crate) async fn what_a_blocked_sender_says_goes_nowhere_in_silence<R: Runtime>(
+    runtime: &Tracked<R>,
+) {
+    let relay = open(runtime, config()).await;
     let mut alice = Peer::named(&relay, "alice").await;
     let mut bob = Peer::named(&relay, "bob").await;
     let block = BlockNotification {
@@ -273,9 +272,8 @@ async fn what_a_blocked_sender_says_goes_nowhere_in_silence() {
     assert_eq!(relay.stats().hub.blocked, 1);
 }
 
-#[tokio::test]
-async fn a_heartbeat_for_the_relay_is_not_answered() {
-    let relay = open(config()).await;
+pub(crate) async fn a_heartbeat_for_the_relay_is_not_answered<R: Runtime>(runtime: &Tracked<R>) {
+    let relay = open(runtime, config()).await;
     let mut alice = Peer::named(&relay, "alice").await;
     let heartbeat = Envelope {
         to_address: String::new(),

@@ -1,16 +1,20 @@
 //! HTTP on the relay's port: `/health`, the upgrade, and every way in which a request is refused.
 
-mod support;
-
-use pinch_proto::hub::Config;
-use pinch_tokio::{AllowedOrigins, Auth, Relay};
+use async_io::Timer;
+use futures_lite::future::yield_now;
+use futures_util::AsyncWriteExt as _;
+use pinch_driver::proto::hub::Config;
+use pinch_driver::{AllowedOrigins, Auth, Builder, Runtime};
 use serde_json::{Value, json};
-use support::raw::{Raw, Response, named_target, upgrade_request};
-use support::{
-    Heard, IDLE_TASKS, Peer, address, bind, challenge, config, emptied, eventually, millis, open,
-};
 
-async fn health(relay: &Relay) -> Value {
+use crate::envelopes::address;
+use crate::peer::{Heard, Peer};
+use crate::raw::{Raw, Response, named_target, upgrade_request};
+use crate::relays::{IDLE_TASKS, Relay, bind, builder, challenge, config, emptied, open};
+use crate::tracked::Tracked;
+use crate::wait::{LIMIT, eventually, millis, soon};
+
+async fn health<R: Runtime>(relay: &Relay<R>) -> Value {
     let request = "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let response = Raw::ask(relay, request).await;
     assert_eq!(response.status, 200);
@@ -39,13 +43,12 @@ fn upgrade_without(target: &str, name: &str) -> String {
     kept.join("\r\n") + "\r\n\r\n"
 }
 
-#[tokio::test]
-async fn health_counts_connections_and_tasks() {
-    let relay = open(config()).await;
+pub(crate) async fn health_counts_connections_and_tasks<R: Runtime>(runtime: &Tracked<R>) {
+    let relay = open(runtime, config()).await;
     let uptime = health(&relay).await["uptime_seconds"]
         .as_u64()
         .expect("a number");
-    assert!(uptime < support::LIMIT.as_secs());
+    assert!(uptime < LIMIT.as_secs());
     let mut peers = Vec::new();
     for connections in 1..=3 {
         peers.push(Peer::named(&relay, &format!("peer{connections}")).await);
@@ -56,7 +59,7 @@ async fn health_counts_connections_and_tasks() {
             "tasks": IDLE_TASKS + connections + 1,
             "uptime_seconds": null,
             "version": env!("CARGO_PKG_VERSION"),
-            "runtime": "tokio",
+            "runtime": R::NAME,
         });
         let tasks = || relay.stats().tasks == IDLE_TASKS + connections;
         eventually("other requests are over", tasks).await;
@@ -66,18 +69,18 @@ async fn health_counts_connections_and_tasks() {
     }
 }
 
-#[tokio::test]
-async fn health_is_for_every_origin_and_query() {
-    let relay = challenge(config()).await;
+pub(crate) async fn health_is_for_every_origin_and_query<R: Runtime>(runtime: &Tracked<R>) {
+    let relay = challenge(runtime, config()).await;
     let request = "GET /health?verbose HTTP/1.1\r\nOrigin: https://a.example\r\n\r\n";
     assert_eq!(Raw::ask(&relay, request).await.status, 200);
     let request = "GET /health HTTP/1.0\r\n\r\n";
     assert_eq!(Raw::ask(&relay, request).await.status, 200);
 }
 
-#[tokio::test]
-async fn what_is_not_there_or_not_allowed_has_its_status() {
-    let relay = challenge(config()).await;
+pub(crate) async fn what_is_not_there_or_not_allowed_has_its_status<R: Runtime>(
+    runtime: &Tracked<R>,
+) {
+    let relay = challenge(runtime, config()).await;
     let cases = [
         ("GET / HTTP/1.1\r\n\r\n", 404),
         ("GET /ws/ HTTP/1.1\r\n\r\n", 404),
@@ -115,9 +118,8 @@ async fn what_is_not_there_or_not_allowed_has_its_status() {
     emptied(&relay).await;
 }
 
-#[tokio::test]
-async fn an_upgrade_needs_all_of_its_headers() {
-    let relay = challenge(config()).await;
+pub(crate) async fn an_upgrade_needs_all_of_its_headers<R: Runtime>(runtime: &Tracked<R>) {
+    let relay = challenge(runtime, config()).await;
     for name in ["Connection", "Upgrade", "Sec-WebSocket-Version"] {
         let response = Raw::ask(&relay, &upgrade_without("/ws", name)).await;
         assert_eq!(response.status, 426, "without {name}");
@@ -133,8 +135,7 @@ async fn an_upgrade_needs_all_of_its_headers() {
     assert_eq!(Raw::ask(&relay, &list).await.status, 101);
 }
 
-#[tokio::test]
-async fn pages_are_let_in_by_their_origin() {
+pub(crate) async fn pages_are_let_in_by_their_origin<R: Runtime>(runtime: &Tracked<R>) {
     let listed = AllowedOrigins::List(vec![
         "https://app.example.com".into(),
         "https://b.example:8443".into(),
@@ -159,7 +160,7 @@ async fn pages_are_let_in_by_their_origin() {
         (AllowedOrigins::Any, Some("null"), 101),
     ];
     for (allowed, origin, status) in cases {
-        let relay = bind(Relay::builder().allowed_origins(allowed.clone())).await;
+        let relay = bind(builder(runtime).allowed_origins(allowed.clone())).await;
         let request = match origin {
             Some(origin) => upgrade_with("/ws", &format!("Origin: {origin}")),
             None => upgrade_request("/ws"),
@@ -169,9 +170,10 @@ async fn pages_are_let_in_by_their_origin() {
     }
 }
 
-#[tokio::test]
-async fn open_mode_needs_an_address_before_the_upgrade() {
-    let relay = open(config()).await;
+pub(crate) async fn open_mode_needs_an_address_before_the_upgrade<R: Runtime>(
+    runtime: &Tracked<R>,
+) {
+    let relay = open(runtime, config()).await;
     let long = format!("/ws?address=pinch:{}@host", "a".repeat(256));
     let cases = [
         ("/ws", "the address is missing"),
@@ -202,15 +204,14 @@ async fn open_mode_needs_an_address_before_the_upgrade() {
     assert_eq!(again.hear().await, close);
 }
 
-#[tokio::test]
-async fn a_request_may_come_in_tiny_chunks() {
-    let relay = open(config()).await;
+pub(crate) async fn a_request_may_come_in_tiny_chunks<R: Runtime>(runtime: &Tracked<R>) {
+    let relay = open(runtime, config()).await;
     let request = upgrade_request(&named_target(&address("alice")));
     for size in [1, 2, 7] {
         let mut alice = Raw::connect(&relay).await;
         for chunk in request.as_bytes().chunks(size) {
             alice.write(chunk).await;
-            tokio::task::yield_now().await;
+            yield_now().await;
         }
         alice.upgraded_response().await;
         alice.answer_ping().await;
@@ -219,9 +220,8 @@ async fn a_request_may_come_in_tiny_chunks() {
     }
 }
 
-#[tokio::test]
-async fn the_head_of_a_request_is_bounded() {
-    let relay = challenge(config()).await;
+pub(crate) async fn the_head_of_a_request_is_bounded<R: Runtime>(runtime: &Tracked<R>) {
+    let relay = challenge(runtime, config()).await;
     let with_head_of = |len: usize| {
         let start = "GET /health HTTP/1.1\r\nx: ";
         let padding = "x".repeat(len - start.len() - 4);
@@ -251,13 +251,14 @@ async fn the_head_of_a_request_is_bounded() {
     }
 }
 
-fn impatient() -> pinch_tokio::Builder<pinch_tokio::Tokio> {
-    Relay::builder().hub(config()).auth_timeout(millis(200))
+fn impatient<R: Runtime>(runtime: &Tracked<R>) -> Builder<Tracked<R>> {
+    builder(runtime).hub(config()).auth_timeout(millis(200))
 }
 
-#[tokio::test]
-async fn who_does_not_finish_its_request_in_time_is_told_and_cut() {
-    let relay = bind(impatient()).await;
+pub(crate) async fn who_does_not_finish_its_request_in_time_is_told_and_cut<R: Runtime>(
+    runtime: &Tracked<R>,
+) {
+    let relay = bind(impatient(runtime)).await;
     for beginning in ["", "G", "GET /ws HTTP/1.1\r\nHost: a\r\n"] {
         let mut raw = Raw::connect(&relay).await;
         raw.write(beginning.as_bytes()).await;
@@ -267,23 +268,22 @@ async fn who_does_not_finish_its_request_in_time_is_told_and_cut() {
     emptied(&relay).await;
 }
 
-#[tokio::test]
-async fn who_trickles_its_request_is_cut_all_the_same() {
-    let relay = bind(impatient()).await;
+pub(crate) async fn who_trickles_its_request_is_cut_all_the_same<R: Runtime>(runtime: &Tracked<R>) {
+    let relay = bind(impatient(runtime)).await;
     let mut raw = Raw::connect(&relay).await;
     let trickle = async {
-        use tokio::io::AsyncWriteExt as _;
         while raw.stream.write_all(b"a").await.is_ok() {
-            tokio::time::sleep(millis(5)).await;
+            Timer::after(millis(5)).await;
         }
     };
-    support::soon("the cut", trickle).await;
+    soon("the cut", trickle).await;
     emptied(&relay).await;
 }
 
-#[tokio::test]
-async fn who_leaves_in_the_middle_of_its_request_leaves_nothing() {
-    let relay = challenge(config()).await;
+pub(crate) async fn who_leaves_in_the_middle_of_its_request_leaves_nothing<R: Runtime>(
+    runtime: &Tracked<R>,
+) {
+    let relay = challenge(runtime, config()).await;
     for beginning in ["", "GET /ws HTTP/1.1\r\n", &upgrade_request("/ws")] {
         let mut raw = Raw::connect(&relay).await;
         raw.write(beginning.as_bytes()).await;
@@ -295,10 +295,9 @@ async fn who_leaves_in_the_middle_of_its_request_leaves_nothing() {
     emptied(&relay).await;
 }
 
-#[tokio::test]
-async fn one_too_many_that_join_at_once_get_503() {
+pub(crate) async fn one_too_many_that_join_at_once_get_503<R: Runtime>(runtime: &Tracked<R>) {
     let config: Config = config();
-    let relay = bind(Relay::builder().hub(config).auth(Auth::Open).max_pending(1)).await;
+    let relay = bind(builder(runtime).hub(config).auth(Auth::Open).max_pending(1)).await;
     let waiting = Raw::connect(&relay).await;
     eventually("it waits", || relay.stats().pending == 1).await;
     let mut second = Raw::connect(&relay).await;

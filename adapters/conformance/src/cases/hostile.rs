@@ -1,19 +1,21 @@
 //! Peers that break the rules after they have joined: each is told which rule, cut, and nobody else
 //! notices.
 
-mod support;
+use futures_util::AsyncWriteExt as _;
+use pinch_driver::Runtime;
+use pinch_driver::proto::wire::{Envelope, MessageType};
 
-use pinch_proto::wire::{Envelope, MessageType};
-use pinch_tokio::Relay;
-use support::raw::{
+use crate::envelopes::{address, envelope, message, message_of};
+use crate::peer::{Heard, Peer};
+use crate::raw::{
     BINARY, CLOSE, FIRST, LAST, MIDDLE, PING, Raw, TEXT, close_payload, frame, header,
 };
-use support::{
-    Heard, Peer, address, config, emptied, envelope, eventually, message, message_of, millis, open,
-};
+use crate::relays::{Relay, config, emptied, open};
+use crate::tracked::Tracked;
+use crate::wait::{eventually, millis, soon};
 
 /// What a peer hears that joins and writes `bytes`, to the end; it answers no close frame.
-async fn told(relay: &Relay, bytes: &[u8]) -> Vec<Heard> {
+async fn told<R: Runtime>(relay: &Relay<R>, bytes: &[u8]) -> Vec<Heard> {
     let mut peer = Raw::named(relay, "mallory").await;
     peer.write(bytes).await;
     let told = peer.rest().await;
@@ -28,9 +30,10 @@ async fn works(peer: &mut Peer) {
     assert_eq!(peer.envelope().await, said);
 }
 
-#[tokio::test]
-async fn a_breach_of_websocket_is_told_apart_from_others() {
-    let relay = open(config()).await;
+pub(crate) async fn a_breach_of_websocket_is_told_apart_from_others<R: Runtime>(
+    runtime: &Tracked<R>,
+) {
+    let relay = open(runtime, config()).await;
     let mut bystander = Peer::named(&relay, "bystander").await;
     let unmasked = [&header(BINARY, 5, false)[..], b"hello"].concat();
     let broken = |bytes: Vec<u8>| (bytes, 1002, "WebSocket protocol error");
@@ -82,9 +85,12 @@ async fn a_breach_of_websocket_is_told_apart_from_others() {
     emptied(&relay).await;
 }
 
-#[tokio::test]
-async fn what_comes_before_a_breach_counts_and_what_comes_after_it_does_not() {
-    let relay = open(config()).await;
+pub(crate) async fn what_comes_before_a_breach_counts_and_what_comes_after_it_does_not<
+    R: Runtime,
+>(
+    runtime: &Tracked<R>,
+) {
+    let relay = open(runtime, config()).await;
     let mut bob = Peer::named(&relay, "bob").await;
     let mallory = address("mallory");
     let said = |number| frame(BINARY, &message(&mallory, &bob.address, number, 9));
@@ -105,9 +111,10 @@ async fn what_comes_before_a_breach_counts_and_what_comes_after_it_does_not() {
     works(&mut bob).await;
 }
 
-#[tokio::test]
-async fn who_goes_on_after_a_breach_is_not_listened_to() {
-    let relay = open(config().close_timeout(millis(200))).await;
+pub(crate) async fn who_goes_on_after_a_breach_is_not_listened_to<R: Runtime>(
+    runtime: &Tracked<R>,
+) {
+    let relay = open(runtime, config().close_timeout(millis(200))).await;
     let mut bystander = Peer::named(&relay, "bystander").await;
     let mut mallory = Raw::named(&relay, "mallory").await;
     mallory.send(LAST | 0x03, b"").await;
@@ -116,20 +123,16 @@ async fn who_goes_on_after_a_breach_is_not_listened_to() {
         Heard::close(1002, "WebSocket protocol error")
     );
     // Until it is cut, it writes on.
-    let garbage = [0xa5; 50_000];
-    let flood = async {
-        use tokio::io::AsyncWriteExt as _;
-        while mallory.stream.write_all(&garbage).await.is_ok() {}
-    };
-    support::soon("the cut", flood).await;
+    let garbage = vec![0xa5; 50_000];
+    let flood = async { while mallory.stream.write_all(&garbage).await.is_ok() {} };
+    soon("the cut", flood).await;
     works(&mut bystander).await;
     drop(bystander);
     emptied(&relay).await;
 }
 
-#[tokio::test]
-async fn what_is_no_envelope_ends_the_connection() {
-    let relay = open(config()).await;
+pub(crate) async fn what_is_no_envelope_ends_the_connection<R: Runtime>(runtime: &Tracked<R>) {
+    let relay = open(runtime, config()).await;
     let mut bystander = Peer::named(&relay, "bystander").await;
     // A varint that does not end, a string that is longer than the rest, a group, field 0.
     for bytes in [&b"\x08\xff"[..], b"\x12\x7fabc", b"\x0b", b"\x00\x00"] {
@@ -143,7 +146,7 @@ async fn what_is_no_envelope_ends_the_connection() {
 }
 
 /// What a peer hears that joins, sends one message, and answers the close frame.
-async fn told_and_closed(relay: &Relay, message: &[u8]) -> Heard {
+async fn told_and_closed<R: Runtime>(relay: &Relay<R>, message: &[u8]) -> Heard {
     let mut peer = Raw::named(relay, "mallory").await;
     peer.send(BINARY, message).await;
     let told = peer.hear().await;
@@ -151,9 +154,8 @@ async fn told_and_closed(relay: &Relay, message: &[u8]) -> Heard {
     told
 }
 
-#[tokio::test]
-async fn nobody_speaks_for_another_or_for_the_relay() {
-    let relay = open(config()).await;
+pub(crate) async fn nobody_speaks_for_another_or_for_the_relay<R: Runtime>(runtime: &Tracked<R>) {
+    let relay = open(runtime, config()).await;
     let mut bob = Peer::named(&relay, "bob").await;
     let mallory = address("mallory");
     let foreign = message(&address("alice"), &bob.address, 1, 9);
@@ -180,9 +182,8 @@ async fn nobody_speaks_for_another_or_for_the_relay() {
     assert_eq!(relay.stats().hub.violations, 8);
 }
 
-#[tokio::test]
-async fn a_message_that_never_ends_harms_nobody() {
-    let relay = open(config()).await;
+pub(crate) async fn a_message_that_never_ends_harms_nobody<R: Runtime>(runtime: &Tracked<R>) {
+    let relay = open(runtime, config()).await;
     let mut bystander = Peer::named(&relay, "bystander").await;
     let whole = frame(
         BINARY,
@@ -198,9 +199,8 @@ async fn a_message_that_never_ends_harms_nobody() {
     assert_eq!(relay.stats().hub.accepted, 1);
 }
 
-#[tokio::test]
-async fn what_follows_a_close_frame_is_left_alone() {
-    let relay = open(config()).await;
+pub(crate) async fn what_follows_a_close_frame_is_left_alone<R: Runtime>(runtime: &Tracked<R>) {
+    let relay = open(runtime, config()).await;
     let mut bob = Peer::named(&relay, "bob").await;
     let said = message(&address("mallory"), &bob.address, 1, 9);
     let bye = frame(CLOSE, &close_payload(1000, "bye"));
@@ -214,9 +214,10 @@ async fn what_follows_a_close_frame_is_left_alone() {
     assert_eq!(relay.stats().hub.violations, 0);
 }
 
-#[tokio::test]
-async fn what_a_closed_peer_says_last_is_not_taken_for_anothers() {
-    let relay = open(config()).await;
+pub(crate) async fn what_a_closed_peer_says_last_is_not_taken_for_anothers<R: Runtime>(
+    runtime: &Tracked<R>,
+) {
+    let relay = open(runtime, config()).await;
     let mut bystander = Peer::named(&relay, "bystander").await;
     let mut mallory = Raw::named(&relay, "mallory").await;
     let own = address("mallory");

@@ -1,15 +1,21 @@
 //! A peer without manners: it writes the bytes that a test gives it, reads frames as they come, and
 //! answers nothing by itself.
 
-use bytes::{Buf as _, Bytes};
-use pinch_proto::handshake::signed_bytes;
-use pinch_proto::wire::{AuthChallenge, AuthResponse, Envelope, MessageType, Payload};
-use pinch_proto::{Address, SecretKey};
-use pinch_tokio::Relay;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use std::net::TcpStream;
 
-use super::{HOST, Heard, address, connect, decode, key, soon};
+use async_io::Async;
+use bytes::{Buf as _, Bytes};
+use futures_lite::future::poll_once;
+use futures_util::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use pinch_driver::Runtime;
+use pinch_driver::proto::handshake::signed_bytes;
+use pinch_driver::proto::wire::{AuthChallenge, AuthResponse, Envelope, MessageType, Payload};
+use pinch_driver::proto::{Address, SecretKey};
+
+use crate::envelopes::{address, decode, key};
+use crate::peer::Heard;
+use crate::relays::{self, HOST, Relay, connect};
+use crate::wait::soon;
 
 pub(crate) const TEXT: u8 = 0x81;
 pub(crate) const BINARY: u8 = 0x82;
@@ -99,19 +105,19 @@ impl Response {
 }
 
 #[derive(Debug)]
-pub(crate) struct Raw<S = TcpStream> {
+pub(crate) struct Raw<S = Async<TcpStream>> {
     pub(crate) stream: S,
     /// What was read and not looked at.
     ahead: Vec<u8>,
 }
 
 impl Raw {
-    pub(crate) async fn connect(relay: &Relay) -> Self {
+    pub(crate) async fn connect<R: Runtime>(relay: &Relay<R>) -> Self {
         Self::new(connect(relay).await)
     }
 
     /// The relay's answer to one request.
-    pub(crate) async fn ask(relay: &Relay, request: &str) -> Response {
+    pub(crate) async fn ask<R: Runtime>(relay: &Relay<R>, request: &str) -> Response {
         let mut raw = Self::connect(relay).await;
         raw.write(request.as_bytes()).await;
         let response = raw.response().await;
@@ -123,21 +129,21 @@ impl Raw {
     }
 
     /// Joins `relay`, which is in open mode, and answers the first ping.
-    pub(crate) async fn named(relay: &Relay, name: &str) -> Self {
+    pub(crate) async fn named<R: Runtime>(relay: &Relay<R>, name: &str) -> Self {
         let mut raw = Self::upgraded(relay, name).await;
         raw.answer_ping().await;
         raw
     }
 
     /// Joins `relay`, which is in open mode, and answers nothing.
-    pub(crate) async fn upgraded(relay: &Relay, name: &str) -> Self {
+    pub(crate) async fn upgraded<R: Runtime>(relay: &Relay<R>, name: &str) -> Self {
         let mut raw = Self::connect(relay).await;
         raw.upgrade(&named_target(&address(name))).await;
         raw
     }
 
     /// Is asked by `relay`, which is in challenge mode, who it is.
-    pub(crate) async fn challenged(relay: &Relay) -> (Self, AuthChallenge) {
+    pub(crate) async fn challenged<R: Runtime>(relay: &Relay<R>) -> (Self, AuthChallenge) {
         let mut raw = Self::connect(relay).await;
         raw.upgrade("/ws").await;
         let challenge = raw.challenge().await;
@@ -146,7 +152,7 @@ impl Raw {
 
     /// Leaves with a reset instead of the end of a stream.
     pub(crate) fn reset(self) {
-        self.stream.set_zero_linger().expect("a TCP socket");
+        relays::reset(&self.stream);
     }
 }
 
@@ -302,11 +308,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
     /// Whether something has come that was not looked at, as far as one look tells.
     pub(crate) async fn has_more(&mut self) -> bool {
         let mut chunk = [0; 1];
-        let read = tokio::select! {
-            biased;
-            read = self.stream.read(&mut chunk) => read.expect("a living stream"),
-            () = core::future::ready(()) => 0,
-        };
+        let read = poll_once(self.stream.read(&mut chunk)).await;
+        let read = read.map_or(0, |read| read.expect("a living stream"));
         self.ahead.extend(&chunk[..read]);
         !self.ahead.is_empty()
     }
@@ -323,7 +326,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
 
     /// Reads once; false at the end of the stream, in order or not.
     async fn read(&mut self) -> bool {
-        let read = soon("bytes", self.stream.read_buf(&mut self.ahead)).await;
-        read.is_ok_and(|read| read > 0)
+        let mut chunk = [0; 4096];
+        let read = soon("bytes", self.stream.read(&mut chunk)).await;
+        let read = read.unwrap_or(0);
+        self.ahead.extend(&chunk[..read]);
+        read > 0
     }
 }

@@ -5,21 +5,21 @@
 use core::time::Duration;
 use std::collections::BTreeSet;
 
+use futures_lite::future::{yield_now, zip};
 use futures_util::{SinkExt, StreamExt as _};
-use pinch_proto::client::{Config, Disconnect, Event, Identity};
-use pinch_proto::hub;
-use pinch_proto::wire::{EncryptedPayload, Envelope, MessageType, Payload};
-use pinch_proto::{Address, EnvelopeView, Host, SecretKey};
-use pinch_tokio::{Auth, BindError, Client, ConnectError, Relay};
+use pinch_driver::proto::client::{Config, Disconnect, Event, Identity};
+use pinch_driver::proto::hub;
+use pinch_driver::proto::wire::{EncryptedPayload, Envelope, MessageType, Payload};
+use pinch_driver::proto::{Address, EnvelopeView, Host, SecretKey};
+use pinch_driver::{Auth, BindError, Client, ClientBuilder, ConnectError, Runtime};
 use prost::Message as _;
 
-/// Longer than anything here takes, so that what hangs fails.
-const PATIENCE: Duration = Duration::from_secs(20);
+use crate::relays::{self, Relay, builder};
+use crate::tracked::Tracked;
+use crate::wait;
 
 async fn soon<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future)
-        .await
-        .expect("within the patience of the tests")
+    wait::soon("what a client does", future).await
 }
 
 fn host() -> Host {
@@ -30,15 +30,11 @@ fn hub_config() -> hub::Config {
     hub::Config::new(host()).rate_limit(None)
 }
 
-async fn relay() -> Relay {
-    Relay::builder()
-        .hub(hub_config())
-        .bind(([127, 0, 0, 1], 0))
-        .await
-        .unwrap()
+async fn relay<R: Runtime>(runtime: &Tracked<R>) -> Relay<R> {
+    relays::challenge(runtime, hub_config()).await
 }
 
-fn url(relay: &Relay) -> String {
+fn url<R: Runtime>(relay: &Relay<R>) -> String {
     format!("ws://{}/ws", relay.local_addr().unwrap())
 }
 
@@ -49,10 +45,17 @@ fn key(seed: u8) -> Identity {
     }
 }
 
-async fn agent(relay: &Relay, seed: u8) -> Client {
-    soon(Client::builder(url(relay), key(seed)).connect())
-        .await
-        .unwrap()
+fn client<R: Runtime>(
+    runtime: &Tracked<R>,
+    url: String,
+    identity: Identity,
+) -> ClientBuilder<Tracked<R>> {
+    Client::builder_on(runtime.clone(), url, identity)
+}
+
+async fn agent<R: Runtime>(runtime: &Tracked<R>, relay: &Relay<R>, seed: u8) -> Client<Tracked<R>> {
+    let builder = client(runtime, url(relay), key(seed));
+    soon(builder.connect()).await.unwrap()
 }
 
 fn message(to: &Address, text: &str) -> Envelope {
@@ -67,7 +70,7 @@ fn message(to: &Address, text: &str) -> Envelope {
     }
 }
 
-async fn received(client: &mut Client) -> Envelope {
+async fn received<R: Runtime>(client: &mut Client<R>) -> Envelope {
     match soon(client.next_event()).await {
         Some(Event::Received(bytes)) => Envelope::decode(bytes).unwrap(),
         other => panic!("expected an envelope, got {other:?}"),
@@ -83,10 +86,14 @@ fn text(envelope: &Envelope) -> String {
     }
 }
 
-#[tokio::test]
-async fn two_agents_prove_their_keys_and_exchange_envelopes() {
-    let relay = relay().await;
-    let (mut alice, mut bob) = (agent(&relay, 1).await, agent(&relay, 2).await);
+pub(crate) async fn two_agents_prove_their_keys_and_exchange_envelopes<R: Runtime>(
+    runtime: &Tracked<R>,
+) {
+    let relay = relay(runtime).await;
+    let (mut alice, mut bob) = (
+        agent(runtime, &relay, 1).await,
+        agent(runtime, &relay, 2).await,
+    );
     let id = soon(alice.send(message(&bob.address(), "hello")))
         .await
         .unwrap();
@@ -111,7 +118,7 @@ async fn two_agents_prove_their_keys_and_exchange_envelopes() {
     drop(bob);
     soon(async {
         while relay.stats().hub.connections > 0 {
-            tokio::task::yield_now().await;
+            yield_now().await;
         }
     })
     .await;
@@ -119,19 +126,18 @@ async fn two_agents_prove_their_keys_and_exchange_envelopes() {
     assert_eq!(relay.stats().tasks, 0);
 }
 
-#[tokio::test]
-async fn open_mode_joins_by_name() {
-    let relay = Relay::builder()
+pub(crate) async fn open_mode_joins_by_name<R: Runtime>(runtime: &Tracked<R>) {
+    let relay = builder(runtime)
         .auth(Auth::Open)
         .hub(hub_config())
         .bind(([127, 0, 0, 1], 0))
         .await
         .unwrap();
     let name = |name: &str| Identity::Name(Address::parse(name).unwrap());
-    let alice = soon(Client::builder(url(&relay), name("pinch:a+b%20@x")).connect())
+    let alice = soon(client(runtime, url(&relay), name("pinch:a+b%20@x")).connect())
         .await
         .unwrap();
-    let mut bob = soon(Client::builder(url(&relay), name("pinch:bob@x")).connect())
+    let mut bob = soon(client(runtime, url(&relay), name("pinch:bob@x")).connect())
         .await
         .unwrap();
     soon(alice.send(message(&bob.address(), "hi")))
@@ -140,10 +146,12 @@ async fn open_mode_joins_by_name() {
     assert_eq!(received(&mut bob).await.from_address, "pinch:a+b%20@x");
 }
 
-#[tokio::test]
-async fn flush_means_that_the_relay_has_it() {
-    let relay = relay().await;
-    let (alice, mut bob) = (agent(&relay, 1).await, agent(&relay, 2).await);
+pub(crate) async fn flush_means_that_the_relay_has_it<R: Runtime>(runtime: &Tracked<R>) {
+    let relay = relay(runtime).await;
+    let (alice, mut bob) = (
+        agent(runtime, &relay, 1).await,
+        agent(runtime, &relay, 2).await,
+    );
     for n in 0..2000 {
         soon(alice.send(message(&bob.address(), &n.to_string())))
             .await
@@ -156,10 +164,11 @@ async fn flush_means_that_the_relay_has_it() {
     }
 }
 
-#[tokio::test]
-async fn an_offline_recipient_is_told_with_the_id_of_the_envelope() {
-    let relay = relay().await;
-    let mut alice = agent(&relay, 1).await;
+pub(crate) async fn an_offline_recipient_is_told_with_the_id_of_the_envelope<R: Runtime>(
+    runtime: &Tracked<R>,
+) {
+    let relay = relay(runtime).await;
+    let mut alice = agent(runtime, &relay, 1).await;
     let nobody = Address::from_public_key(&SecretKey::from_seed([9; 32]).public_key(), &host());
     let id = soon(alice.send(message(&nobody, "?"))).await.unwrap();
     let refusal = received(&mut alice).await;
@@ -176,16 +185,19 @@ async fn an_offline_recipient_is_told_with_the_id_of_the_envelope() {
     }
 }
 
-#[tokio::test]
-async fn comes_back_after_the_relay_restarts_and_sends_what_was_accepted_meanwhile() {
-    let first = relay().await;
+pub(crate) async fn comes_back_after_the_relay_restarts_and_sends_what_was_accepted_meanwhile<
+    R: Runtime,
+>(
+    runtime: &Tracked<R>,
+) {
+    let first = relay(runtime).await;
     let addr = first.local_addr().unwrap();
     let quick = Config::new()
         .backoff(Duration::from_millis(5), Duration::from_millis(20))
         .max_tries(None);
     let mut clients = Vec::new();
     for seed in [1, 2] {
-        let builder = Client::builder(url(&first), key(seed)).config(quick.clone());
+        let builder = client(runtime, url(&first), key(seed)).config(quick.clone());
         clients.push(soon(builder.connect()).await.unwrap());
     }
     let (mut bob, mut alice) = (clients.pop().unwrap(), clients.pop().unwrap());
@@ -201,9 +213,9 @@ async fn comes_back_after_the_relay_restarts_and_sends_what_was_accepted_meanwhi
 
     let second = soon(async {
         loop {
-            match Relay::builder().hub(hub_config()).bind(addr).await {
+            match builder(runtime).hub(hub_config()).bind(addr).await {
                 Ok(relay) => return relay,
-                Err(BindError::Listen { .. }) => tokio::task::yield_now().await,
+                Err(BindError::Listen { .. }) => yield_now().await,
                 Err(error) => panic!("{error}"),
             }
         }
@@ -225,15 +237,16 @@ async fn comes_back_after_the_relay_restarts_and_sends_what_was_accepted_meanwhi
     drop(second);
 }
 
-#[tokio::test]
-async fn gives_up_after_its_tries_and_returns_what_is_unsent() {
-    let gone = relay().await;
+pub(crate) async fn gives_up_after_its_tries_and_returns_what_is_unsent<R: Runtime>(
+    runtime: &Tracked<R>,
+) {
+    let gone = relay(runtime).await;
     let url = url(&gone);
     soon(gone.shutdown()).await;
     let config = Config::new()
         .backoff(Duration::from_millis(1), Duration::from_millis(2))
         .max_tries(Some(3));
-    let mut client = Client::builder(url, key(1)).config(config).start().unwrap();
+    let mut client = client(runtime, url, key(1)).config(config).start().unwrap();
     let to = client.address();
     let id = soon(client.send(message(&to, "kept"))).await.unwrap();
     let mut tries = 0;
@@ -252,14 +265,13 @@ async fn gives_up_after_its_tries_and_returns_what_is_unsent() {
     assert_eq!(soon(client.next_event()).await, None);
 }
 
-#[tokio::test]
-async fn connect_says_what_is_wrong() {
-    let relay = relay().await;
+pub(crate) async fn connect_says_what_is_wrong<R: Runtime>(runtime: &Tracked<R>) {
+    let relay = relay(runtime).await;
     let elsewhere = Identity::Key {
         secret: SecretKey::from_seed([1; 32]),
         host: Host::parse("other.example.com").unwrap(),
     };
-    let error = soon(Client::builder(url(&relay), elsewhere).connect())
+    let error = soon(client(runtime, url(&relay), elsewhere).connect())
         .await
         .unwrap_err();
     let text = error.to_string();
@@ -272,8 +284,8 @@ async fn connect_says_what_is_wrong() {
         "{text}"
     );
 
-    let _first = agent(&relay, 1).await;
-    let error = soon(Client::builder(url(&relay), key(1)).connect())
+    let _first = agent(runtime, &relay, 1).await;
+    let error = soon(client(runtime, url(&relay), key(1)).connect())
         .await
         .unwrap_err();
     assert!(
@@ -282,22 +294,24 @@ async fn connect_says_what_is_wrong() {
     );
 
     let nowhere = url(&relay).replace("/ws", "/nowhere");
-    let error = soon(Client::builder(nowhere, key(2)).connect())
+    let error = soon(client(runtime, nowhere, key(2)).connect())
         .await
         .unwrap_err();
     assert!(error.to_string().contains("404"), "{error}");
 
-    let error = Client::builder("http://localhost/ws", key(2))
+    let error = client(runtime, "http://localhost/ws".into(), key(2))
         .connect()
         .await
         .unwrap_err();
     assert!(matches!(error, ConnectError::Url(_)), "{error}");
 }
 
-#[tokio::test]
-async fn dropping_a_client_sends_what_it_accepted() {
-    let relay = relay().await;
-    let (alice, mut bob) = (agent(&relay, 1).await, agent(&relay, 2).await);
+pub(crate) async fn dropping_a_client_sends_what_it_accepted<R: Runtime>(runtime: &Tracked<R>) {
+    let relay = relay(runtime).await;
+    let (alice, mut bob) = (
+        agent(runtime, &relay, 1).await,
+        agent(runtime, &relay, 2).await,
+    );
     for n in 0..500 {
         soon(alice.send(message(&bob.address(), &n.to_string())))
             .await
@@ -309,16 +323,18 @@ async fn dropping_a_client_sends_what_it_accepted() {
     }
     soon(async {
         while relay.stats().hub.connections > 1 {
-            tokio::task::yield_now().await;
+            yield_now().await;
         }
     })
     .await;
 }
 
-#[tokio::test]
-async fn a_sender_is_a_sink_and_a_client_a_stream() {
-    let relay = relay().await;
-    let (alice, bob) = (agent(&relay, 1).await, agent(&relay, 2).await);
+pub(crate) async fn a_sender_is_a_sink_and_a_client_a_stream<R: Runtime>(runtime: &Tracked<R>) {
+    let relay = relay(runtime).await;
+    let (alice, bob) = (
+        agent(runtime, &relay, 1).await,
+        agent(runtime, &relay, 2).await,
+    );
     let to = bob.address();
     // More than fits the outbox at once: the sink has to wait for room.
     let count = 3000;
@@ -341,14 +357,13 @@ async fn a_sender_is_a_sink_and_a_client_a_stream() {
             .collect::<BTreeSet<_>>()
             .await
     };
-    let ((), texts) = soon(async { tokio::join!(sending, receiving) }).await;
+    let ((), texts) = soon(zip(sending, receiving)).await;
     assert_eq!(texts.len(), count);
 }
 
-#[tokio::test]
-async fn what_cannot_be_sent_comes_back() {
-    let relay = relay().await;
-    let alice = agent(&relay, 1).await;
+pub(crate) async fn what_cannot_be_sent_comes_back<R: Runtime>(runtime: &Tracked<R>) {
+    let relay = relay(runtime).await;
+    let alice = agent(runtime, &relay, 1).await;
     let to = alice.address();
     let forged = Envelope {
         from_address: "pinch:mallory@localhost".into(),

@@ -1,0 +1,11 @@
+//! The cases of the suite, by what they are about.
+
+pub(crate) mod adopt;
+pub(crate) mod backpressure;
+pub(crate) mod client;
+pub(crate) mod heartbeat;
+pub(crate) mod hostile;
+pub(crate) mod http;
+pub(crate) mod join;
+pub(crate) mod lifecycle;
+pub(crate) mod traffic;

@@ -1,0 +1,75 @@
+//! Relays for tests, and what is said about them.
+
+use std::net::TcpStream;
+
+use async_io::Async;
+use pinch_driver::proto::Host;
+use pinch_driver::proto::hub::Config;
+use pinch_driver::{Auth, Builder, Runtime};
+
+use crate::tracked::Tracked;
+use crate::wait::{eventually, soon};
+
+/// A relay on a runtime that is watched.
+pub(crate) type Relay<R> = pinch_driver::Relay<Tracked<R>>;
+
+pub(crate) const HOST: &str = "relay.example.com";
+
+/// Tasks of a relay that listens and has no connections: the timer's and the listener's.
+pub(crate) const IDLE_TASKS: usize = 2;
+
+/// The defaults, without a rate limit.
+pub(crate) fn config() -> Config {
+    Config::new(Host::parse(HOST).expect("a host")).rate_limit(None)
+}
+
+pub(crate) fn builder<R: Runtime>(runtime: &Tracked<R>) -> Builder<Tracked<R>> {
+    Relay::builder_on(runtime.clone())
+}
+
+pub(crate) async fn bind<R: Runtime>(builder: Builder<Tracked<R>>) -> Relay<R> {
+    builder.bind(([127, 0, 0, 1], 0)).await.expect("it listens")
+}
+
+/// A relay in open mode.
+pub(crate) async fn open<R: Runtime>(runtime: &Tracked<R>, config: Config) -> Relay<R> {
+    bind(builder(runtime).hub(config).auth(Auth::Open)).await
+}
+
+/// A relay in challenge mode.
+pub(crate) async fn challenge<R: Runtime>(runtime: &Tracked<R>, config: Config) -> Relay<R> {
+    bind(builder(runtime).hub(config)).await
+}
+
+pub(crate) async fn connect<R: Runtime>(relay: &Relay<R>) -> Async<TcpStream> {
+    let addr = relay.local_addr().expect("it listens");
+    let stream = soon("connecting", Async::<TcpStream>::connect(addr)).await;
+    let stream = stream.expect("the relay accepts");
+    stream.get_ref().set_nodelay(true).expect("a TCP socket");
+    stream
+}
+
+/// Leaves with a reset instead of the end of a stream.
+pub(crate) fn reset(stream: &Async<TcpStream>) {
+    let stream = socket2::SockRef::from(stream.get_ref());
+    let linger = Some(core::time::Duration::ZERO);
+    stream.set_linger(linger).expect("a TCP socket");
+}
+
+/// Waits until nothing of any connection is left in `relay`.
+pub(crate) async fn emptied<R: Runtime>(relay: &Relay<R>) {
+    eventually(
+        || format!("an empty relay, not {relay:?}"),
+        || {
+            let stats = relay.stats();
+            let hub = stats.hub;
+            let held =
+                hub.connections + hub.closing + hub.queued + hub.queued_bytes + hub.in_flight;
+            (held, stats.pending, stats.tasks) == (0, 0, IDLE_TASKS)
+        },
+    )
+    .await;
+    let hub = relay.stats().hub;
+    assert_eq!(hub.registered, hub.closed);
+    assert_eq!(hub.accepted, hub.delivered + hub.returned + hub.unconfirmed);
+}

@@ -1,0 +1,18 @@
+//! The cases of the suite that look at the process as a whole.
+
+use pinch_conformance::Harness;
+use pinch_smol::Smol;
+
+struct Global;
+
+impl Harness for Global {
+    type Runtime = Smol;
+
+    const ENDS: bool = false;
+
+    fn run<T, F: Future<Output = T>>(test: impl FnOnce(Smol) -> F) -> T {
+        smol::block_on(test(Smol))
+    }
+}
+
+pinch_conformance::process_suite!(Global);
