@@ -333,7 +333,11 @@ fn inputs_for(conn: ConnId) -> Vec<Input> {
             conn,
             bytes: PLENTY,
         },
-        Input::Progress { conn },
+        Input::Blocked {
+            conn,
+            progressed: true,
+        },
+        Input::Alive { conn },
         Input::Faulty {
             conn,
             fault: Fault::Protocol,
@@ -381,7 +385,7 @@ fn a_closing_connection_hears_what_is_left_and_says_nothing_any_more() {
     let ignored = inputs_for(alice).into_iter().filter(|input| {
         !matches!(
             input,
-            Input::Writable { .. } | Input::Progress { .. } | Input::Closed { .. }
+            Input::Writable { .. } | Input::Blocked { .. } | Input::Closed { .. }
         )
     });
     for input in ignored {

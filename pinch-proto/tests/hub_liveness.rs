@@ -19,6 +19,14 @@ const fn just_before(seconds: u64) -> Time {
     Time::from_nanos(seconds * 1_000_000_000 - 1)
 }
 
+/// Its socket has taken a part of what it was given.
+fn moves(conn: ConnId) -> Input {
+    Input::Blocked {
+        conn,
+        progressed: true,
+    }
+}
+
 fn due(seconds: u64, reason: WakeupReason) -> Option<Wakeup> {
     Some(Wakeup {
         at: at(seconds),
@@ -78,11 +86,11 @@ fn the_pong_timeout_begins_when_the_ping_has_left() {
     assert_eq!(world.tick(), []);
     world.now = at(35);
     assert_eq!(world.tick(), [Output::Wake { conn: alice }]);
-    assert_eq!(world.hub.lookup(address("alice").as_str()), None);
     assert_eq!(
         lines(&world.write(alice, PLENTY)),
         ["close 1008 heartbeat timeout"]
     );
+    assert_eq!(world.hub.lookup(address("alice").as_str()), None);
     assert_eq!(world.stats().heartbeat_timeouts, 1);
 }
 
@@ -130,13 +138,115 @@ fn any_data_and_any_pong_are_signs_of_life() {
 }
 
 #[test]
+fn data_that_overtakes_the_report_of_the_ping_is_a_sign_of_life() {
+    let mut world = World::open();
+    let alice = world.join("alice");
+    world.now = at(25);
+    world.tick();
+    assert_eq!(lines(&world.write(alice, PLENTY)), ["ping"]);
+    // The peer has heard it and answers with an envelope before the driver says that it has left.
+    world.say(alice, "nobody", "1");
+    world.write(alice, PLENTY);
+    world.settle();
+    assert_eq!(world.wakeup, due(50, WakeupReason::Ping));
+}
+
+#[test]
+fn while_joining_only_a_pong_says_that_the_greeting_was_heard() {
+    let mut world = World::open();
+    let alice = world.knock("alice", Admission::Proven).expect("a join");
+    world.write(alice, PLENTY);
+    world.say(alice, "nobody", "1");
+    world.write(alice, PLENTY);
+    assert_eq!(world.wakeup, due(1, WakeupReason::Join));
+    world.pass(secs(1));
+    assert!(world.heard(alice)[0].starts_with("QUEUE_FULL nobody #1"));
+}
+
+#[test]
+fn a_driver_that_was_held_up_cuts_nobody_who_has_answered() {
+    let signs: [fn(ConnId) -> Input; 3] = [
+        |conn| Input::Pong {
+            conn,
+            payload: Bytes::new(),
+        },
+        |conn| Input::Received {
+            conn,
+            message: support::message("alice", "alice", "x"),
+        },
+        |conn| Input::Alive { conn },
+    ];
+    for sign in signs {
+        let mut world = World::open();
+        let alice = awaited(&mut world);
+        // The timer comes first, much too late; then what the socket had.
+        world.now = at(49);
+        assert_eq!(world.tick(), [Output::Wake { conn: alice }]);
+        assert_eq!(world.wakeup, due(50, WakeupReason::Ping));
+        world.give(sign(alice));
+        world.write(alice, PLENTY);
+        assert_eq!(world.stats().heartbeat_timeouts, 0);
+        assert_eq!(world.stats().connections, 1);
+        // The next ping has to be answered like any other.
+        world.pass(secs(8));
+        assert_eq!(world.cause(alice), None);
+        assert_eq!(world.stats().heartbeat_timeouts, 1);
+    }
+}
+
+#[test]
+fn a_dead_peer_ends_when_the_driver_has_looked_even_if_its_socket_is_blocked() {
+    for looks in [
+        |conn| Input::Blocked {
+            conn,
+            progressed: false,
+        },
+        moves,
+        |conn| Input::Writable { conn, bytes: 0 },
+    ] {
+        let mut world = World::open();
+        let alice = awaited(&mut world);
+        world.now = at(26);
+        world.join("bob");
+        let bob = world.hub.lookup(address("bob").as_str()).expect("bob");
+        world.say(bob, "alice", "1");
+        assert_eq!(lines(&world.write(alice, PLENTY)), ["bob: 1"]);
+        world.now = at(32);
+        assert_eq!(world.tick(), [Output::Wake { conn: alice }]);
+        assert_eq!(world.stats().connections, 2);
+        world.give(looks(alice));
+        assert_eq!(world.stats().heartbeat_timeouts, 1);
+        assert_eq!(world.stats().connections, 1);
+        assert_eq!(world.wakeup, due(37, WakeupReason::Close));
+    }
+}
+
+#[test]
+fn a_driver_that_was_held_up_finds_that_the_socket_has_moved() {
+    let taken = |conn| Input::Writable {
+        conn,
+        bytes: PLENTY,
+    };
+    for looks in [moves, taken] {
+        let mut world = World::open();
+        let (_, bob) = stalled(&mut world);
+        world.now = at(40);
+        assert!(world.tick().contains(&Output::Wake { conn: bob }));
+        world.give(looks(bob));
+        assert_eq!((world.stats().stalls, world.stats().connections), (0, 2));
+        world.give(moves(bob));
+        assert_eq!(world.stats().stalls, 0, "the suspicion is forgotten");
+    }
+}
+
+#[test]
 fn a_socket_that_takes_bytes_is_no_sign_of_life() {
     let mut world = World::open();
     let alice = awaited(&mut world);
     world.join("bob");
     world.now = at(30);
     assert_eq!(world.write(alice, PLENTY), []);
-    world.give(Input::Progress { conn: alice });
+    world.give(moves(alice));
     world.pass(secs(2) + secs(5));
     assert_eq!(world.cause(alice), Some(CloseCause::HeartbeatTimeout));
 }
@@ -220,7 +330,7 @@ fn a_socket_that_moves_slowly_is_not_too_slow() {
     let (_, bob) = stalled(&mut world);
     for _ in 0..12 {
         world.pass(secs(29));
-        world.give(Input::Progress { conn: bob });
+        world.give(moves(bob));
     }
     assert!(world.hub.lookup(address("bob").as_str()).is_some());
     world.pass(secs(30));
@@ -231,7 +341,7 @@ fn a_socket_that_moves_slowly_is_not_too_slow() {
 fn progress_of_a_socket_that_was_given_nothing_arms_nothing() {
     let mut world = World::open();
     let alice = world.join("alice");
-    world.give(Input::Progress { conn: alice });
+    world.give(moves(alice));
     assert_eq!(world.wakeup, due(25, WakeupReason::Ping));
 }
 
@@ -267,7 +377,7 @@ fn a_closing_connection_cannot_stall() {
         fault: Fault::Text,
     });
     world.settle();
-    world.give(Input::Progress { conn: alice });
+    world.give(moves(alice));
     let before = world.stats();
     assert_eq!(world.wakeup, due(5, WakeupReason::Close));
     world.pass(secs(4));
@@ -306,7 +416,7 @@ fn time_that_goes_backwards_stands_still_and_is_counted() {
     let mut world = World::open();
     let alice = awaited(&mut world);
     world.now = at(3);
-    world.give(Input::Progress { conn: alice });
+    world.give(moves(alice));
     assert_eq!(world.tick(), []);
     assert_eq!(world.stats().clock_regressions, 2);
     assert_eq!(world.wakeup, due(32, WakeupReason::Pong));

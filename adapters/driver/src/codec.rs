@@ -5,6 +5,7 @@
 //! and what the protocol itself wants to say (pongs, the echo of a close frame) is appended to a
 //! buffer of the caller.
 
+use core::convert::Infallible;
 use std::io::{self, Cursor, Read, Write};
 
 use bytes::Bytes;
@@ -13,16 +14,18 @@ use pinch_proto::hub::{ConnId, Fault, Input};
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 use tungstenite::protocol::frame::{CloseFrame, FrameHeader};
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
-use tungstenite::{Error, Message};
+use tungstenite::{Error, Message, Utf8Bytes};
 
 /// A message whose slice would pin a buffer this many times its size is copied out of it.
 const PIN_FACTOR: usize = 4;
 
-/// What a peer said.
+/// What a peer said. `T` is what a text message becomes: for a relay there is no such thing.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Incoming {
+pub(crate) enum Incoming<T = Infallible> {
     /// A binary message.
     Message(Bytes),
+    /// A text message.
+    Text(T),
     /// A pong.
     Pong(Bytes),
     /// A close frame: nothing follows.
@@ -40,6 +43,24 @@ impl Incoming {
             Self::Close => Input::PeerClosed { conn },
             Self::Fault(fault) => Input::Faulty { conn, fault },
         }
+    }
+}
+
+/// What becomes of a text message.
+pub(crate) trait Text: Sized {
+    /// The text for those who want it, the end of the conversation for the others.
+    fn take(text: Utf8Bytes) -> Result<Self, Fault>;
+}
+
+impl Text for Infallible {
+    fn take(_: Utf8Bytes) -> Result<Self, Fault> {
+        Err(Fault::Text)
+    }
+}
+
+impl Text for Utf8Bytes {
+    fn take(text: Utf8Bytes) -> Result<Self, Fault> {
+        Ok(text)
     }
 }
 
@@ -89,12 +110,24 @@ impl Decoder {
         replies: &mut Vec<u8>,
         mut on_incoming: impl FnMut(Incoming),
     ) {
-        let joined;
-        let input = if self.partial.is_empty() {
+        self.converse(input, replies, |incoming, _| on_incoming(incoming));
+    }
+
+    /// Does what [`decode`](Self::decode) does, for those who answer at once: `on_incoming` may
+    /// append to the replies, between what the protocol answers to what came before and after.
+    pub(crate) fn converse<T: Text>(
+        &mut self,
+        input: &[u8],
+        replies: &mut Vec<u8>,
+        mut on_incoming: impl FnMut(Incoming<T>, &mut Vec<u8>),
+    ) {
+        let mut joined = core::mem::take(&mut self.partial);
+        let input = if joined.is_empty() {
             input
         } else {
-            self.partial.extend_from_slice(input);
-            joined = core::mem::take(&mut self.partial);
+            // No more than is needed, for it may lie here for long.
+            joined.reserve_exact(input.len());
+            joined.extend_from_slice(input);
             &joined
         };
         let extent = self.complete_frames(input);
@@ -109,7 +142,10 @@ impl Decoder {
             );
         }
         if let Some(end) = end.or(extent.fault.map(Incoming::Fault)) {
-            on_incoming(end);
+            on_incoming(end, replies);
+        } else if frames.is_empty() && !joined.is_empty() {
+            // A message in many pieces is not copied with each of them.
+            self.partial = joined;
         } else if !rest.is_empty() {
             self.partial = rest.to_vec();
         }
@@ -149,13 +185,13 @@ impl Decoder {
     }
 
     /// Decodes whole frames; returns what ended the conversation, if something did.
-    fn decode_frames(
+    fn decode_frames<T: Text>(
         &mut self,
         frames: &[u8],
         ends_inside_message: bool,
         replies: &mut Vec<u8>,
-        on_incoming: &mut impl FnMut(Incoming),
-    ) -> Option<Incoming> {
+        on_incoming: &mut impl FnMut(Incoming<T>, &mut Vec<u8>),
+    ) -> Option<Incoming<T>> {
         let mut context = match self.fragments.take() {
             Some(context) => *context,
             None => WebSocketContext::new(Role::Server, Some(self.config(frames.len()))),
@@ -173,10 +209,11 @@ impl Decoder {
                     } else {
                         message
                     };
-                    on_incoming(Incoming::Message(message));
+                    on_incoming(Incoming::Message(message), memory.output);
                 }
                 Ok(Message::Pong(payload)) => {
-                    on_incoming(Incoming::Pong(Bytes::copy_from_slice(&payload)));
+                    let payload = Bytes::copy_from_slice(&payload);
+                    on_incoming(Incoming::Pong(payload), memory.output);
                 }
                 Ok(Message::Ping(_) | Message::Frame(_)) => {}
                 Ok(Message::Close(_)) => {
@@ -184,7 +221,10 @@ impl Decoder {
                     let _ = context.flush(&mut memory);
                     return Some(Incoming::Close);
                 }
-                Ok(Message::Text(_)) => return Some(Incoming::Fault(Fault::Text)),
+                Ok(Message::Text(text)) => match T::take(text) {
+                    Ok(text) => on_incoming(Incoming::Text(text), memory.output),
+                    Err(fault) => return Some(Incoming::Fault(fault)),
+                },
                 Err(Error::Utf8(_)) => return Some(Incoming::Fault(Fault::InvalidUtf8)),
                 Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(Error::Capacity(_)) => return Some(Incoming::Fault(Fault::TooBig)),
@@ -253,6 +293,16 @@ pub(crate) fn encode(frame: &Frame, output: &mut Vec<u8>) {
             (OpCode::Control(Control::Close), close.payload())
         }
     };
+    encode_frame(opcode, payload, output);
+}
+
+/// Appends a text message to `output`, as a server writes it.
+#[cfg(feature = "echo")]
+pub(crate) fn encode_text(text: &str, output: &mut Vec<u8>) {
+    encode_frame(OpCode::Data(Data::Text), text.as_bytes(), output);
+}
+
+fn encode_frame(opcode: OpCode, payload: &[u8], output: &mut Vec<u8>) {
     let header = FrameHeader {
         opcode,
         ..FrameHeader::default()

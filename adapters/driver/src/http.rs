@@ -124,7 +124,7 @@ pub(crate) enum Route {
 /// Decides what `request` leads to.
 pub(crate) fn route(request: &Request<()>, auth: Auth, origins: &AllowedOrigins) -> Route {
     match (request.uri().path(), request.method()) {
-        ("/ws", &Method::GET) => upgrade(request, auth, origins).unwrap_or_else(Route::Respond),
+        ("/ws", &Method::GET) => enter(request, auth, origins).unwrap_or_else(Route::Respond),
         ("/health", &Method::GET) => Route::Health,
         ("/ws" | "/health", _) => Route::Respond(refuse(
             StatusCode::METHOD_NOT_ALLOWED,
@@ -139,8 +139,8 @@ pub(crate) fn route(request: &Request<()>, auth: Auth, origins: &AllowedOrigins)
     }
 }
 
-fn upgrade(request: &Request<()>, auth: Auth, origins: &AllowedOrigins) -> Result<Route, Vec<u8>> {
-    let accepted = create_response(request).map_err(|error| refuse_upgrade(&error))?;
+fn enter(request: &Request<()>, auth: Auth, origins: &AllowedOrigins) -> Result<Route, Vec<u8>> {
+    let response = upgrade(request)?;
     if !origins.allow(request.headers()) {
         return Err(refuse(
             StatusCode::FORBIDDEN,
@@ -154,9 +154,15 @@ fn upgrade(request: &Request<()>, auth: Auth, origins: &AllowedOrigins) -> Resul
             Some(name(request).map_err(|reason| refuse(StatusCode::BAD_REQUEST, &reason, &[]))?)
         }
     };
+    Ok(Route::Upgrade { response, name })
+}
+
+/// The response to a request for WebSocket; `Err` is the one to any other request.
+pub(crate) fn upgrade(request: &Request<()>) -> Result<Vec<u8>, Vec<u8>> {
+    let accepted = create_response(request).map_err(|error| refuse_upgrade(&error))?;
     let mut response = Vec::with_capacity(192);
     write_response(&mut response, &accepted).expect("a vector takes every write");
-    Ok(Route::Upgrade { response, name })
+    Ok(response)
 }
 
 /// The address in the query of an open-mode request.

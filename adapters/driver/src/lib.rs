@@ -22,6 +22,9 @@
 mod client;
 mod clock;
 mod codec;
+#[cfg(feature = "echo")]
+pub mod echo;
+mod ends;
 mod http;
 mod relay;
 mod runtime;

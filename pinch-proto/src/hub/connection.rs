@@ -39,11 +39,13 @@ pub(super) struct Closing {
 /// How far the heartbeat of a connection is.
 ///
 /// ```text
-///         due           handed out           taken by the socket
-///  Idle ───────► Queued ──────────► HandedOut ──────────────────► Awaited
-///   ▲                                   │ its pong                   │ any sign of life
-///   └───────────────────────────────────┴────────────────────────────┘
+///         due           handed out           taken by the socket           pong timeout
+///  Idle ───────► Queued ──────────► HandedOut ──────────────────► Awaited ──────────────► Overdue
+///   ▲                                   │ its pong; once live,       │ any sign of life       │
+///   │                                   │ any sign of life           │                        │
+///   └───────────────────────────────────┴────────────────────────────┴────────────────────────┘
 /// ```
+/// What is overdue when the driver has looked at the socket once more is dead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ping {
     Idle,
@@ -51,6 +53,8 @@ pub(super) enum Ping {
     HandedOut,
     /// The pong timeout runs.
     Awaited,
+    /// It has passed.
+    Overdue,
 }
 
 #[derive(Debug)]
@@ -66,6 +70,9 @@ pub(super) struct Connection {
     pub(super) asleep: bool,
     /// Frames were handed out that the socket has not taken.
     pub(super) writing: bool,
+    /// It has taken none of them for as long as the stall timeout: unless it has by the time that
+    /// the driver looks at it once more, it is too slow.
+    pub(super) stalled: bool,
     /// How many envelopes are among them.
     pub(super) in_flight: u32,
 }
@@ -81,6 +88,7 @@ impl Connection {
             ping_number: 0,
             asleep: false,
             writing: false,
+            stalled: false,
             in_flight: 0,
         }
     }

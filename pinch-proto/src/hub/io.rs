@@ -100,9 +100,18 @@ pub enum Input {
         /// How much may be handed out. One frame is, whatever its size, if this is not 0.
         bytes: usize,
     },
-    /// The socket has taken a part of what was handed out.
-    Progress {
+    /// The socket has not taken everything that was handed out. A driver says so whenever it was
+    /// woken and cannot say [`Writable`](Self::Writable).
+    Blocked {
         /// Whose socket.
+        conn: ConnId,
+        /// Whether it has taken something since it was asked before.
+        progressed: bool,
+    },
+    /// Bytes came that are neither a message nor a pong: a ping, or a part of something. A sign of
+    /// life.
+    Alive {
+        /// From whom.
         conn: ConnId,
     },
     /// The peer broke a rule of WebSocket, and nothing more can be read from it.

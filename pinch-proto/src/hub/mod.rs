@@ -33,6 +33,11 @@
 //! It says so again after each write, until a `Writable` gets nothing; from then on the hub says
 //! [`Output::Wake`] once something is there. Nothing waits outside the hub beyond one such batch.
 //!
+//! A driver hands in what a socket has for the hub before it says how the socket is:
+//! [`Input::Writable`], or [`Input::Blocked`] while it has not taken everything. A connection whose
+//! pong is overdue is woken, and ends with the next of the two if nothing came before it: so a
+//! driver that was held up itself cuts nobody who has answered in time.
+//!
 //! A connection that was [`Output::Registered`] ends in exactly one [`Output::Closed`], whatever
 //! happens in whatever order; after it nothing of it is held but the rate bucket of its address,
 //! and that only for as long as an empty one takes to fill.
@@ -150,7 +155,8 @@ impl Hub {
             Input::Received { conn, message } => self.receive(conn, &message),
             Input::Pong { conn, payload } => self.pong(conn, &payload),
             Input::Writable { conn, bytes } => self.writable(conn, bytes),
-            Input::Progress { conn } => self.progress(conn),
+            Input::Blocked { conn, progressed } => self.blocked(conn, progressed),
+            Input::Alive { conn } => self.show_life(conn),
             Input::Faulty { conn, fault } => self.faulty(conn, fault),
             Input::PeerClosed { conn } => self.close(conn, CloseCause::Peer),
             Input::Closed { conn } => self.remove(conn),
@@ -236,6 +242,10 @@ impl Hub {
 
     /// Hands out what waits for a connection.
     fn writable(&mut self, conn: ConnId, bytes: usize) {
+        if let Some(connection) = self.connections.get_mut(conn.0) {
+            connection.stalled = false;
+        }
+        self.judge(conn);
         let Some(connection) = self.connections.get_mut(conn.0) else {
             self.stats.late += 1;
             return;
@@ -273,14 +283,22 @@ impl Hub {
         self.stats.queued_bytes -= (queued.1 - connection.outbox.data_bytes()) as u64;
     }
 
-    /// The socket moves, if slowly.
-    fn progress(&mut self, conn: ConnId) {
-        let Some(connection) = self.connections.get(conn.0) else {
+    /// The socket has not taken everything; if it moves, the stall timeout begins anew.
+    fn blocked(&mut self, conn: ConnId, progressed: bool) {
+        let Some(connection) = self.connections.get_mut(conn.0) else {
             self.stats.late += 1;
             return;
         };
-        if connection.writing && !connection.is_closing() {
+        if progressed && connection.writing && !connection.is_closing() {
+            connection.stalled = false;
             self.deadlines.stall.arm(conn.0.index, self.now);
+        }
+        self.judge(conn);
+    }
+
+    fn show_life(&mut self, conn: ConnId) {
+        if self.living(conn).is_some() {
+            self.alive(conn);
         }
     }
 

@@ -1,9 +1,13 @@
 //! What happens by itself: pings, missing pongs, sockets that stand still, joins and closes that
 //! take too long.
+//!
+//! A pong that is missing when its time is over may have come: a driver whose thread was held up
+//! finds the timer and the pong at the same moment. So a passed deadline only raises a suspicion,
+//! and wakes the driver; it is confirmed when the driver has looked at the socket and says so.
 
 use super::connection::{Connection, Phase, Ping};
 use super::deadlines::DeadlineList;
-use super::io::{CloseCause, ConnId, Wakeup, WakeupReason};
+use super::io::{CloseCause, ConnId, Output, Wakeup, WakeupReason};
 use super::{Config, Hub};
 
 /// How many expired deadlines one turn handles, so that a million heartbeats that fall due at once
@@ -73,11 +77,9 @@ impl Hub {
         if let Some(conn) = self.conn_at(|deadlines| deadlines.close.pop_due(now)) {
             self.remove(conn);
         } else if let Some(conn) = self.conn_at(|deadlines| deadlines.stall.pop_due(now)) {
-            self.stats.stalls += 1;
-            self.close(conn, CloseCause::TooSlow);
+            self.suspect(conn, |connection| connection.stalled = true);
         } else if let Some(conn) = self.conn_at(|deadlines| deadlines.pong.pop_due(now)) {
-            self.stats.heartbeat_timeouts += 1;
-            self.close(conn, CloseCause::HeartbeatTimeout);
+            self.suspect(conn, |connection| connection.ping = Ping::Overdue);
         } else if let Some(conn) = self.conn_at(|deadlines| deadlines.join.pop_due(now)) {
             self.release(conn);
         } else if let Some(conn) = self.conn_at(|deadlines| deadlines.ping.pop_due(now)) {
@@ -92,6 +94,32 @@ impl Hub {
     fn conn_at(&mut self, pop: impl FnOnce(&mut Deadlines) -> Option<u32>) -> Option<ConnId> {
         let index = pop(&mut self.deadlines)?;
         self.connections.key_at(index).map(ConnId)
+    }
+
+    /// Raises a suspicion, and has the driver look at the socket.
+    fn suspect(&mut self, conn: ConnId, suspicion: impl FnOnce(&mut Connection)) {
+        if let Some(connection) = self.connections.get_mut(conn.0) {
+            suspicion(connection);
+            connection.asleep = false;
+            self.outputs.push_back(Output::Wake { conn });
+        }
+    }
+
+    /// The driver has looked at the socket: whoever is still suspected is closed.
+    pub(super) fn judge(&mut self, conn: ConnId) {
+        let Some(connection) = self.connections.get(conn.0) else {
+            return;
+        };
+        if connection.is_closing() {
+            return;
+        }
+        if connection.stalled {
+            self.stats.stalls += 1;
+            self.close(conn, CloseCause::TooSlow);
+        } else if connection.ping == Ping::Overdue {
+            self.stats.heartbeat_timeouts += 1;
+            self.close(conn, CloseCause::HeartbeatTimeout);
+        }
     }
 
     /// Queues a ping, unless one is under way.
@@ -123,10 +151,18 @@ impl Hub {
     }
 
     /// The peer has shown life.
+    ///
+    /// While it joins, only its pong says that it has heard what was handed out.
     pub(super) fn alive(&mut self, conn: ConnId) {
-        if let Some(connection) = self.connections.get_mut(conn.0)
-            && connection.ping == Ping::Awaited
-        {
+        let Some(connection) = self.connections.get_mut(conn.0) else {
+            return;
+        };
+        let answered = match connection.ping {
+            Ping::Awaited | Ping::Overdue => true,
+            Ping::HandedOut => matches!(connection.phase, Phase::Live),
+            Ping::Idle | Ping::Queued => false,
+        };
+        if answered {
             connection.ping = Ping::Idle;
             self.deadlines.pong.disarm(conn.0.index);
         }

@@ -326,6 +326,10 @@ impl World {
     fn serve(&mut self, conn: ConnId) {
         if self.peer(conn).stuck {
             self.peer(conn).awake = false;
+            self.give(Input::Blocked {
+                conn,
+                progressed: false,
+            });
             return;
         }
         let mut frames = self.write(conn, PLENTY);

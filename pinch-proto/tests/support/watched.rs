@@ -115,7 +115,10 @@ impl Watched {
             Step::Writable(conn, bytes) => {
                 self.with(conn, |_, conn| Input::Writable { conn, bytes });
             }
-            Step::Progress(conn) => self.with(conn, |_, conn| Input::Progress { conn }),
+            Step::Blocked(conn, progressed) => {
+                self.with(conn, |_, conn| Input::Blocked { conn, progressed });
+            }
+            Step::Alive(conn) => self.with(conn, |_, conn| Input::Alive { conn }),
             Step::Faulty(conn, fault) => self.with(conn, |_, conn| Input::Faulty { conn, fault }),
             Step::PeerClosed(conn) => self.with(conn, |_, conn| Input::PeerClosed { conn }),
             Step::Closed(conn) => self.with(conn, |_, conn| Input::Closed { conn }),

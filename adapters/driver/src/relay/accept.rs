@@ -14,8 +14,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, Either, FutureExt as _, select};
-use futures_util::{AsyncReadExt as _, AsyncWriteExt as _};
-use http::{Request, StatusCode};
+use futures_util::AsyncWriteExt as _;
+use http::StatusCode;
 use pinch_proto::hub::{Admission, ConnId, Input, JoinRefusal};
 use pinch_proto::{Address, Close, CloseCode, Frame, Time, handshake};
 use tracing::{debug, error};
@@ -24,14 +24,12 @@ use super::connection::Connection;
 use super::switchboard::{Own, Shared, TaskCount};
 use crate::clock::unix_now;
 use crate::codec::{Decoder, Incoming, encode};
+use crate::ends::{farewell, read_head, read_some};
 use crate::http::{self as head, Route};
 use crate::{Runtime, Stream};
 
 /// How long a peer that is turned away may take to read why.
 const FAREWELL: Duration = Duration::from_secs(2);
-
-/// How much is read at once before a connection has joined, in bytes.
-const READ_SIZE: usize = 1024;
 
 /// The longest message before a connection has joined, in bytes: an AUTH_RESPONSE has some 150.
 const MAX_HANDSHAKE_MESSAGE: usize = 4096;
@@ -196,7 +194,7 @@ async fn request<R: Runtime>(
         );
         return Err(Rejection::Told(late));
     };
-    let (request, rest) = head?;
+    let (request, rest) = head?.map_err(|error| Rejection::Told(error.response()))?;
     match head::route(&request, settings.auth, &settings.origins) {
         Route::Upgrade { response, name } => enter(shared, stream, name, response, rest).await,
         Route::Health => Err(Rejection::Told(health(shared))),
@@ -234,27 +232,6 @@ async fn enter<R: Runtime>(
         Err(Rejection::Told(close)) => Err(Rejection::Told([response, close].concat())),
         Err(Rejection::Lost) => Err(Rejection::Lost),
     }
-}
-
-/// Reads the head of a request; returns what came behind it, too.
-async fn read_head(stream: &mut impl Stream) -> Result<(Request<()>, Vec<u8>), Rejection> {
-    let mut bytes = Vec::new();
-    loop {
-        let read = read_some(stream, &mut bytes).await?;
-        match head::parse_head(&bytes) {
-            Ok(Some((request, length))) => return Ok((request, bytes.split_off(length))),
-            Ok(None) if read == 0 => return Err(Rejection::Lost),
-            Ok(None) => {}
-            Err(error) => return Err(Rejection::Told(error.response())),
-        }
-    }
-}
-
-async fn read_some(stream: &mut impl Stream, bytes: &mut Vec<u8>) -> io::Result<usize> {
-    let mut chunk = [0; READ_SIZE];
-    let read = stream.read(&mut chunk).await?;
-    bytes.extend_from_slice(chunk.get(..read).unwrap_or_default());
-    Ok(read)
 }
 
 /// Lets the agent prove its key, and registers it.
@@ -383,16 +360,6 @@ impl Inbox {
             }
         }
     }
-}
-
-/// Says the last word, and waits until the peer has read it: a socket that is dropped with unread
-/// bytes takes the last word back.
-async fn farewell(stream: &mut impl Stream, bytes: &[u8]) -> io::Result<()> {
-    stream.write_all(bytes).await?;
-    stream.close().await?;
-    let mut ignored = [0; READ_SIZE];
-    while stream.read(&mut ignored).await? > 0 {}
-    Ok(())
 }
 
 fn health<R: Runtime>(shared: &Shared<R>) -> Vec<u8> {

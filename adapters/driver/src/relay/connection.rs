@@ -61,7 +61,7 @@ impl Reading {
         match last {
             Some(Incoming::Close) => Self::Closed,
             Some(Incoming::Fault(_)) => Self::Discarding,
-            Some(Incoming::Message(_) | Incoming::Pong(_)) | None => Self::Open,
+            Some(Incoming::Message(_) | Incoming::Text(_) | Incoming::Pong(_)) | None => Self::Open,
         }
     }
 }
@@ -176,7 +176,9 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
         if self.reading == Reading::Closed && !blocked && write.is_empty() {
             return Round::Done;
         }
-        if !self.exchange(progressed, write, incoming, wakes, cx) {
+        // A ping, or a part of a message.
+        let alive = has_read && incoming.is_empty() && self.reading == Reading::Open;
+        if !self.exchange(progressed, alive, write, incoming, wakes, cx) {
             return Round::Done;
         }
         let has_written = !write.is_empty();
@@ -255,6 +257,7 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
     fn exchange(
         &mut self,
         progressed: bool,
+        alive: bool,
         write: &mut Vec<u8>,
         incoming: &mut Vec<Incoming>,
         wakes: &mut Wakes,
@@ -268,10 +271,11 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
             for message in incoming.drain(..) {
                 switchboard.handle(message.into_input(conn), now, wakes, |_| ());
             }
+            if alive {
+                switchboard.handle(Input::Alive { conn }, now, wakes, |_| ());
+            }
             if self.handed_out {
-                if progressed {
-                    switchboard.handle(Input::Progress { conn }, now, wakes, |_| ());
-                }
+                switchboard.handle(Input::Blocked { conn, progressed }, now, wakes, |_| ());
             } else {
                 // Also when pongs are in the way: what is handed out now has a deadline, pongs have none.
                 let handed_out = &mut self.handed_out;

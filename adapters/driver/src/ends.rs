@@ -1,0 +1,46 @@
+//! How every stream begins and ends: with the head of a request, and with a last word that is read.
+
+use std::io;
+
+use futures_util::{AsyncReadExt as _, AsyncWriteExt as _};
+use http::Request;
+
+use crate::Stream;
+use crate::http::{HeadError, parse_head};
+
+/// How much is read at once where little is expected, in bytes.
+const READ_SIZE: usize = 1024;
+
+/// Reads the head of a request; returns what came behind it, too. The inner error is the peer's.
+pub(crate) async fn read_head(
+    stream: &mut impl Stream,
+) -> io::Result<Result<(Request<()>, Vec<u8>), HeadError>> {
+    let mut bytes = Vec::new();
+    loop {
+        let read = read_some(stream, &mut bytes).await?;
+        match parse_head(&bytes) {
+            Ok(Some((request, length))) => return Ok(Ok((request, bytes.split_off(length)))),
+            Ok(None) if read == 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(None) => {}
+            Err(error) => return Ok(Err(error)),
+        }
+    }
+}
+
+/// Reads once, and appends it to `bytes`. Returns how much it was: 0 at the end of the stream.
+pub(crate) async fn read_some(stream: &mut impl Stream, bytes: &mut Vec<u8>) -> io::Result<usize> {
+    let mut chunk = [0; READ_SIZE];
+    let read = stream.read(&mut chunk).await?;
+    bytes.extend_from_slice(chunk.get(..read).unwrap_or_default());
+    Ok(read)
+}
+
+/// Says the last word, and waits until the peer has read it: a socket that is dropped with unread
+/// bytes takes the last word back.
+pub(crate) async fn farewell(stream: &mut impl Stream, bytes: &[u8]) -> io::Result<()> {
+    stream.write_all(bytes).await?;
+    stream.close().await?;
+    let mut ignored = [0; READ_SIZE];
+    while stream.read(&mut ignored).await? > 0 {}
+    Ok(())
+}
