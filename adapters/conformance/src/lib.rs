@@ -8,10 +8,12 @@
 //!
 //! The crate is not published: it serves the tests of this workspace.
 
+mod agents;
 mod cases;
 mod churn;
 mod envelopes;
 mod harness;
+mod mortal;
 pub mod packages;
 mod peer;
 mod pipe;

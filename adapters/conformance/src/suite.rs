@@ -97,6 +97,21 @@ macro_rules! cases {
                 who_comes_while_others_leave_is_served,
                 a_relay_that_is_dropped_in_the_middle_of_traffic_leaves_nothing,
             ]
+            cancel: [
+                a_bind_leaves_nothing,
+                a_shutdown_goes_on,
+                a_connect_leaves_nothing,
+                a_send_has_accepted_everything_or_nothing,
+                a_sink_has_accepted_everything_or_nothing,
+                a_flush_changes_nothing,
+                waiting_for_an_event_loses_none,
+                a_close_goes_on,
+                a_runtime_may_die_at_any_moment,
+            ]
+            starvation: [
+                a_blocked_thread_cuts_nobody_who_answers,
+                many_blocked_threads_cut_nobody_who_answers,
+            ]
             adopt: [
                 a_pipe_of_any_width_goes_through_the_request_the_handshake_and_traffic,
                 adopted_and_accepted_connections_talk_to_each_other,

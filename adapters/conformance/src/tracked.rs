@@ -59,6 +59,10 @@ impl<R: Runtime> Tracked<R> {
         }
     }
 
+    pub(crate) const fn runtime(&self) -> &R {
+        &self.runtime
+    }
+
     pub(crate) fn held(&self) -> Held {
         let count = |counter: &AtomicUsize| counter.load(Ordering::SeqCst);
         Held {

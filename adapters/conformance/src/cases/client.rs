@@ -8,82 +8,18 @@ use std::collections::BTreeSet;
 use futures_lite::future::{yield_now, zip};
 use futures_util::{SinkExt, StreamExt as _};
 use pinch_driver::proto::client::{Config, Disconnect, Event, Identity};
-use pinch_driver::proto::hub;
-use pinch_driver::proto::wire::{EncryptedPayload, Envelope, MessageType, Payload};
+use pinch_driver::proto::wire::{Envelope, MessageType, Payload};
 use pinch_driver::proto::{Address, EnvelopeView, Host, SecretKey};
-use pinch_driver::{Auth, BindError, Client, ClientBuilder, ConnectError, Runtime};
+use pinch_driver::{Auth, BindError, ConnectError, Runtime};
 use prost::Message as _;
 
-use crate::relays::{self, Relay, builder};
+use crate::agents::{agent, client, host, hub_config, key, message, received, relay, text, url};
+use crate::relays::builder;
 use crate::tracked::Tracked;
 use crate::wait;
 
 async fn soon<T>(future: impl Future<Output = T>) -> T {
     wait::soon("what a client does", future).await
-}
-
-fn host() -> Host {
-    Host::parse("localhost").unwrap()
-}
-
-fn hub_config() -> hub::Config {
-    hub::Config::new(host()).rate_limit(None)
-}
-
-async fn relay<R: Runtime>(runtime: &Tracked<R>) -> Relay<R> {
-    relays::challenge(runtime, hub_config()).await
-}
-
-fn url<R: Runtime>(relay: &Relay<R>) -> String {
-    format!("ws://{}/ws", relay.local_addr().unwrap())
-}
-
-fn key(seed: u8) -> Identity {
-    Identity::Key {
-        secret: SecretKey::from_seed([seed; 32]),
-        host: host(),
-    }
-}
-
-fn client<R: Runtime>(
-    runtime: &Tracked<R>,
-    url: String,
-    identity: Identity,
-) -> ClientBuilder<Tracked<R>> {
-    Client::builder_on(runtime.clone(), url, identity)
-}
-
-async fn agent<R: Runtime>(runtime: &Tracked<R>, relay: &Relay<R>, seed: u8) -> Client<Tracked<R>> {
-    let builder = client(runtime, url(relay), key(seed));
-    soon(builder.connect()).await.unwrap()
-}
-
-fn message(to: &Address, text: &str) -> Envelope {
-    let ciphertext = text.to_owned().into();
-    Envelope {
-        to_address: to.as_str().into(),
-        payload: Some(Payload::Encrypted(EncryptedPayload {
-            ciphertext,
-            ..EncryptedPayload::default()
-        })),
-        ..Envelope::default()
-    }
-}
-
-async fn received<R: Runtime>(client: &mut Client<R>) -> Envelope {
-    match soon(client.next_event()).await {
-        Some(Event::Received(bytes)) => Envelope::decode(bytes).unwrap(),
-        other => panic!("expected an envelope, got {other:?}"),
-    }
-}
-
-fn text(envelope: &Envelope) -> String {
-    match &envelope.payload {
-        Some(Payload::Encrypted(encrypted)) => {
-            String::from_utf8(encrypted.ciphertext.to_vec()).unwrap()
-        }
-        other => panic!("expected a message, got {other:?}"),
-    }
 }
 
 pub(crate) async fn two_agents_prove_their_keys_and_exchange_envelopes<R: Runtime>(

@@ -2,10 +2,12 @@
 
 pub(crate) mod adopt;
 pub(crate) mod backpressure;
+pub(crate) mod cancel;
 pub(crate) mod client;
 pub(crate) mod heartbeat;
 pub(crate) mod hostile;
 pub(crate) mod http;
 pub(crate) mod join;
 pub(crate) mod lifecycle;
+pub(crate) mod starvation;
 pub(crate) mod traffic;
