@@ -9,6 +9,7 @@
 //! The crate is not published: it serves the tests of this workspace.
 
 mod agents;
+pub mod autobahn;
 mod cases;
 mod churn;
 mod envelopes;

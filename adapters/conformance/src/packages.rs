@@ -95,11 +95,16 @@ pub fn npm(parent: &Path, name: &str, project: &Path) -> Result<PathBuf, Unavail
 }
 
 /// Installs the packages that the file `requirements` names into a virtual environment called
-/// `name` under `parent`. Returns its Python.
+/// `name` under `parent`, with `options` of pip. Returns its Python.
 ///
 /// # Errors
 /// Python is not here, or the packages cannot be fetched.
-pub fn pip(parent: &Path, name: &str, requirements: &Path) -> Result<PathBuf, Unavailable> {
+pub fn pip(
+    parent: &Path,
+    name: &str,
+    requirements: &Path,
+    options: &[&str],
+) -> Result<PathBuf, Unavailable> {
     let version = run(Command::new("python3").arg("--version"))?;
     let listed = fs::read_to_string(requirements).map_err(Unavailable::at(requirements))?;
     let python = |folder: &Path| folder.join("bin").join("python");
@@ -107,9 +112,8 @@ pub fn pip(parent: &Path, name: &str, requirements: &Path) -> Result<PathBuf, Un
         run(Command::new("python3").args(["-m", "venv"]).arg(folder))?;
         let mut pip = Command::new(python(folder));
         pip.args(["-m", "pip", "install", "--quiet", "--no-input"]);
-        pip.args(["--retries", "2", "--requirement"])
-            .arg(requirements);
-        run(&mut pip).map(drop)
+        pip.args(["--retries", "2"]).args(options);
+        run(pip.arg("--requirement").arg(requirements)).map(drop)
     })?;
     Ok(python(&folder))
 }

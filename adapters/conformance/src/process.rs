@@ -70,7 +70,7 @@ pub(crate) fn two_hundred_that_vanish_leave_no_connection_no_task_and_no_descrip
                 drop(peers);
             }
             emptied(&relay).await;
-            assert_eq!(runtime.held().streams, 0);
+            eventually("no stream is held", || runtime.held().streams == 0).await;
             only_these_are_open(files).await;
         }
     });
@@ -136,9 +136,10 @@ pub(crate) fn thousands_of_random_lives_and_deaths_leave_nothing<H: Harness>() {
             let agents = (0..AGENTS).map(|n| Agent::new(round * AGENTS + n).live(&relay, LIVES));
             let census: Census = join_all(agents).await.into_iter().sum();
             emptied(&relay).await;
+            // Some may have ended before the relay has accepted them.
+            eventually("no stream is held", || runtime.held().streams == 0).await;
             assert_eq!(census.lives, AGENTS * LIVES);
             assert!(relay.stats().hub.registered >= census.joined, "{census:?}");
-            assert_eq!(runtime.held().streams, 0);
             after_each_round.push((open_files(), PeakAlloc.current_usage()));
         }
         // The least of three, for the runtime itself may hold something now and then.

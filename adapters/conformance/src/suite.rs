@@ -10,6 +10,14 @@
 macro_rules! cases {
     ($then:path { $($before:tt)* }) => {
         $then! { $($before)*
+            runtime: [
+                two_streams_carry_bytes_both_ways,
+                closing_a_stream_tells_the_peer,
+                an_accept_that_is_dropped_loses_no_connection,
+                nobody_answers_where_nobody_listens,
+                a_timer_ends_at_its_instant_or_soon_after,
+                tasks_run_side_by_side_and_wake_each_other,
+            ]
             join: [
                 a_named_agent_is_there_until_it_leaves,
                 a_proven_agent_is_there_until_it_leaves,

@@ -24,7 +24,8 @@ pub trait Runtime: Clone + fmt::Debug + Send + Sync + 'static {
     /// How `/health` names it.
     const NAME: &'static str;
 
-    /// A TCP connection.
+    /// A TCP connection. Closing it ([`AsyncWrite::poll_close`]) has to end its write half, so that
+    /// the peer reads the end; those of some runtimes only flush.
     type Stream: Stream;
     /// A TCP socket that accepts connections.
     type Listener: Send + Sync + 'static;

@@ -1,18 +1,7 @@
-//! The cases of the suite that look at the process as a whole.
+//! The cases that look at the process as a whole, on smol's executor.
 
-use pinch_conformance::Harness;
-use pinch_smol::Smol;
+mod harness;
 
-struct Global;
-
-impl Harness for Global {
-    type Runtime = Smol;
-
-    const ENDS: bool = false;
-
-    fn run<T, F: Future<Output = T>>(test: impl FnOnce(Smol) -> F) -> T {
-        smol::block_on(test(Smol))
-    }
-}
+use harness::Global;
 
 pinch_conformance::process_suite!(Global);

@@ -1,23 +1,7 @@
-//! The cases of the suite that look at the process as a whole.
+//! The cases that look at the process as a whole, on a tokio runtime with several threads.
 
-use pinch_conformance::Harness;
-use pinch_tokio::Tokio;
-use tokio::runtime::Builder;
+mod harness;
 
-struct Threads;
-
-impl Harness for Threads {
-    type Runtime = Tokio;
-
-    const ENDS: bool = true;
-
-    fn run<T, F: Future<Output = T>>(test: impl FnOnce(Tokio) -> F) -> T {
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(4)
-            .enable_all()
-            .build();
-        runtime.expect("a runtime").block_on(test(Tokio))
-    }
-}
+use harness::Threads;
 
 pinch_conformance::process_suite!(Threads);

@@ -9,5 +9,6 @@ pub(crate) mod hostile;
 pub(crate) mod http;
 pub(crate) mod join;
 pub(crate) mod lifecycle;
+pub(crate) mod runtime;
 pub(crate) mod starvation;
 pub(crate) mod traffic;

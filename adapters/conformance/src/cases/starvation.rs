@@ -15,10 +15,10 @@ use crate::wait::{eventually, millis};
 
 const PEERS: usize = 20;
 
-const PONG_TIMEOUT: Duration = millis(500);
+const PONG_TIMEOUT: Duration = millis(1000);
 
 /// Longer than a pong may take.
-const HELD_UP: Duration = millis(700);
+const HELD_UP: Duration = millis(1300);
 
 pub(crate) async fn a_blocked_thread_cuts_nobody_who_answers<R: Runtime>(runtime: &Tracked<R>) {
     held_up(runtime, 1).await;

@@ -230,6 +230,60 @@ fn between_messages_a_decoder_owns_no_memory() {
 }
 
 #[test]
+fn a_message_in_many_pieces_lies_in_no_more_memory_than_it_needs() {
+    let bytes = frame(LAST | BINARY, &vec![1; LIMIT]);
+    let mut decoder = Decoder::new(LIMIT);
+    let (most, last) = bytes.split_at(LIMIT);
+    for piece in most.chunks(99) {
+        decoder.decode(piece, &mut Vec::new(), |_| ());
+        let (length, capacity) = (decoder.partial.len(), decoder.partial.capacity());
+        assert!(capacity < length + 99, "{capacity} for {length}");
+    }
+    let mut heard = Vec::new();
+    decoder.decode(last, &mut Vec::new(), |incoming| heard.push(incoming));
+    assert_eq!(heard, [message(&[1; LIMIT])]);
+}
+
+#[test]
+fn who_wants_text_hears_it_and_answers_in_its_place() {
+    let bytes = [
+        frame(LAST | PING, b"1"),
+        frame(TEXT, b"gr\xc3"),
+        frame(LAST | PING, b"2"),
+        frame(LAST | CONTINUE, b"\xbcn"),
+        frame(LAST | PING, b"3"),
+        frame(LAST | BINARY, b"bytes"),
+        frame(LAST | CLOSE, b""),
+    ]
+    .concat();
+    let expected = [
+        &pong(b"1")[..],
+        &pong(b"2"),
+        "<gr\u{fc}n>".as_bytes(),
+        &pong(b"3"),
+        b"<bytes>",
+        &[LAST | CLOSE, 0],
+        b"<>",
+    ]
+    .concat();
+    for cut in 0..bytes.len() {
+        let (mut decoder, mut replies) = (Decoder::new(LIMIT), Vec::new());
+        for chunk in [&bytes[..cut], &bytes[cut..]] {
+            decoder.converse::<Utf8Bytes>(chunk, &mut replies, |incoming, replies| {
+                let said: &[u8] = match &incoming {
+                    Incoming::Message(message) => message,
+                    Incoming::Text(text) => text.as_bytes(),
+                    Incoming::Close => b"",
+                    Incoming::Pong(_) | Incoming::Fault(_) => panic!("{incoming:?}"),
+                };
+                replies.extend([b"<", said, b">"].concat());
+            });
+        }
+        assert_eq!(replies, expected, "cut at {cut}");
+    }
+}
+
+#[test]
 fn a_small_message_does_not_keep_a_large_buffer() {
     let bytes = [
         frame(LAST | BINARY, b"small"),

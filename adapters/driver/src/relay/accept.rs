@@ -13,8 +13,8 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::future::{BoxFuture, Either, FutureExt as _, select};
 use futures_util::AsyncWriteExt as _;
+use futures_util::future::{BoxFuture, Either, FutureExt as _, select};
 use http::StatusCode;
 use pinch_proto::hub::{Admission, ConnId, Input, JoinRefusal};
 use pinch_proto::{Address, Close, CloseCode, Frame, Time, handshake};

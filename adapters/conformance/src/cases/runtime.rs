@@ -1,0 +1,123 @@
+//! What the driver relies on in a runtime, one by one: whoever writes an adapter begins here.
+
+use async_io::Timer;
+use futures_lite::future::{or, zip};
+use futures_util::{AsyncReadExt as _, AsyncWriteExt as _};
+use pinch_driver::Runtime;
+
+use crate::tracked::Tracked;
+use crate::wait::{eventually, is_pending, millis, soon};
+
+async fn listen<R: Runtime>(runtime: &R) -> (R::Listener, u16) {
+    let listener = runtime.bind(([127, 0, 0, 1], 0).into()).await;
+    let listener = listener.expect("it listens");
+    let addr = runtime.local_addr(&listener).expect("it listens");
+    assert_eq!(addr.ip().to_string(), "127.0.0.1");
+    (listener, addr.port())
+}
+
+pub(crate) async fn two_streams_carry_bytes_both_ways<R: Runtime>(runtime: &Tracked<R>) {
+    let (listener, port) = listen(runtime).await;
+    for host in ["127.0.0.1", "localhost"] {
+        let both = zip(runtime.accept(&listener), runtime.connect(host, port));
+        let (accepted, connected) = soon("both ends", both).await;
+        let (mut near, _) = accepted.expect("it accepts");
+        let mut far = connected.expect("it connects");
+        // More than the system keeps for a socket.
+        let said = vec![7; 8 << 20];
+        for _ in 0..2 {
+            let mut heard = vec![0; said.len()];
+            let writing = async {
+                near.write_all(&said).await.expect("it writes");
+                near.flush().await.expect("it flushes");
+            };
+            soon(
+                "the bytes",
+                zip(writing, async {
+                    far.read_exact(&mut heard).await.expect("it reads");
+                }),
+            )
+            .await;
+            assert!(heard == said);
+            core::mem::swap(&mut near, &mut far);
+        }
+    }
+}
+
+pub(crate) async fn closing_a_stream_tells_the_peer<R: Runtime>(runtime: &Tracked<R>) {
+    let (listener, port) = listen(runtime).await;
+    let both = zip(
+        runtime.accept(&listener),
+        runtime.connect("127.0.0.1", port),
+    );
+    let (accepted, connected) = soon("both ends", both).await;
+    let (mut near, _) = accepted.expect("it accepts");
+    let mut far = connected.expect("it connects");
+    for _ in 0..2 {
+        soon("the close", near.close()).await.expect("it closes");
+        // It is only closed, not dropped.
+        let read = soon("the end", far.read(&mut [0])).await;
+        assert_eq!(read.expect("an end in order"), 0);
+        core::mem::swap(&mut near, &mut far);
+    }
+}
+
+pub(crate) async fn an_accept_that_is_dropped_loses_no_connection<R: Runtime>(
+    runtime: &Tracked<R>,
+) {
+    let (listener, port) = listen(runtime).await;
+    for _ in 0..10 {
+        assert!(is_pending(runtime.accept(&listener)));
+        let both = zip(
+            runtime.accept(&listener),
+            runtime.connect("127.0.0.1", port),
+        );
+        let (accepted, connected) = soon("both ends", both).await;
+        accepted.expect("it accepts");
+        connected.expect("it connects");
+    }
+}
+
+pub(crate) async fn nobody_answers_where_nobody_listens<R: Runtime>(runtime: &Tracked<R>) {
+    let (listener, port) = listen(runtime).await;
+    let again = runtime.bind(([127, 0, 0, 1], port).into()).await;
+    assert!(again.is_err(), "the port is taken");
+    drop(listener);
+    let connected = soon("an answer", runtime.connect("127.0.0.1", port)).await;
+    assert!(connected.is_err(), "nobody listens");
+}
+
+pub(crate) async fn a_timer_ends_at_its_instant_or_soon_after<R: Runtime>(runtime: &Tracked<R>) {
+    let begin = runtime.now();
+    let deadline = begin + millis(50);
+    soon("the timer", runtime.sleep_until(deadline)).await;
+    assert!(runtime.now() >= deadline);
+    soon("a timer of the past", runtime.sleep_until(begin)).await;
+    // One that is far away does not end.
+    let far = async {
+        runtime.sleep_until(begin + millis(1 << 40)).await;
+        panic!("it is not yet time");
+    };
+    or(far, async {
+        Timer::after(millis(20)).await;
+    })
+    .await;
+}
+
+pub(crate) async fn tasks_run_side_by_side_and_wake_each_other<R: Runtime>(runtime: &Tracked<R>) {
+    let (sender, receiver) = async_channel::bounded(1);
+    for n in 0..100 {
+        let sender = sender.clone();
+        runtime.spawn(async move {
+            // Whoever finds the channel full waits for the others.
+            sender.send(n).await.expect("somebody listens");
+        });
+    }
+    let mut heard = Vec::new();
+    for _ in 0..100 {
+        heard.push(soon("a task", receiver.recv()).await.expect("a number"));
+    }
+    heard.sort_unstable();
+    assert_eq!(heard, (0..100).collect::<Vec<_>>());
+    eventually("all have ended", || runtime.held().tasks == 0).await;
+}

@@ -1,0 +1,21 @@
+//! The adapter that pinch-driver's documentation shows leaves as little behind as any other.
+
+#[path = "../../driver/docs/own_adapter.rs"]
+mod adapter;
+
+use adapter::OneThread;
+use pinch_conformance::Harness;
+
+struct Own;
+
+impl Harness for Own {
+    type Runtime = OneThread;
+
+    const ENDS: bool = false;
+
+    fn run<T, F: Future<Output = T>>(test: impl FnOnce(OneThread) -> F) -> T {
+        async_io::block_on(test(OneThread::start()))
+    }
+}
+
+pinch_conformance::process_suite!(Own);

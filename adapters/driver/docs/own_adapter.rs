@@ -1,0 +1,67 @@
+use core::net::SocketAddr;
+use core::pin::Pin;
+use std::io;
+use std::thread;
+use std::time::Instant;
+
+use async_channel::Sender;
+use async_io::Timer;
+use async_net::{TcpListener, TcpStream};
+use futures_util::StreamExt as _;
+use pinch_driver::Runtime;
+
+type Boxed = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// An executor on one thread. The `async-io` crate waits for sockets and timers.
+#[derive(Clone, Debug)]
+pub(crate) struct OneThread {
+    tasks: Sender<Boxed>,
+}
+
+impl OneThread {
+    /// Starts the thread. It ends with the last task and the last handle.
+    pub(crate) fn start() -> Self {
+        let (tasks, incoming) = async_channel::unbounded::<Boxed>();
+        thread::spawn(|| async_io::block_on(incoming.for_each_concurrent(None, |task| task)));
+        Self { tasks }
+    }
+}
+
+impl Runtime for OneThread {
+    const NAME: &'static str = "one thread";
+
+    type Stream = TcpStream;
+    type Listener = TcpListener;
+    type Sleep = Boxed;
+
+    async fn bind(&self, addr: SocketAddr) -> io::Result<Self::Listener> {
+        TcpListener::bind(addr).await
+    }
+
+    fn local_addr(&self, listener: &Self::Listener) -> io::Result<SocketAddr> {
+        listener.local_addr()
+    }
+
+    async fn accept(&self, listener: &Self::Listener) -> io::Result<(Self::Stream, SocketAddr)> {
+        let (stream, peer) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        Ok((stream, peer))
+    }
+
+    async fn connect(&self, host: &str, port: u16) -> io::Result<Self::Stream> {
+        let stream = TcpStream::connect((host, port)).await?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        // It takes tasks for as long as anybody has a handle.
+        let _ = self.tasks.try_send(Box::pin(task));
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> Self::Sleep {
+        Box::pin(async move {
+            Timer::at(deadline).await;
+        })
+    }
+}
