@@ -34,7 +34,7 @@ pub enum Failure {
 pub type Ended = Result<Option<Stop>, Failure>;
 
 /// Runs a relay with the settings of this process. `block_on` runs a future on the runtime `R`.
-pub fn main<R: Runtime>(block_on: impl FnOnce(Running) -> Ended) -> ExitCode {
+pub fn main<R: Runtime + Default>(block_on: impl FnOnce(Running) -> Ended) -> ExitCode {
     let options = Options::from_process();
     if let Err(error) = logging::init(options.log) {
         let _ = writeln!(
@@ -56,7 +56,7 @@ pub fn main<R: Runtime>(block_on: impl FnOnce(Running) -> Ended) -> ExitCode {
 /// The future that is to be run.
 pub type Running = core::pin::Pin<Box<dyn Future<Output = Ended>>>;
 
-async fn run<R: Runtime>(options: Options) -> Ended {
+async fn run<R: Runtime + Default>(options: Options) -> Ended {
     let signals = Signals::listen().map_err(Failure::Signals)?;
     let relay = options.apply(Relay::<R>::builder());
     let relay = relay.bind(options.listen).await?;

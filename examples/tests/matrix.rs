@@ -21,7 +21,7 @@ use pinch_tokio::Tokio;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A runtime whose tasks go on in the background while nobody blocks on it.
-trait Background: Runtime {
+trait Background: Runtime + Default {
     fn block_on<T>(future: impl Future<Output = T>) -> T;
 
     /// Blocks on `future`, but not for ever.

@@ -47,13 +47,15 @@ fn on_smol(test: impl Future<Output = ()>) {
     smol::block_on(smol::future::or(test, late));
 }
 
-fn relay<R: Runtime>() -> Arc<Relay<R>> {
+fn relay<R: Runtime + Default>() -> Arc<Relay<R>> {
     Arc::new(Relay::builder().detached().unwrap())
 }
 
 /// Two agents join by `dial`, one after the other, and talk to each other.
-async fn talk<R: Runtime, F, S>(url: &str, dial: impl Fn() -> F + Clone + Send + Sync + 'static)
-where
+async fn talk<R: Runtime + Default, F, S>(
+    url: &str,
+    dial: impl Fn() -> F + Clone + Send + Sync + 'static,
+) where
     F: Future<Output = io::Result<S>> + Send + 'static,
     S: Stream,
 {
@@ -103,7 +105,7 @@ fn tls() -> (TlsAcceptor, TlsConnector) {
 }
 
 /// Talks over TLS on the runtime `R`, whose own TCP is underneath.
-async fn talk_over_tls<R: Runtime>() {
+async fn talk_over_tls<R: Runtime + Default>() {
     let (acceptor, connector) = tls();
     let runtime = R::default();
     let listener = runtime.bind(([127, 0, 0, 1], 0).into()).await.unwrap();

@@ -12,7 +12,8 @@ use crate::{FloodFlags, report};
 /// How long an envelope may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-pub(crate) async fn measure(flags: &FloodFlags) -> io::Result<()> {
+/// Measures, reports, and returns the messages per second.
+pub(crate) async fn measure(flags: &FloodFlags) -> io::Result<f64> {
     let mut pairs = JoinSet::new();
     let begin = Instant::now();
     let end = begin + Duration::from_secs(flags.seconds);
@@ -28,7 +29,8 @@ pub(crate) async fn measure(flags: &FloodFlags) -> io::Result<()> {
         relayed += pair.map_err(io::Error::other)??;
     }
     let seconds = begin.elapsed().as_secs_f64();
-    report(&format!("{relayed} messages relayed in {seconds:.1} s"))
+    report(&format!("{relayed} messages relayed in {seconds:.1} s"))?;
+    Ok(f64::from(u32::try_from(relayed).unwrap_or(u32::MAX)) / seconds)
 }
 
 /// Sends as many as came back into the window, until `end`; returns how many arrived.

@@ -23,7 +23,17 @@ const LARGE: usize = 65_536;
 /// How long the relay may take until all has arrived.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-pub(crate) async fn measure(flags: &IdleFlags) -> io::Result<()> {
+/// The memory of a relay.
+pub(crate) struct Memories {
+    pub(crate) before: Memory,
+    /// With all connections joined and pinged.
+    pub(crate) idle: Memory,
+    /// After each of them has received a large envelope.
+    pub(crate) loaded: Memory,
+}
+
+/// Measures, and reports each step.
+pub(crate) async fn measure(flags: &IdleFlags) -> io::Result<Memories> {
     raise_descriptor_limit(flags.connections)?;
     let count = flags.connections;
     let before = Memory::of(flags.pid)?;
@@ -41,7 +51,8 @@ pub(crate) async fn measure(flags: &IdleFlags) -> io::Result<()> {
         readers.spawn(read_on(agent, Arc::clone(&received)));
     }
     settle().await;
-    report(&Memory::of(flags.pid)?.line(&format!("{count} idle"), before, count))?;
+    let idle = Memory::of(flags.pid)?;
+    report(&idle.line(&format!("{count} idle"), before, count))?;
 
     let deadline = Instant::now() + PATIENCE;
     for number in 0..count {
@@ -55,14 +66,20 @@ pub(crate) async fn measure(flags: &IdleFlags) -> io::Result<()> {
     }
     wait_for(&received, count, deadline).await?;
     settle().await;
-    report(&Memory::of(flags.pid)?.line("after 64 KiB to each", before, count))?;
+    let loaded = Memory::of(flags.pid)?;
+    report(&loaded.line("after 64 KiB to each", before, count))?;
     if let Some(ended) = readers.try_join_next() {
         ended.map_err(io::Error::other)??;
     }
     drop(readers);
     drop(sender);
     settle().await;
-    report(&Memory::of(flags.pid)?.line("all closed", before, count))
+    report(&Memory::of(flags.pid)?.line("all closed", before, count))?;
+    Ok(Memories {
+        before,
+        idle,
+        loaded,
+    })
 }
 
 /// Counts what an agent receives.
@@ -93,7 +110,7 @@ async fn wait_for(received: &AtomicUsize, goal: usize, deadline: Instant) -> io:
 
 /// Each connection is a descriptor; the limit is raised as far as the system allows.
 #[cfg(unix)]
-fn raise_descriptor_limit(connections: usize) -> io::Result<()> {
+pub(crate) fn raise_descriptor_limit(connections: usize) -> io::Result<()> {
     use rustix::process::{Resource, getrlimit, setrlimit};
 
     let mut limit = getrlimit(Resource::Nofile);
@@ -111,6 +128,6 @@ fn raise_descriptor_limit(connections: usize) -> io::Result<()> {
 }
 
 #[cfg(not(unix))]
-fn raise_descriptor_limit(_: usize) -> io::Result<()> {
+pub(crate) fn raise_descriptor_limit(_: usize) -> io::Result<()> {
     Ok(())
 }

@@ -4,6 +4,7 @@
 //! Time is not measured for its own sake, since machines differ; what counts is memory per
 //! connection, and system calls per message, which `strace -c -f -p PID` tells during a `flood`.
 
+mod adapters;
 mod agent;
 mod flood;
 mod idle;
@@ -14,7 +15,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-/// Measures a relay that runs with `--auth open --rate-limit off`
+/// Measures relays that run with `--auth open --rate-limit off`
 #[derive(Parser)]
 struct Flags {
     #[command(subcommand)]
@@ -27,6 +28,8 @@ enum Command {
     Idle(IdleFlags),
     /// Messages relayed among pairs of agents that keep a number of them in flight
     Flood(FloodFlags),
+    /// Both for a relay on each adapter, and what the adapters are made of, as a table
+    Adapters(AdaptersFlags),
 }
 
 #[derive(Args)]
@@ -61,11 +64,22 @@ struct FloodFlags {
     seconds: u64,
 }
 
+#[derive(Args)]
+struct AdaptersFlags {
+    /// How many idle connections
+    #[arg(long, default_value_t = 10_000)]
+    connections: usize,
+    /// How often each relay is flooded; the median counts
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+}
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let measured = match Flags::parse().command {
-        Command::Idle(flags) => idle::measure(&flags).await,
-        Command::Flood(flags) => flood::measure(&flags).await,
+        Command::Idle(flags) => idle::measure(&flags).await.map(drop),
+        Command::Flood(flags) => flood::measure(&flags).await.map(drop),
+        Command::Adapters(flags) => adapters::measure(&flags).await,
     };
     match measured {
         Ok(()) => ExitCode::SUCCESS,

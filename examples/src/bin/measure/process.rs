@@ -29,18 +29,25 @@ impl Memory {
         })
     }
 
+    /// How many bytes have become resident since `before`, for each of `connections`.
+    pub(crate) fn per_connection(self, before: Self, connections: usize) -> u64 {
+        each(self.rss, before.rss, connections)
+    }
+
     /// One line about `self`, and the growth since `before` for each of `connections`.
     pub(crate) fn line(self, what: &str, before: Self, connections: usize) -> String {
-        let each = |now: u64, before: u64| {
-            let grown = now.saturating_sub(before) * 1024;
-            grown / u64::try_from(connections.max(1)).unwrap_or(u64::MAX)
-        };
         format!(
             "{what:<32} VmRSS {:>7} KiB, {:>5} B per connection; RssAnon {:>7} KiB, {:>5} B per connection",
             self.rss,
-            each(self.rss, before.rss),
+            each(self.rss, before.rss, connections),
             self.anonymous,
-            each(self.anonymous, before.anonymous),
+            each(self.anonymous, before.anonymous, connections),
         )
     }
+}
+
+/// The growth in bytes, for each of `connections`.
+fn each(now: u64, before: u64, connections: usize) -> u64 {
+    let grown = now.saturating_sub(before) * 1024;
+    grown / u64::try_from(connections.max(1)).unwrap_or(u64::MAX)
 }
