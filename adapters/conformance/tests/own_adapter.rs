@@ -1,5 +1,6 @@
 //! The adapter that pinch-driver's documentation shows passes the suite like any other.
 
+#[allow(unreachable_pub, reason = "it is written for the documentation")]
 #[path = "../../driver/docs/own_adapter.rs"]
 mod adapter;
 

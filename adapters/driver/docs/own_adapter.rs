@@ -14,13 +14,13 @@ type Boxed = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// An executor on one thread. The `async-io` crate waits for sockets and timers.
 #[derive(Clone, Debug)]
-pub(crate) struct OneThread {
+pub struct OneThread {
     tasks: Sender<Boxed>,
 }
 
 impl OneThread {
     /// Starts the thread. It ends with the last task and the last handle.
-    pub(crate) fn start() -> Self {
+    pub fn start() -> Self {
         let (tasks, incoming) = async_channel::unbounded::<Boxed>();
         thread::spawn(|| async_io::block_on(incoming.for_each_concurrent(None, |task| task)));
         Self { tasks }

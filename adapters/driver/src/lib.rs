@@ -3,6 +3,21 @@
 //! An adapter such as `pinch-tokio` implements [`Runtime`], some hundred lines, and gets the
 //! [`Relay`] and the [`Client`] that are written here. Users depend on an adapter, not on this crate.
 //!
+//! # Which adapter
+//!
+//! They have the same names, builders and behaviour; the same suite of tests proves it. Take the one
+//! whose runtime your program has.
+//!
+//! | adapter | take it when |
+//! |---|---|
+//! | `pinch-tokio` | your program runs on tokio, or on nothing yet |
+//! | `pinch-smol` | it runs on smol, or a connection has to cost as little as can be |
+//! | `pinch-async-std` | it still runs on async-std, which is discontinued |
+//! | [your own](#write-your-own-adapter) | it runs on something else |
+//!
+//! What each of them costs in lines, crates, memory and time is measured in the README by one
+//! command, `measure adapters`.
+//!
 //! # The pieces
 //!
 //! ```text
@@ -18,6 +33,27 @@
 //! A relay has one task for each connection, one for the hub's timer and one for its listener. A
 //! connection's task reads all that its socket has, takes the hub's lock once to hand it in and to
 //! take what there is to write, and writes that with one call.
+
+//!
+//! # Write your own adapter
+//!
+//! Five functions and a handle are all that a runtime has to give. This one is an executor of a few
+//! lines, with the sockets and timers of `async-net` and `async-io`:
+//!
+//! ```
+#![doc = include_str!("../docs/own_adapter.rs")]
+//!
+//! /// What users of the adapter start: `Relay::builder_on(OneThread::start())`.
+//! pub type Relay = pinch_driver::Relay<OneThread>;
+//! ```
+//!
+//! The crate `pinch-conformance` proves an adapter: `suite!` makes tests of everything that a relay
+//! and a client have to do over real sockets, beginning with what they rely on in a runtime. Whoever
+//! starts there finds out, for instance, that the streams of some libraries only flush when they are
+//! closed. The adapter above passes all of it, as the tests of that crate show.
+//!
+//! A runtime of which a program has one at most is a unit with [`Default`], as `pinch_tokio::Tokio`;
+//! then `Relay::builder()` does.
 
 mod client;
 mod clock;

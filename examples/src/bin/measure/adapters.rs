@@ -101,6 +101,7 @@ impl Relay {
         command.args(["--listen", "127.0.0.1:0", "--auth", "open"]);
         command.args(["--rate-limit", "off"]).env_clear();
         command.stdin(Stdio::null()).stdout(Stdio::piped());
+        command.stderr(Stdio::null());
         let failed = |error| io::Error::other(format!("{}: {error}", program.display()));
         let mut child = command.kill_on_drop(true).spawn().map_err(failed)?;
         let stdout = child.stdout.take();
