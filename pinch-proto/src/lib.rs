@@ -65,6 +65,7 @@ mod frame;
 pub mod handshake;
 pub mod hub;
 mod key;
+pub mod queue;
 mod time;
 pub mod wire;
 

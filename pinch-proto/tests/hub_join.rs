@@ -255,6 +255,7 @@ fn a_takeover_closes_the_old_connection_and_moves_what_waits_for_it() {
         ]
     );
     assert_eq!(world.closed, [(old, CloseCause::Replaced)]);
+    world.pass(secs(1));
     let stats = world.stats();
     assert_eq!(
         (stats.replaced, stats.delivered, stats.queued_bytes),

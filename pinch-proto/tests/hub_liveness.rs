@@ -513,9 +513,12 @@ fn outputs_that_are_left_in_a_turn_come_in_the_next_one() {
     assert_eq!(turn.finish(), now);
 
     let (outputs, wakeup) = drain(world.hub.handle_timeout(world.now));
-    let [Output::Transmit { frame, .. }, Output::Closed { .. }] = outputs.as_slice() else {
+    // Its sender is to hear that nobody has confirmed it.
+    let wake = Output::Wake { conn: alice };
+    let [Output::Transmit { frame, .. }, woken, Output::Closed { .. }] = outputs.as_slice() else {
         panic!("{outputs:?}")
     };
+    assert_eq!(*woken, wake);
     assert_eq!(support::line(frame), "alice: 1");
     assert_eq!(wakeup, due(25, WakeupReason::Ping));
 }

@@ -123,31 +123,35 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 /// Limits so tight, and times so short, that all of them are met.
 fn configs() -> impl Strategy<Value = Config> {
-    (any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(replace, limited, patient)| {
-        config()
-            .on_duplicate(if replace {
-                OnDuplicate::Replace
-            } else {
-                OnDuplicate::Refuse
-            })
-            .rate_limit(limited.then(|| RateLimit::new(30.0, 5).expect("a limit")))
-            .heartbeat_interval(millis(150))
-            .pong_timeout(millis(40))
-            .join_timeout(millis(50))
-            .stall_timeout(millis(if patient { 300 } else { 60 }))
-            .close_timeout(millis(90))
-            .envelope_bytes(200)
-            .message_bytes(230)
-            .outbox_bytes(OUTBOX_BYTES)
-            .outbox_count(OUTBOX_COUNT)
-            .total_outbox_bytes(TOTAL_BYTES)
-            .refusal_bytes(700)
-            .max_connections(CONNECTIONS)
-            .max_parked_buckets(BUCKETS)
-            .max_blocks(2, BLOCKS)
-            .build()
-            .expect("settings that fit")
-    })
+    (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
+        |(replace, limited, patient, narrow)| {
+            config()
+                .on_duplicate(if replace {
+                    OnDuplicate::Replace
+                } else {
+                    OnDuplicate::Refuse
+                })
+                .rate_limit(limited.then(|| RateLimit::new(30.0, 5).expect("a limit")))
+                .heartbeat_interval(millis(150))
+                .pong_timeout(millis(40))
+                .join_timeout(millis(50))
+                .stall_timeout(millis(if patient { 300 } else { 60 }))
+                .close_timeout(millis(90))
+                .marker_interval(millis(20))
+                .unconfirmed_bytes(if narrow { 150 } else { PLENTY })
+                .envelope_bytes(200)
+                .message_bytes(230)
+                .outbox_bytes(OUTBOX_BYTES)
+                .outbox_count(OUTBOX_COUNT)
+                .total_outbox_bytes(TOTAL_BYTES)
+                .refusal_bytes(700)
+                .max_connections(CONNECTIONS)
+                .max_parked_buckets(BUCKETS)
+                .max_blocks(2, BLOCKS)
+                .build()
+                .expect("settings that fit")
+        },
+    )
 }
 
 fn run(config: Config, steps: Vec<Step>, by_shutdown: bool) -> Watched {

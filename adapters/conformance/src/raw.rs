@@ -1,5 +1,5 @@
 //! A peer without manners: it writes the bytes that a test gives it, reads frames as they come, and
-//! answers nothing by itself.
+//! answers nothing by itself, but for pings while it waits for an envelope.
 
 use std::net::TcpStream;
 
@@ -243,12 +243,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
         })
     }
 
+    /// The next message; pings that come before it are answered.
     pub(crate) async fn envelope(&mut self) -> Bytes {
-        let heard = self.hear().await;
-        let Heard::Envelope(message) = heard else {
-            panic!("{heard:?} instead of an envelope")
-        };
-        message
+        loop {
+            match self.hear().await {
+                Heard::Envelope(message) => return message,
+                Heard::Ping(payload) => self.send(PONG, &payload).await,
+                heard @ (Heard::Pong(_) | Heard::Close(..) | Heard::End) => {
+                    panic!("{heard:?} instead of an envelope")
+                }
+            }
+        }
     }
 
     pub(crate) async fn challenge(&mut self) -> AuthChallenge {

@@ -26,6 +26,18 @@ pub enum Addressing {
     Names,
 }
 
+/// What is done so that an envelope arrives which was given to a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Delivery {
+    /// It is kept until the recipient has confirmed it, by the pong of a ping that went behind it.
+    /// If the recipient's connection ends before, the sender is told; it may have arrived.
+    #[default]
+    AtLeastOnce,
+    /// It is forgotten as soon as the recipient's socket has taken it. What is lost with the
+    /// connection is only counted ([`HubStats::unconfirmed`](super::HubStats::unconfirmed)).
+    AtMostOnce,
+}
+
 /// Why a [`Config`] cannot be used.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -87,6 +99,9 @@ pub struct Config {
     pub(super) join_timeout: Duration,
     pub(super) stall_timeout: Duration,
     pub(super) close_timeout: Duration,
+    pub(super) delivery: Delivery,
+    pub(super) marker_interval: Duration,
+    pub(super) unconfirmed_bytes: usize,
     pub(super) rate_limit: Option<RateLimit>,
     pub(super) envelope_bytes: usize,
     pub(super) message_bytes: usize,
@@ -113,6 +128,9 @@ impl Config {
             join_timeout: Duration::from_secs(1),
             stall_timeout: Duration::from_secs(30),
             close_timeout: Duration::from_secs(5),
+            delivery: Delivery::default(),
+            marker_interval: Duration::from_secs(1),
+            unconfirmed_bytes: 1 << 20,
             rate_limit: Some(RateLimit::DEFAULT),
             envelope_bytes: 65_536,
             message_bytes: 131_072,
@@ -183,6 +201,31 @@ impl Config {
         self
     }
 
+    /// What is done so that an envelope arrives which was given to a socket. Default:
+    /// [`Delivery::AtLeastOnce`].
+    #[must_use]
+    pub fn delivery(mut self, delivery: Delivery) -> Self {
+        self.delivery = delivery;
+        self
+    }
+
+    /// How long what a peer was given may lie before a ping is sent behind it, for its pong to
+    /// confirm it; behind each 64 KiB, one is sent at once. Default: 1 s, so that a conversation
+    /// costs one small frame a second.
+    #[must_use]
+    pub fn marker_interval(mut self, interval: Duration) -> Self {
+        self.marker_interval = interval;
+        self
+    }
+
+    /// How many bytes of envelopes a peer may have been given and not confirmed before it gets no
+    /// more. Default: 1 MiB, which fills a link of 80 Mbit/s over a tenth of a second.
+    #[must_use]
+    pub fn unconfirmed_bytes(mut self, limit: usize) -> Self {
+        self.unconfirmed_bytes = limit;
+        self
+    }
+
     /// How fast each connection may send; `None` for no limit. Default: [`RateLimit::DEFAULT`].
     #[must_use]
     pub fn rate_limit(mut self, limit: Option<RateLimit>) -> Self {
@@ -229,8 +272,8 @@ impl Config {
         self
     }
 
-    /// How many bytes of envelopes may wait in the whole hub. Default: 256 MiB, for a machine of
-    /// 1 GiB.
+    /// How many bytes of envelopes the whole hub may hold: those that wait, and those that were
+    /// given to sockets and are not confirmed. Default: 256 MiB, for a machine of 1 GiB.
     #[must_use]
     pub fn total_outbox_bytes(mut self, limit: usize) -> Self {
         self.total_outbox_bytes = limit;
@@ -284,11 +327,13 @@ impl Config {
             ("join timeout", self.join_timeout),
             ("stall timeout", self.stall_timeout),
             ("close timeout", self.close_timeout),
+            ("marker interval", self.marker_interval),
         ];
         let counts = [
             ("envelope limit", self.envelope_bytes),
             ("outbox count", self.outbox_count),
             ("refusal limit", self.refusal_bytes),
+            ("limit of unconfirmed bytes", self.unconfirmed_bytes),
             ("connection limit", self.max_connections),
             ("limit of parked buckets", self.max_parked_buckets),
         ];

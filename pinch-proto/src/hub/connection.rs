@@ -7,10 +7,15 @@ use alloc::boxed::Box;
 
 use bytes::Bytes;
 
+use super::Delivery;
 use super::io::CloseCause;
-use super::outbox::{Outbox, Queued};
+use super::outbox::Outbox;
 use super::rate::TokenBucket;
+use super::unconfirmed::Unconfirmed;
 use crate::{Address, Close, Frame};
+
+/// How much may lie behind the last ping, in bytes.
+const MARKER_BYTES: usize = 64 << 10;
 
 /// ```text
 ///            pong, or 1 s                a fault, a timeout, a
@@ -57,6 +62,28 @@ pub(super) enum Ping {
     Overdue,
 }
 
+/// How much may be handed out before the peer has confirmed any of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Window {
+    pub(super) delivery: Delivery,
+    pub(super) bytes: usize,
+}
+
+impl Window {
+    /// One that never closes.
+    const fn open(self) -> Self {
+        Self {
+            bytes: usize::MAX,
+            ..self
+        }
+    }
+
+    /// One envelope goes out, whatever its size, if there is room for any.
+    pub(super) fn is_open(self, unconfirmed: &Unconfirmed) -> bool {
+        unconfirmed.bytes() < self.bytes
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) address: Address,
@@ -66,6 +93,8 @@ pub(super) struct Connection {
     pub(super) ping: Ping,
     /// The number that the last ping carried.
     pub(super) ping_number: u64,
+    /// A ping is to follow what was handed out, as a marker.
+    pub(super) marker_due: bool,
     /// The last `Writable` got nothing: it must be woken when something is there.
     pub(super) asleep: bool,
     /// Frames were handed out that the socket has not taken.
@@ -73,8 +102,10 @@ pub(super) struct Connection {
     /// It has taken none of them for as long as the stall timeout: unless it has by the time that
     /// the driver looks at it once more, it is too slow.
     pub(super) stalled: bool,
-    /// How many envelopes are among them.
+    /// How many envelopes are among them, if nobody asks whether they arrive.
     pub(super) in_flight: u32,
+    /// The envelopes that were handed out, if somebody does.
+    pub(super) unconfirmed: Unconfirmed,
 }
 
 impl Connection {
@@ -86,15 +117,30 @@ impl Connection {
             bucket,
             ping: Ping::Queued,
             ping_number: 0,
+            marker_due: false,
             asleep: false,
             writing: false,
             stalled: false,
             in_flight: 0,
+            unconfirmed: Unconfirmed::default(),
         }
     }
 
     pub(super) const fn is_closing(&self) -> bool {
         matches!(self.phase, Phase::Closing(_))
+    }
+
+    /// Whether so much lies behind the last ping that another is to follow at once.
+    pub(super) fn needs_marker(&self, window: Window) -> bool {
+        let full = !window.is_open(&self.unconfirmed) && self.unconfirmed.is_unmarked();
+        matches!(self.phase, Phase::Live)
+            && (full || self.unconfirmed.unmarked_bytes() >= MARKER_BYTES)
+    }
+
+    /// Whether the relay has said goodbye, and nothing but the peer's answer is missing.
+    pub(super) fn awaits_goodbye(&self) -> bool {
+        matches!(&self.phase, Phase::Closing(closing)
+            if closing.frame.is_none() && closing.cause.close().is_some())
     }
 
     /// Whether the close frame has been handed out, or none will be: nothing may follow.
@@ -103,17 +149,22 @@ impl Connection {
     }
 
     /// Whether [`pop_frame`](Self::pop_frame) would find something.
-    pub(super) fn has_frame(&self) -> bool {
+    pub(super) fn has_frame(&self, window: Window) -> bool {
         match &self.phase {
             Phase::Joining { greeting } => greeting.is_some() || self.ping == Ping::Queued,
-            Phase::Live => self.ping == Ping::Queued || !self.outbox.is_empty(),
+            Phase::Live => {
+                self.ping == Ping::Queued
+                    || self.marker_due
+                    || self.outbox.has_control()
+                    || (self.outbox.data_len() > 0 && window.is_open(&self.unconfirmed))
+            }
             Phase::Closing(closing) => closing.frame.is_some(),
         }
     }
 
     /// The next frame for the socket: the greeting, then a ping, then refusals, then envelopes,
     /// then the close frame. `next_ping` is the number for a ping, used up if one is returned.
-    pub(super) fn pop_frame(&mut self, next_ping: &mut u64) -> Option<Frame> {
+    pub(super) fn pop_frame(&mut self, next_ping: &mut u64, window: Window) -> Option<Frame> {
         match &mut self.phase {
             Phase::Joining { greeting } => {
                 if let Some(greeting) = greeting.take() {
@@ -121,10 +172,14 @@ impl Connection {
                 }
                 self.pop_ping(next_ping)
             }
-            Phase::Live => self.pop_ping(next_ping).or_else(|| self.pop_message()),
+            Phase::Live => self
+                .pop_ping(next_ping)
+                .or_else(|| self.pop_marker(next_ping))
+                .or_else(|| self.pop_message(window)),
             Phase::Closing(closing) => {
                 let close = closing.frame.take()?;
-                let Some(message) = self.pop_message() else {
+                // Bounded by what the outbox may hold: a close does not wait for confirmations.
+                let Some(message) = self.pop_message(window.open()) else {
                     return Some(Frame::Close(close));
                 };
                 if let Phase::Closing(closing) = &mut self.phase {
@@ -140,21 +195,35 @@ impl Connection {
             return None;
         }
         self.ping = Ping::HandedOut;
-        self.ping_number = *next_ping;
-        *next_ping = next_ping.wrapping_add(1);
-        Some(Frame::Ping(Bytes::copy_from_slice(
-            &self.ping_number.to_be_bytes(),
-        )))
+        Some(self.number_ping(next_ping))
     }
 
-    fn pop_message(&mut self) -> Option<Frame> {
-        match self.outbox.pop()? {
-            Queued::Control(message) => Some(Frame::Message(message)),
-            Queued::Data(message) => {
-                self.in_flight += 1;
-                Some(Frame::Message(message))
-            }
+    fn pop_marker(&mut self, next_ping: &mut u64) -> Option<Frame> {
+        self.marker_due.then(|| self.number_ping(next_ping))
+    }
+
+    /// Every ping is a marker for what went before it.
+    fn number_ping(&mut self, next_ping: &mut u64) -> Frame {
+        self.marker_due = false;
+        self.ping_number = *next_ping;
+        self.unconfirmed.mark(self.ping_number);
+        *next_ping = next_ping.wrapping_add(1);
+        Frame::Ping(Bytes::copy_from_slice(&self.ping_number.to_be_bytes()))
+    }
+
+    fn pop_message(&mut self, window: Window) -> Option<Frame> {
+        if let Some(message) = self.outbox.pop_control() {
+            return Some(Frame::Message(message));
         }
+        if !window.is_open(&self.unconfirmed) {
+            return None;
+        }
+        let message = self.outbox.pop_data()?;
+        match window.delivery {
+            Delivery::AtMostOnce => self.in_flight += 1,
+            Delivery::AtLeastOnce => self.unconfirmed.push(message.clone()),
+        }
+        Some(Frame::Message(message))
     }
 
     /// Whether `payload` answers the last ping that was handed out.

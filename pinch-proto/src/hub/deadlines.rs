@@ -68,6 +68,14 @@ impl DeadlineList {
         self.tail = index;
     }
 
+    /// As [`arm`](Self::arm), but an earlier deadline stays.
+    pub(super) fn arm_if_idle(&mut self, index: u32, now: Time) {
+        let link = self.links.get(index as usize);
+        if link.is_none_or(|link| link.due.is_none()) {
+            self.arm(index, now);
+        }
+    }
+
     /// Forgets the deadline of slot `index`, if it has one.
     pub(super) fn disarm(&mut self, index: u32) {
         let Some(link) = self.links.get_mut(index as usize) else {
@@ -153,7 +161,13 @@ mod tests {
             for (index, advance, action) in steps {
                 now = now + Duration::from_secs(advance);
                 match action {
-                    0 | 1 => {
+                    0 => {
+                        if naive.iter().all(|entry| entry.1 != index) {
+                            naive.push((now + WAIT, index));
+                        }
+                        list.arm_if_idle(index, now);
+                    }
+                    1 => {
                         naive.retain(|entry| entry.1 != index);
                         naive.push((now + WAIT, index));
                         list.arm(index, now);

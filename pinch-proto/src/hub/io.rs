@@ -121,7 +121,8 @@ pub enum Input {
         /// What it did.
         fault: Fault,
     },
-    /// The peer sent a close frame. What the driver still does for it is bounded by a deadline.
+    /// The peer sent a close frame. What the driver still does for it is bounded by a deadline. If
+    /// the peer answers the relay's own, it has got everything before that.
     PeerClosed {
         /// Which one.
         conn: ConnId,
@@ -321,6 +322,8 @@ pub(super) enum Undeliverable {
     Offline,
     #[error("recipient left before the envelope was sent to it, and no queue is configured")]
     Left,
+    #[error("recipient left before it confirmed the envelope, which may have arrived")]
+    Unconfirmed,
     #[error(
         "recipient's outbox is full: at most {bytes} bytes or {count} envelopes wait for a connection"
     )]
@@ -376,6 +379,8 @@ pub enum WakeupReason {
     Pong,
     /// The end of a join whose pong did not come.
     Join,
+    /// A ping behind what a peer was given.
+    Marker,
     /// A socket that takes nothing.
     Stall,
     /// A connection that is being closed.

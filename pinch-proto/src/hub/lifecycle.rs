@@ -76,6 +76,20 @@ impl Hub {
         self.close(conn, CloseCause::Violation(violation));
     }
 
+    /// The peer has sent a close frame. If it answers ours, everything before ours has arrived.
+    pub(super) fn peer_closed(&mut self, conn: ConnId) {
+        if let Some(connection) = self.connections.get_mut(conn.0)
+            && connection.awaits_goodbye()
+        {
+            self.stats.in_flight_bytes -= connection.unconfirmed.bytes() as u64;
+            let confirmed = connection.unconfirmed.take().len() as u64;
+            self.stats.delivered += confirmed;
+            self.stats.in_flight -= confirmed;
+        } else {
+            self.close(conn, CloseCause::Peer);
+        }
+    }
+
     /// Begins the end of a connection: out of the routing table, a close frame behind what is
     /// buffered, and a deadline for all of it.
     pub(super) fn close(&mut self, conn: ConnId, cause: CloseCause) {
@@ -117,7 +131,7 @@ impl Hub {
             self.close(conn, CloseCause::Lost);
         }
         self.return_to_senders(conn);
-        let Some(connection) = self.connections.remove(conn.0) else {
+        let Some(mut connection) = self.connections.remove(conn.0) else {
             self.stats.late += 1;
             return;
         };
@@ -126,9 +140,12 @@ impl Hub {
         };
         self.deadlines.disarm_living(conn.0.index);
         self.deadlines.close.disarm(conn.0.index);
-        let unconfirmed = u64::from(connection.in_flight);
+        self.stats.in_flight_bytes -= connection.unconfirmed.bytes() as u64;
+        let messages = connection.unconfirmed.take();
+        let unconfirmed = u64::from(connection.in_flight) + messages.len() as u64;
         self.stats.in_flight -= unconfirmed;
         self.stats.unconfirmed += unconfirmed;
+        self.tell_senders(&messages, Undeliverable::Unconfirmed);
         self.stats.closed += 1;
         self.outputs.push_back(Output::Closed {
             conn,
@@ -150,12 +167,17 @@ impl Hub {
         let data = connection.outbox.take_data();
         self.stats.queued -= data.len() as u64;
         self.stats.returned += data.len() as u64;
-        for message in data {
-            let Ok(view) = EnvelopeView::parse(&message) else {
+        self.tell_senders(&data, Undeliverable::Left);
+    }
+
+    /// Tells the senders of `messages`, those of them who are there, what became of them.
+    fn tell_senders(&mut self, messages: &VecDeque<Bytes>, reason: Undeliverable) {
+        for message in messages {
+            let Ok(view) = EnvelopeView::parse(message) else {
                 continue;
             };
             if let Some(sender) = self.lookup(view.from_address()) {
-                self.tell_undeliverable(sender, &view, Undeliverable::Left);
+                self.tell_undeliverable(sender, &view, reason);
             }
         }
     }

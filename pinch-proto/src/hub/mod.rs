@@ -59,12 +59,13 @@ mod slab;
 mod stats;
 mod timeouts;
 mod turn;
+mod unconfirmed;
 
 use alloc::collections::VecDeque;
 
 use hashbrown::HashMap;
 
-pub use self::config::{Addressing, Config, ConfigError, OnDuplicate};
+pub use self::config::{Addressing, Config, ConfigError, Delivery, OnDuplicate};
 pub use self::io::{
     Admission, CloseCause, ConnId, Fault, Input, JoinRefusal, Output, Violation, Wakeup,
     WakeupReason,
@@ -74,7 +75,7 @@ pub use self::stats::HubStats;
 pub use self::turn::Turn;
 
 use self::blocks::Blocks;
-use self::connection::{Connection, Phase, Ping};
+use self::connection::{Connection, Phase, Ping, Window};
 use self::outbox::OutboxLimits;
 use self::rate::ParkedBuckets;
 use self::seeded::Seeded;
@@ -88,6 +89,7 @@ use crate::{Address, Time, UnixMillis};
 pub struct Hub {
     config: Config,
     outbox_limits: OutboxLimits,
+    window: Window,
     /// The latest time that was handed in.
     now: Time,
     /// What the wall clock showed at [`Time::ZERO`], so to speak.
@@ -129,6 +131,10 @@ impl Hub {
             .map_or(core::time::Duration::ZERO, RateLimit::fill);
         Self {
             outbox_limits,
+            window: Window {
+                delivery: config.delivery,
+                bytes: config.unconfirmed_bytes,
+            },
             now,
             unix_at_zero: unix.0.saturating_sub(millis(now)),
             connections: Slab::new(),
@@ -158,7 +164,7 @@ impl Hub {
             Input::Blocked { conn, progressed } => self.blocked(conn, progressed),
             Input::Alive { conn } => self.show_life(conn),
             Input::Faulty { conn, fault } => self.faulty(conn, fault),
-            Input::PeerClosed { conn } => self.close(conn, CloseCause::Peer),
+            Input::PeerClosed { conn } => self.peer_closed(conn),
             Input::Closed { conn } => self.remove(conn),
             Input::Shutdown => self.shut_down(),
         }
@@ -264,22 +270,29 @@ impl Hub {
         }
 
         let queued = (connection.outbox.data_len(), connection.outbox.data_bytes());
+        let kept = connection.unconfirmed.bytes();
+        let window = self.window;
         let mut room = bytes;
         while room > 0
-            && let Some(frame) = connection.pop_frame(&mut self.next_ping)
+            && let Some(frame) = connection.pop_frame(&mut self.next_ping, window)
         {
             room = room.saturating_sub(frame.len().max(1));
             self.stats.pings += u64::from(matches!(frame, crate::Frame::Ping(_)));
             connection.writing = true;
             self.outputs.push_back(Output::Transmit { conn, frame });
+            connection.marker_due |= connection.needs_marker(window);
         }
-        connection.asleep = !connection.writing && !connection.has_frame();
+        if connection.unconfirmed.is_unmarked() && !connection.is_closing() {
+            self.deadlines.marker.arm_if_idle(conn.0.index, self.now);
+        }
+        connection.asleep = !connection.writing && !connection.has_frame(window);
         if connection.writing && !connection.is_closing() {
             self.deadlines.stall.arm(conn.0.index, self.now);
         }
         let handed_out = (queued.0 - connection.outbox.data_len()) as u64;
         self.stats.queued -= handed_out;
         self.stats.in_flight += handed_out;
+        self.stats.in_flight_bytes += (connection.unconfirmed.bytes() - kept) as u64;
         self.stats.queued_bytes -= (queued.1 - connection.outbox.data_bytes()) as u64;
     }
 
@@ -306,7 +319,7 @@ impl Hub {
     fn wake(&mut self, conn: ConnId) {
         if let Some(connection) = self.connections.get_mut(conn.0)
             && connection.asleep
-            && connection.has_frame()
+            && connection.has_frame(self.window)
         {
             connection.asleep = false;
             self.outputs.push_back(Output::Wake { conn });

@@ -16,13 +16,6 @@ pub(super) struct OutboxLimits {
     pub(super) control_bytes: usize,
 }
 
-/// A message from an outbox, and the kind of it.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Queued {
-    Control(Bytes),
-    Data(Bytes),
-}
-
 /// The messages that wait for one connection.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
@@ -65,12 +58,14 @@ impl Outbox {
         self.control.push_front(message);
     }
 
-    /// The next message: control first.
-    pub(super) fn pop(&mut self) -> Option<Queued> {
-        if let Some(message) = pop(&mut self.control, &mut self.control_bytes) {
-            return Some(Queued::Control(message));
-        }
-        pop(&mut self.data, &mut self.data_bytes).map(Queued::Data)
+    /// The next message of the relay. It goes before data.
+    pub(super) fn pop_control(&mut self) -> Option<Bytes> {
+        pop(&mut self.control, &mut self.control_bytes)
+    }
+
+    /// The next envelope.
+    pub(super) fn pop_data(&mut self) -> Option<Bytes> {
+        pop(&mut self.data, &mut self.data_bytes)
     }
 
     /// Takes all envelopes, in order, and leaves control where it is.
@@ -86,8 +81,8 @@ impl Outbox {
         self.data = data;
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.control.is_empty() && self.data.is_empty()
+    pub(super) fn has_control(&self) -> bool {
+        !self.control.is_empty()
     }
 
     pub(super) fn data_len(&self) -> usize {
@@ -119,7 +114,7 @@ mod tests {
     };
 
     #[test]
-    fn control_goes_before_data_and_each_keeps_its_order() {
+    fn control_and_data_keep_their_order() {
         let mut outbox = Outbox::default();
         outbox.push_data("d1".into(), &LIMITS).unwrap();
         outbox.push_control("c1".into(), &LIMITS).unwrap();
@@ -127,13 +122,14 @@ mod tests {
         outbox.push_control("c2".into(), &LIMITS).unwrap();
         outbox.push_control_first("c0".into());
         for text in ["c0", "c1", "c2"] {
-            assert_eq!(outbox.pop(), Some(Queued::Control(text.into())));
+            assert!(outbox.has_control());
+            assert_eq!(outbox.pop_control(), Some(text.into()));
         }
+        assert!(!outbox.has_control());
         for text in ["d1", "d2"] {
-            assert_eq!(outbox.pop(), Some(Queued::Data(text.into())));
+            assert_eq!(outbox.pop_data(), Some(text.into()));
         }
-        assert_eq!(outbox.pop(), None);
-        assert!(outbox.is_empty());
+        assert_eq!((outbox.pop_control(), outbox.pop_data()), (None, None));
     }
 
     #[test]
@@ -148,7 +144,7 @@ mod tests {
         outbox.push_data("1".into(), &LIMITS).unwrap();
         assert_eq!(outbox.push_data("".into(), &LIMITS), Err("".into()));
         assert_eq!((outbox.data_len(), outbox.data_bytes()), (3, 8));
-        outbox.pop();
+        outbox.pop_data();
         assert_eq!((outbox.data_len(), outbox.data_bytes()), (2, 2));
         outbox.push_data("12345678".into(), &LIMITS).unwrap();
         assert_eq!(
@@ -164,8 +160,8 @@ mod tests {
         let mut outbox = Outbox::default();
         outbox.push_data("1".into(), &LIMITS).unwrap();
         outbox.push_control("1".into(), &LIMITS).unwrap();
-        outbox.pop();
-        outbox.pop();
+        outbox.pop_data();
+        outbox.pop_control();
         assert_eq!((outbox.data.capacity(), outbox.control.capacity()), (0, 0));
     }
 

@@ -112,7 +112,8 @@ impl Hub {
             return self.tell_undeliverable(conn, view, reason);
         };
         let limit = self.config.total_outbox_bytes;
-        if self.stats.queued_bytes + message.len() as u64 > limit as u64 {
+        let held = self.stats.queued_bytes + self.stats.in_flight_bytes;
+        if held + message.len() as u64 > limit as u64 {
             self.stats.refused_memory += 1;
             return self.tell_undeliverable(conn, view, Undeliverable::OutOfMemory { limit });
         }

@@ -52,19 +52,23 @@ pub struct HubStats {
     /// Refused: a limit of the whole hub was reached.
     pub refused_memory: u64,
 
-    /// Envelopes that the recipient's socket took.
+    /// Envelopes that the recipient has confirmed; with
+    /// [`Delivery::AtMostOnce`](super::Delivery::AtMostOnce), that its socket took.
     pub delivered: u64,
     /// Envelopes that went back: the recipient left before its socket was given them. The sender
     /// was told if it was still there.
     pub returned: u64,
-    /// Envelopes whose recipient ended while its socket was taking them.
+    /// Envelopes whose recipient ended before it confirmed them. The sender was told if it was
+    /// still there; with [`Delivery::AtMostOnce`](super::Delivery::AtMostOnce), it was not.
     pub unconfirmed: u64,
     /// Envelopes in outboxes now.
     pub queued: u64,
     /// Their bytes.
     pub queued_bytes: u64,
-    /// Envelopes given to a socket that has not taken all of them yet.
+    /// Envelopes that were given to a socket, and are neither delivered nor unconfirmed yet.
     pub in_flight: u64,
+    /// The bytes of those of them that are kept until they are confirmed.
+    pub in_flight_bytes: u64,
 
     /// Pings that were given to sockets.
     pub pings: u64,

@@ -20,6 +20,7 @@ pub(super) struct Deadlines {
     pub(super) ping: DeadlineList,
     pub(super) pong: DeadlineList,
     pub(super) join: DeadlineList,
+    pub(super) marker: DeadlineList,
     pub(super) stall: DeadlineList,
     pub(super) close: DeadlineList,
 }
@@ -30,6 +31,7 @@ impl Deadlines {
             ping: DeadlineList::new(config.heartbeat_interval),
             pong: DeadlineList::new(config.pong_timeout),
             join: DeadlineList::new(config.join_timeout),
+            marker: DeadlineList::new(config.marker_interval),
             stall: DeadlineList::new(config.stall_timeout),
             close: DeadlineList::new(config.close_timeout),
         }
@@ -41,6 +43,7 @@ impl Deadlines {
             (&self.ping, WakeupReason::Ping),
             (&self.pong, WakeupReason::Pong),
             (&self.join, WakeupReason::Join),
+            (&self.marker, WakeupReason::Marker),
             (&self.stall, WakeupReason::Stall),
             (&self.close, WakeupReason::Close),
         ]
@@ -55,6 +58,7 @@ impl Deadlines {
             &mut self.ping,
             &mut self.pong,
             &mut self.join,
+            &mut self.marker,
             &mut self.stall,
         ] {
             list.disarm(index);
@@ -82,6 +86,8 @@ impl Hub {
             self.suspect(conn, |connection| connection.ping = Ping::Overdue);
         } else if let Some(conn) = self.conn_at(|deadlines| deadlines.join.pop_due(now)) {
             self.release(conn);
+        } else if let Some(conn) = self.conn_at(|deadlines| deadlines.marker.pop_due(now)) {
+            self.mark(conn);
         } else if let Some(conn) = self.conn_at(|deadlines| deadlines.ping.pop_due(now)) {
             self.deadlines.ping.arm(conn.0.index, now);
             self.ping(conn);
@@ -132,7 +138,18 @@ impl Hub {
         }
     }
 
-    /// A pong came: a sign of life, and the end of a join if it is the right one.
+    /// Queues a marker, unless a ping went behind everything already.
+    fn mark(&mut self, conn: ConnId) {
+        if let Some(connection) = self.connections.get_mut(conn.0)
+            && connection.unconfirmed.is_unmarked()
+        {
+            connection.marker_due = true;
+            self.wake(conn);
+        }
+    }
+
+    /// A pong came: a sign of life, what confirms everything before its ping, and the end of a join
+    /// if it is the right one.
     pub(super) fn pong(&mut self, conn: ConnId, payload: &[u8]) {
         let Some(connection) = self.living(conn) else {
             return;
@@ -141,10 +158,22 @@ impl Hub {
         let joining = matches!(connection.phase, Phase::Joining { .. });
         if answers {
             connection.ping = Ping::Idle;
+        }
+        let number = payload.try_into().ok().map(u64::from_be_bytes);
+        let confirmed = number
+            .filter(|number| *number <= connection.ping_number)
+            .map(|number| connection.unconfirmed.confirm(number))
+            .unwrap_or_default();
+        if answers {
             self.deadlines.pong.disarm(conn.0.index);
         }
+        self.stats.delivered += confirmed.count;
+        self.stats.in_flight -= confirmed.count;
+        self.stats.in_flight_bytes -= confirmed.bytes;
         self.stats.pongs += 1;
         self.alive(conn);
+        // There may be room for more.
+        self.wake(conn);
         if answers && joining {
             self.release(conn);
         }

@@ -154,7 +154,7 @@ pub(crate) fn drain(mut turn: Turn<'_>) -> (Vec<Output>, Option<Wakeup>) {
 /// How the other end of a connection behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Manner {
-    /// Reads, answers pings, and hangs up when it gets a close frame.
+    /// Reads, answers pings, and answers a close frame before it hangs up.
     Honest,
     /// Its socket takes everything, and nothing comes back.
     Silent,
@@ -347,7 +347,10 @@ impl World {
         for frame in frames {
             match frame {
                 Frame::Ping(payload) => drop(self.give(Input::Pong { conn, payload })),
-                Frame::Close(_) => drop(self.give(Input::Closed { conn })),
+                Frame::Close(_) => {
+                    self.give(Input::PeerClosed { conn });
+                    self.give(Input::Closed { conn });
+                }
                 Frame::Message(_) => {}
             }
         }

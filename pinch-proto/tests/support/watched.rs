@@ -33,6 +33,8 @@ struct Sent {
     sender: ConnId,
     fate: Fate,
     transmitted: bool,
+    /// The recipient ended before it confirmed it.
+    unconfirmed: bool,
     notices: usize,
 }
 
@@ -63,6 +65,8 @@ pub(super) struct Watched {
     sent: Vec<Sent>,
     /// The numbers of what was accepted for a connection and was not transmitted.
     queues: BTreeMap<ConnId, VecDeque<usize>>,
+    /// What was transmitted, each with the number of the first ping behind it.
+    given: BTreeMap<ConnId, Vec<(usize, Option<u64>)>>,
     shutdown: bool,
     shut_down: usize,
 }
@@ -82,6 +86,7 @@ impl Watched {
             pings: BTreeMap::new(),
             sent: vec![],
             queues: BTreeMap::new(),
+            given: BTreeMap::new(),
             shutdown: false,
             shut_down: 0,
         }
@@ -206,6 +211,7 @@ impl Watched {
             sender,
             fate,
             transmitted: false,
+            unconfirmed: false,
             notices: 0,
         });
         if fate == Fate::Accepted {
@@ -222,8 +228,26 @@ impl Watched {
         } else {
             None
         };
+        self.note_confirmation(&input);
         for output in self.call(Some(input)) {
             self.observe(output, incumbent);
+        }
+    }
+
+    /// A pong says that what went before its ping has arrived, an answer to a close frame that
+    /// everything has.
+    fn note_confirmation(&mut self, input: &Input) {
+        if let Input::Pong { conn, payload } = input {
+            let lives = |address: &Address| self.hub.lookup(address.as_str()) == Some(*conn);
+            let number = payload.as_ref().try_into().map(u64::from_be_bytes);
+            if let (Ok(number), true) = (number, self.live.get(conn).is_some_and(lives)) {
+                let given = self.given.entry(*conn).or_default();
+                given.retain(|(_, ping)| ping.is_none_or(|ping| ping > number));
+            }
+        } else if let Input::PeerClosed { conn } = input
+            && self.hung_up.contains(conn)
+        {
+            self.given.remove(conn);
         }
     }
 
@@ -279,6 +303,9 @@ impl Watched {
                     "{conn:?} has ended before"
                 );
                 self.queues.remove(&conn);
+                for (number, _) in self.given.remove(&conn).unwrap_or_default() {
+                    self.sent[number].unconfirmed = true;
+                }
             }
             Output::ShutDown => {
                 assert!(self.shutdown && self.live.is_empty());
@@ -296,6 +323,10 @@ impl Watched {
         let message = match frame {
             Frame::Message(message) => message,
             Frame::Ping(payload) => {
+                let number = payload.as_ref().try_into().map(u64::from_be_bytes);
+                for (_, ping) in self.given.entry(conn).or_default() {
+                    ping.get_or_insert(number.expect("8 bytes"));
+                }
                 self.pings.insert(conn, payload);
                 return;
             }
@@ -321,6 +352,7 @@ impl Watched {
             !core::mem::replace(&mut self.sent[number].transmitted, true),
             "once"
         );
+        self.given.entry(conn).or_default().push((number, None));
     }
 
     fn check(&mut self) {
@@ -367,7 +399,7 @@ impl Watched {
 
     /// Everybody reads everything; then each sender knows what became of its messages.
     pub(super) fn everybody_reads(&mut self) {
-        for _ in 0..3 {
+        for _ in 0..2 * OUTBOX_COUNT {
             for conn in self.live.keys().copied().collect::<Vec<_>>() {
                 for _ in 0..3 {
                     self.give(Input::Writable {
@@ -385,7 +417,7 @@ impl Watched {
         for (number, sent) in self.sent.iter().enumerate() {
             let told = match sent.fate {
                 Fate::Refused => true,
-                Fate::Accepted => !sent.transmitted,
+                Fate::Accepted => !sent.transmitted || sent.unconfirmed,
                 Fate::Late | Fate::Blocked | Fate::Violation => false,
             };
             let listens = reachable.contains(&sent.sender);
@@ -423,8 +455,10 @@ impl Watched {
             (0, 0, None)
         );
         assert_eq!(self.shut_down, usize::from(self.shutdown));
-        let transmitted = self.sent.iter().filter(|sent| sent.transmitted).count();
-        assert_eq!(stats.delivered + stats.unconfirmed, transmitted as u64);
+        let count = |fits: fn(&&Sent) -> bool| self.sent.iter().filter(fits).count() as u64;
+        assert_eq!(stats.unconfirmed, count(|sent| sent.unconfirmed));
+        let delivered = count(|sent| sent.transmitted && !sent.unconfirmed);
+        assert_eq!(stats.delivered, delivered);
     }
 }
 

@@ -13,7 +13,7 @@ use futures_util::io::{AsyncRead, AsyncWrite};
 use pinch_driver::proto::wire::MessageType;
 use pinch_driver::{Auth, Runtime};
 
-use crate::envelopes::{address, envelope, message, message_of};
+use crate::envelopes::{address, envelope, message, message_of, refusal};
 use crate::peer::{Heard, Peer};
 use crate::pipe::{Pipe, pipe};
 use crate::raw::{BINARY, CLOSE, PING, Raw, close_payload, named_target, upgrade_request};
@@ -202,12 +202,16 @@ pub(crate) async fn what_a_broken_stream_did_not_take_is_not_given_to_another<R:
         .send(message(&alice.address, &victim.address, 1, 9))
         .await;
     eventually("the victim is gone", || relay.stats().hub.connections == 1).await;
+    let (about, _) = refusal(&alice.envelope().await).expect("a refusal");
+    assert_eq!(about, 1);
     for number in 2..4 {
         let said = message(&alice.address, &alice.address, number, 9);
         alice.send(said.clone()).await;
         assert_eq!(alice.envelope().await, said);
     }
-    eventually("both are counted", || relay.stats().hub.delivered == 2).await;
+    let asked = alice.hear().await;
+    assert!(matches!(asked, Heard::Ping(_)), "{asked:?}");
+    eventually("both are confirmed", || relay.stats().hub.delivered == 2).await;
     assert_eq!(relay.stats().hub.unconfirmed, 1);
 }
 

@@ -173,12 +173,11 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
             return Round::Done;
         };
         let blocked = !self.unsent.is_empty();
-        if self.reading == Reading::Closed && !blocked && write.is_empty() {
-            return Round::Done;
-        }
+        // Both have said goodbye; the hub still has to hear of the peer's.
+        let over = self.reading == Reading::Closed && !blocked && write.is_empty();
         // A ping, or a part of a message.
         let alive = has_read && incoming.is_empty() && self.reading == Reading::Open;
-        if !self.exchange(progressed, alive, write, incoming, wakes, cx) {
+        if !self.exchange(progressed, alive, write, incoming, wakes, cx) || over {
             return Round::Done;
         }
         let has_written = !write.is_empty();

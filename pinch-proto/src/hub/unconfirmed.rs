@@ -1,0 +1,176 @@
+//! What one connection was given and has not confirmed.
+//!
+//! The protocol has no acknowledgement, but every peer answers pings, and TCP keeps order: so a
+//! ping is a marker, and its pong says that everything before it has arrived. Envelopes are kept
+//! here until then. When to mark is decided by the connection; this keeps the books.
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+
+use bytes::Bytes;
+
+/// What a pong has confirmed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Confirmed {
+    pub(super) count: u64,
+    pub(super) bytes: u64,
+}
+
+/// A ping, and how many envelopes went before it.
+#[derive(Clone, Copy, Debug)]
+struct Marker {
+    number: u64,
+    before: u64,
+}
+
+/// The books, while there is something in them.
+#[derive(Debug, Default)]
+struct Ledger {
+    messages: VecDeque<Bytes>,
+    bytes: usize,
+    markers: VecDeque<Marker>,
+    /// How many were confirmed since the ledger was opened.
+    confirmed: u64,
+    /// How many, from the first on, lie before a marker.
+    marked: u64,
+    /// Bytes behind the last marker.
+    unmarked_bytes: usize,
+}
+
+/// Envelopes that were handed out, in order. If there are none, it owns no memory.
+#[derive(Debug, Default)]
+pub(super) struct Unconfirmed(Option<Box<Ledger>>);
+
+impl Unconfirmed {
+    /// Keeps an envelope that is handed out.
+    pub(super) fn push(&mut self, message: Bytes) {
+        let ledger = self.0.get_or_insert_default();
+        ledger.bytes += message.len();
+        ledger.unmarked_bytes += message.len();
+        ledger.messages.push_back(message);
+    }
+
+    /// The ping `number` is handed out: it marks what was handed out before.
+    pub(super) fn mark(&mut self, number: u64) {
+        if let Some(ledger) = &mut self.0 {
+            let before = ledger.confirmed + ledger.messages.len() as u64;
+            if before > ledger.marked {
+                ledger.markers.push_back(Marker { number, before });
+                ledger.marked = before;
+                ledger.unmarked_bytes = 0;
+            }
+        }
+    }
+
+    /// The pong of the ping `number` came, marker or not.
+    pub(super) fn confirm(&mut self, number: u64) -> Confirmed {
+        let Some(ledger) = &mut self.0 else {
+            return Confirmed::default();
+        };
+        // A peer may answer the last of several pings only (RFC 6455, section 5.5.3).
+        let answered = ledger
+            .markers
+            .partition_point(|marker| marker.number <= number);
+        let marker = ledger.markers.drain(..answered).next_back();
+        let count = marker.map_or(0, |marker| marker.before - ledger.confirmed);
+        let before = ledger.bytes;
+        for _ in 0..count {
+            ledger.bytes -= ledger
+                .messages
+                .pop_front()
+                .map_or(0, |message| message.len());
+        }
+        ledger.confirmed += count;
+        let bytes = (before - ledger.bytes) as u64;
+        if ledger.messages.is_empty() {
+            self.0 = None;
+        }
+        Confirmed { count, bytes }
+    }
+
+    /// Takes all of them, in order.
+    pub(super) fn take(&mut self) -> VecDeque<Bytes> {
+        self.0
+            .take()
+            .map(|ledger| ledger.messages)
+            .unwrap_or_default()
+    }
+
+    /// Whether some lie behind the last marker.
+    pub(super) fn is_unmarked(&self) -> bool {
+        self.0
+            .as_ref()
+            .is_some_and(|ledger| ledger.confirmed + ledger.messages.len() as u64 > ledger.marked)
+    }
+
+    /// The bytes of those.
+    pub(super) fn unmarked_bytes(&self) -> usize {
+        self.0.as_ref().map_or(0, |ledger| ledger.unmarked_bytes)
+    }
+
+    /// The bytes of all of them.
+    pub(super) fn bytes(&self) -> usize {
+        self.0.as_ref().map_or(0, |ledger| ledger.bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filled(messages: &[&'static str]) -> Unconfirmed {
+        let mut unconfirmed = Unconfirmed::default();
+        for message in messages {
+            unconfirmed.push(Bytes::from_static(message.as_bytes()));
+        }
+        unconfirmed
+    }
+
+    #[test]
+    fn a_pong_confirms_what_went_before_its_ping_and_nothing_else() {
+        let mut unconfirmed = filled(&["1", "22"]);
+        unconfirmed.mark(7);
+        unconfirmed.push("333".into());
+        assert_eq!((unconfirmed.bytes(), unconfirmed.unmarked_bytes()), (6, 3));
+        assert_eq!(unconfirmed.confirm(6).count, 0, "that ping went before");
+        let confirmed = Confirmed { count: 2, bytes: 3 };
+        assert_eq!(unconfirmed.confirm(7), confirmed);
+        assert_eq!(unconfirmed.confirm(7).count, 0, "it was confirmed");
+        assert!(unconfirmed.is_unmarked());
+        assert_eq!(unconfirmed.take(), ["333"].map(Bytes::from));
+    }
+
+    #[test]
+    fn a_later_pong_speaks_for_the_earlier_ones() {
+        let mut unconfirmed = filled(&["1"]);
+        unconfirmed.mark(1);
+        unconfirmed.push("2".into());
+        unconfirmed.mark(2);
+        unconfirmed.push("3".into());
+        unconfirmed.mark(5);
+        assert_eq!(unconfirmed.confirm(2).count, 2);
+        assert_eq!(unconfirmed.confirm(1).count, 0);
+        assert_eq!(unconfirmed.confirm(5).count, 1);
+        assert_eq!(unconfirmed.bytes(), 0);
+    }
+
+    #[test]
+    fn a_ping_with_nothing_new_before_it_needs_no_marker() {
+        let mut unconfirmed = filled(&["1"]);
+        unconfirmed.mark(1);
+        unconfirmed.mark(2);
+        assert!(!unconfirmed.is_unmarked());
+        assert_eq!(unconfirmed.0.as_ref().unwrap().markers.len(), 1);
+        assert_eq!(unconfirmed.confirm(2).count, 1);
+    }
+
+    #[test]
+    fn nothing_unconfirmed_owns_no_memory() {
+        let mut unconfirmed = filled(&["1"]);
+        unconfirmed.mark(1);
+        unconfirmed.confirm(1);
+        assert!(unconfirmed.0.is_none());
+        unconfirmed.mark(2);
+        assert!(unconfirmed.0.is_none());
+    }
+}
