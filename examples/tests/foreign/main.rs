@@ -43,8 +43,8 @@ fn send_signal(child: &Child, signal: Signal) {
 
 /// Two foreign clients that know nothing of each other either.
 async fn node_and_python(mode: Mode, test: &str) {
-    let node = Language::Node.program(test).await;
-    let python = Language::Python.program(test).await;
+    let node = Language::Node.program(test);
+    let python = Language::Python.program(test);
     let (Some(node), Some(python)) = (node, python) else {
         return;
     };
@@ -82,7 +82,7 @@ macro_rules! table {
             $(#[tokio::test]
             async fn $scenario() {
                 let test = concat!(stringify!($row), "::", stringify!($scenario));
-                if let Some(program) = Language::$language.program(test).await {
+                if let Some(program) = Language::$language.program(test) {
                     scenarios::$scenario(Row { program, mode: Mode::$mode }).await;
                 }
             })*
