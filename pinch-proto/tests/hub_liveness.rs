@@ -9,29 +9,13 @@ use bytes::Bytes;
 use pinch_proto::hub::{Admission, CloseCause, ConnId, Fault, Input, Output, Wakeup, WakeupReason};
 use pinch_proto::{Frame, Time};
 
-use support::{Manner, NANO, PLENTY, World, address, config, drain, lines, millis, secs};
-
-const fn at(seconds: u64) -> Time {
-    Time::from_nanos(seconds * 1_000_000_000)
-}
+use support::{
+    Manner, NANO, PLENTY, World, address, at, awaited, config, drain, due, lines, millis, moves,
+    secs, stalled,
+};
 
 const fn just_before(seconds: u64) -> Time {
     Time::from_nanos(seconds * 1_000_000_000 - 1)
-}
-
-/// Its socket has taken a part of what it was given.
-fn moves(conn: ConnId) -> Input {
-    Input::Blocked {
-        conn,
-        progressed: true,
-    }
-}
-
-fn due(seconds: u64, reason: WakeupReason) -> Option<Wakeup> {
-    Some(Wakeup {
-        at: at(seconds),
-        reason,
-    })
 }
 
 #[test]
@@ -103,16 +87,6 @@ fn who_only_answers_pings_lives_for_an_hour() {
     assert_eq!(world.heard(alice), ["ping"; 144]);
 }
 
-/// A connection whose second ping has left, at 25 s.
-fn awaited(world: &mut World) -> ConnId {
-    let alice = world.join("alice");
-    world.set(alice, Manner::Silent);
-    world.pass(secs(25));
-    assert_eq!(world.heard(alice), ["ping"]);
-    assert_eq!(world.wakeup, due(32, WakeupReason::Pong));
-    alice
-}
-
 #[test]
 fn any_data_and_any_pong_are_signs_of_life() {
     let payload = Bytes::from_static(b"unasked");
@@ -138,20 +112,6 @@ fn any_data_and_any_pong_are_signs_of_life() {
 }
 
 #[test]
-fn data_that_overtakes_the_report_of_the_ping_is_a_sign_of_life() {
-    let mut world = World::open();
-    let alice = world.join("alice");
-    world.now = at(25);
-    world.tick();
-    assert_eq!(lines(&world.write(alice, PLENTY)), ["ping"]);
-    // The peer has heard it and answers with an envelope before the driver says that it has left.
-    world.say(alice, "nobody", "1");
-    world.write(alice, PLENTY);
-    world.settle();
-    assert_eq!(world.wakeup, due(50, WakeupReason::Ping));
-}
-
-#[test]
 fn while_joining_only_a_pong_says_that_the_greeting_was_heard() {
     let mut world = World::open();
     let alice = world.knock("alice", Admission::Proven).expect("a join");
@@ -161,82 +121,6 @@ fn while_joining_only_a_pong_says_that_the_greeting_was_heard() {
     assert_eq!(world.wakeup, due(1, WakeupReason::Join));
     world.pass(secs(1));
     assert!(world.heard(alice)[0].starts_with("QUEUE_FULL nobody #1"));
-}
-
-#[test]
-fn a_driver_that_was_held_up_cuts_nobody_who_has_answered() {
-    let signs: [fn(ConnId) -> Input; 3] = [
-        |conn| Input::Pong {
-            conn,
-            payload: Bytes::new(),
-        },
-        |conn| Input::Received {
-            conn,
-            message: support::message("alice", "alice", "x"),
-        },
-        |conn| Input::Alive { conn },
-    ];
-    for sign in signs {
-        let mut world = World::open();
-        let alice = awaited(&mut world);
-        // The timer comes first, much too late; then what the socket had.
-        world.now = at(49);
-        assert_eq!(world.tick(), [Output::Wake { conn: alice }]);
-        assert_eq!(world.wakeup, due(50, WakeupReason::Ping));
-        world.give(sign(alice));
-        world.write(alice, PLENTY);
-        assert_eq!(world.stats().heartbeat_timeouts, 0);
-        assert_eq!(world.stats().connections, 1);
-        // The next ping has to be answered like any other.
-        world.pass(secs(8));
-        assert_eq!(world.cause(alice), None);
-        assert_eq!(world.stats().heartbeat_timeouts, 1);
-    }
-}
-
-#[test]
-fn a_dead_peer_ends_when_the_driver_has_looked_even_if_its_socket_is_blocked() {
-    for looks in [
-        |conn| Input::Blocked {
-            conn,
-            progressed: false,
-        },
-        moves,
-        |conn| Input::Writable { conn, bytes: 0 },
-    ] {
-        let mut world = World::open();
-        let alice = awaited(&mut world);
-        world.now = at(26);
-        world.join("bob");
-        let bob = world.hub.lookup(address("bob").as_str()).expect("bob");
-        world.say(bob, "alice", "1");
-        assert_eq!(lines(&world.write(alice, PLENTY)), ["bob: 1"]);
-        world.now = at(32);
-        assert_eq!(world.tick(), [Output::Wake { conn: alice }]);
-        assert_eq!(world.stats().connections, 2);
-        world.give(looks(alice));
-        assert_eq!(world.stats().heartbeat_timeouts, 1);
-        assert_eq!(world.stats().connections, 1);
-        assert_eq!(world.wakeup, due(37, WakeupReason::Close));
-    }
-}
-
-#[test]
-fn a_driver_that_was_held_up_finds_that_the_socket_has_moved() {
-    let taken = |conn| Input::Writable {
-        conn,
-        bytes: PLENTY,
-    };
-    for looks in [moves, taken] {
-        let mut world = World::open();
-        let (_, bob) = stalled(&mut world);
-        world.now = at(40);
-        assert!(world.tick().contains(&Output::Wake { conn: bob }));
-        world.give(looks(bob));
-        assert_eq!((world.stats().stalls, world.stats().connections), (0, 2));
-        world.give(moves(bob));
-        assert_eq!(world.stats().stalls, 0, "the suspicion is forgotten");
-    }
 }
 
 #[test]
@@ -284,16 +168,6 @@ fn a_pong_before_the_socket_reports_the_ping_taken_counts() {
     });
     assert_eq!(world.write(alice, PLENTY), []);
     assert_eq!(world.wakeup, due(50, WakeupReason::Ping));
-}
-
-/// A connection whose socket has stopped with an envelope in it, at 0 s.
-fn stalled(world: &mut World) -> (ConnId, ConnId) {
-    let (alice, bob) = (world.join("alice"), world.join("bob"));
-    world.set(bob, Manner::Blocked);
-    world.say(alice, "bob", "0");
-    world.settle();
-    assert_eq!(world.heard(bob), ["alice: 0"]);
-    (alice, bob)
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use pinch_proto::hub::{
     Addressing, Admission, CloseCause, Config, ConnId, Hub, HubStats, Input, JoinRefusal, Output,
-    Turn, Wakeup,
+    Turn, Wakeup, WakeupReason,
 };
 use pinch_proto::wire::{EncryptedPayload, Envelope, MessageType, Payload};
 use pinch_proto::{Address, Frame, Host, Time, UnixMillis};
@@ -388,4 +388,43 @@ impl World {
         assert_eq!(causes.next(), None, "{conn:?} has ended twice");
         cause
     }
+}
+
+pub(crate) const fn at(seconds: u64) -> Time {
+    Time::from_nanos(seconds * 1_000_000_000)
+}
+
+/// Its socket has taken a part of what it was given.
+pub(crate) fn moves(conn: ConnId) -> Input {
+    Input::Blocked {
+        conn,
+        progressed: true,
+    }
+}
+
+pub(crate) fn due(seconds: u64, reason: WakeupReason) -> Option<Wakeup> {
+    Some(Wakeup {
+        at: at(seconds),
+        reason,
+    })
+}
+
+/// A connection whose second ping has left, at 25 s.
+pub(crate) fn awaited(world: &mut World) -> ConnId {
+    let alice = world.join("alice");
+    world.set(alice, Manner::Silent);
+    world.pass(secs(25));
+    assert_eq!(world.heard(alice), ["ping"]);
+    assert_eq!(world.wakeup, due(32, WakeupReason::Pong));
+    alice
+}
+
+/// A connection whose socket has stopped with an envelope in it, at 0 s.
+pub(crate) fn stalled(world: &mut World) -> (ConnId, ConnId) {
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    world.set(bob, Manner::Blocked);
+    world.say(alice, "bob", "0");
+    world.settle();
+    assert_eq!(world.heard(bob), ["alice: 0"]);
+    (alice, bob)
 }
