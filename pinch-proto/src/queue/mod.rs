@@ -1,0 +1,221 @@
+//! The durable queue, as a hub sees it: operations that a store executes, and their outcomes.
+//!
+//! A hub keeps what waits for a connection in memory, within bounds; what waits for longer than a
+//! connection lives belongs to a store. The hub does no I/O, so it only says what it wants
+//! ([`Request`]); whoever drives it has a store do that, and hands the [`Outcome`] back in with the
+//! request's [`Ticket`].
+//!
+//! # What a store promises
+//!
+//! - **Order.** The operations about one recipient have the effect of being executed one after the
+//!   other, in the order in which the hub said them; so do those about one blocker. Others may
+//!   overtake each other.
+//! - **Durability.** What [`Outcome::Done`] confirms is still so after a crash of the process, of
+//!   the machine, and of its power.
+//! - **Atomicity.** An operation has its whole effect or none; with [`Outcome::Failed`], none.
+//! - **An answer.** Every operation gets exactly one outcome. A store that takes long holds up
+//!   what waits for its answers, and nothing else.
+//! - **Verbatim.** A message that is read is the one that was appended, byte for byte.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use crate::{Address, UnixMillis};
+
+/// Where an envelope stands among those for the same recipient. Given by the hub: it grows with
+/// every envelope that it accepts, over restarts, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Seq(pub u64);
+
+/// Ties an outcome to its request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// Something that a store is to do.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    /// For the outcome.
+    pub ticket: Ticket,
+    /// What to do.
+    pub operation: Operation,
+}
+
+/// What a store can do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Operation {
+    /// Keep an envelope. Comes to [`Outcome::Done`], [`Outcome::Refused`] or [`Outcome::Failed`].
+    Append(Append),
+    /// Read envelopes. Comes to [`Outcome::Entries`] or [`Outcome::Failed`].
+    Read(Read),
+    /// Forget the envelopes for `recipient` up to `through`: they have arrived. Comes to
+    /// [`Outcome::Done`] or [`Outcome::Failed`].
+    Remove {
+        /// For whom they waited.
+        recipient: Address,
+        /// The last of them.
+        through: Seq,
+    },
+    /// Forget what has expired. Comes to [`Outcome::Expired`] or [`Outcome::Failed`].
+    Expire {
+        /// The time.
+        now: UnixMillis,
+    },
+    /// Remember that `blocker` wants nothing from `blocked`. Comes to [`Outcome::Done`] or
+    /// [`Outcome::Failed`].
+    Block {
+        /// Who does not want to hear.
+        blocker: Address,
+        /// Whom.
+        blocked: Address,
+    },
+    /// Forget that. Comes to [`Outcome::Done`] or [`Outcome::Failed`].
+    Unblock {
+        /// Who hears again.
+        blocker: Address,
+        /// Whom.
+        blocked: Address,
+    },
+}
+
+/// An envelope to keep. If one with this recipient and number is there already, nothing changes,
+/// and that is [`Outcome::Done`], too.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Append {
+    /// For whom it waits.
+    pub recipient: Address,
+    /// Who sent it.
+    pub sender: Address,
+    /// Its place.
+    pub seq: Seq,
+    /// The envelope.
+    pub message: Bytes,
+    /// The time.
+    pub now: UnixMillis,
+    /// When nobody wants it any more. From that moment on it is neither read nor counted.
+    pub expires_at: UnixMillis,
+    /// What may not be exceeded; `None` for an envelope that had its place before, and comes back
+    /// because a connection ended.
+    pub limits: Option<Limits>,
+}
+
+impl Append {
+    /// What it counts for in the limits that are in bytes: the message and the two addresses, so
+    /// that many small envelopes are no way around them.
+    #[must_use]
+    pub fn cost(&self) -> u64 {
+        let addresses = self.recipient.as_str().len() + self.sender.as_str().len();
+        (self.message.len() + addresses) as u64
+    }
+}
+
+/// Which envelopes to read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Read {
+    /// For whom they wait.
+    pub recipient: Address,
+    /// Only those behind this one; `None` for all.
+    pub after: Option<Seq>,
+    /// At most so many bytes of messages; one envelope is read, whatever its size.
+    pub bytes: usize,
+    /// At most so many envelopes, at least one.
+    pub count: usize,
+    /// The time: what has expired is left out.
+    pub now: UnixMillis,
+}
+
+/// How much may be stored. What has expired does not count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// How many envelopes may wait for one recipient.
+    pub recipient_count: u64,
+    /// How many bytes of one sender may wait, for whomever ([`Append::cost`]): so that nobody fills
+    /// the disk with envelopes for addresses that have no owner.
+    pub sender_bytes: u64,
+    /// How many bytes may wait in all ([`Append::cost`]).
+    pub total_bytes: u64,
+}
+
+/// What an operation came to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// It is done, durably.
+    Done,
+    /// These envelopes wait.
+    Entries {
+        /// In the order of their numbers.
+        entries: Vec<Entry>,
+        /// How many wait behind the one that was asked for, these included.
+        pending: u64,
+    },
+    /// So many envelopes had expired and are forgotten.
+    Expired {
+        /// How many.
+        count: u64,
+    },
+    /// The envelope is not stored: a limit was reached.
+    Refused(Refusal),
+    /// Nothing is done: the store has failed.
+    Failed {
+        /// How.
+        failure: Failure,
+        /// What the operator should know besides; agents are not told.
+        detail: Box<str>,
+    },
+}
+
+/// One stored envelope.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its place.
+    pub seq: Seq,
+    /// The envelope.
+    pub message: Bytes,
+}
+
+/// Which of the [`Limits`] an envelope would exceed. Its sender hears this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// [`Limits::recipient_count`].
+    #[error("recipient's queue is full: at most {limit} envelopes wait for one recipient")]
+    RecipientFull {
+        /// The limit.
+        limit: u64,
+    },
+    /// [`Limits::sender_bytes`].
+    #[error("too much of yours is queued: at most {limit} bytes of one sender wait")]
+    SenderFull {
+        /// The limit.
+        limit: u64,
+    },
+    /// [`Limits::total_bytes`].
+    #[error("relay's queue is full: at most {limit} bytes wait in all")]
+    StoreFull {
+        /// The limit.
+        limit: u64,
+    },
+}
+
+/// How a store has failed. The sender of an envelope that is not stored for it hears this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// There is no room on the disk.
+    #[error("relay is out of disk")]
+    DiskFull,
+    /// The disk may not be written to.
+    #[error("relay's disk is read-only")]
+    ReadOnly,
+    /// Anything else: what was read makes no sense, the disk does not answer, the store has ended.
+    #[error("relay's store does not work")]
+    Broken,
+}
+
+/// What a store held when it was opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Restored {
+    /// The highest number of an envelope in it.
+    pub last_seq: Option<Seq>,
+    /// Who blocks whom: first the blocker, then the blocked.
+    pub blocks: Vec<(Address, Address)>,
+}
