@@ -137,6 +137,7 @@ macro_rules! cases {
                 an_offline_recipient_is_told_with_the_id_of_the_envelope,
                 comes_back_after_the_relay_restarts_and_sends_what_was_accepted_meanwhile,
                 gives_up_after_its_tries_and_returns_what_is_unsent,
+                what_the_relay_delivers_twice_is_handed_over_once,
                 connect_says_what_is_wrong,
                 dropping_a_client_sends_what_it_accepted,
                 a_sender_is_a_sink_and_a_client_a_stream,

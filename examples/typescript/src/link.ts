@@ -6,6 +6,7 @@ import { type KeyIdentity, answerChallenge, readResult } from './handshake.js';
 import { Heartbeat } from './heartbeat.js';
 import { MessageType } from './messages.js';
 import type { Settings } from './options.js';
+import { randomId } from './outgoing.js';
 import { Socket, type SocketEnd } from './socket.js';
 import { Unconfirmed } from './unconfirmed.js';
 
@@ -37,17 +38,16 @@ export class Link {
   readonly unconfirmed: Unconfirmed;
   readonly #settings: Settings;
   readonly #listener: LinkListener;
-  readonly #heartbeatId: Uint8Array;
   readonly #heartbeat: Heartbeat;
+  /** The id of the heartbeat that is on its way. */
+  #heartbeatId: Uint8Array | undefined;
   #stage: Stage = 'dialing';
   #socket: Socket | undefined;
   #address = '';
   #cancelDeadline: () => void = () => {};
 
-  /** A link whose heartbeats are called `heartbeatId`, so that nobody takes them for something else. */
-  constructor(settings: Settings, heartbeatId: Uint8Array, listener: LinkListener) {
+  constructor(settings: Settings, listener: LinkListener) {
     this.#settings = settings;
-    this.#heartbeatId = heartbeatId;
     this.#listener = listener;
     this.unconfirmed = new Unconfirmed({
       bytes: settings.maxUnconfirmedBytes,
@@ -172,11 +172,14 @@ export class Link {
     }
     this.#heartbeat.heard();
     if (this.#is('named')) this.#joined(this.#address);
-    if (!isEqual(envelope.messageId, this.#heartbeatId)) {
-      this.#listener.received(envelope, message);
+    if (this.#heartbeatId === undefined || !isEqual(envelope.messageId, this.#heartbeatId)) {
+      // A heartbeat of an earlier link, which the relay has kept and delivers now, says nothing about
+      // what was sent on this one.
+      if (!isOwnHeartbeat(envelope)) this.#listener.received(envelope, message);
       return;
     }
     // The heartbeat itself, or what the relay had to say about it: it has read all before it.
+    this.#heartbeatId = undefined;
     this.#heartbeat.answered();
     this.unconfirmed.confirm();
     this.#listener.confirmed();
@@ -185,6 +188,7 @@ export class Link {
 
   #sendHeartbeat(): void {
     const timestamp = BigInt(Date.now());
+    this.#heartbeatId = randomId();
     const heartbeat: Envelope = {
       version: VERSION,
       fromAddress: this.#address,
@@ -233,6 +237,11 @@ export class Link {
   #is(...stages: readonly Stage[]): boolean {
     return stages.includes(this.#stage);
   }
+}
+
+/** Whether this is a heartbeat from an agent to itself: nobody else can have written it. */
+function isOwnHeartbeat({ type, fromAddress, toAddress }: SealedEnvelope): boolean {
+  return type === MessageType.Heartbeat && fromAddress === toAddress;
 }
 
 function isEqual(left: Uint8Array, right: Uint8Array): boolean {

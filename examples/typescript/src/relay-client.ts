@@ -6,7 +6,7 @@ import { type Envelope, type SealedEnvelope, openEnvelope } from './envelope.js'
 import { DisconnectedError, EnvelopeError, LinkError, type LinkFault, SendError, StateError } from './errors.js';
 import { Link } from './link.js';
 import { type RelayClientOptions, type Settings, complete } from './options.js';
-import { type OutgoingEnvelope, randomId, toBytes } from './outgoing.js';
+import { type OutgoingEnvelope, toBytes } from './outgoing.js';
 
 /** How far a client is. */
 export type ClientState = 'idle' | 'connecting' | 'joined' | 'waiting' | 'leaving';
@@ -61,7 +61,6 @@ interface Waiter<T> {
 export class RelayClient {
   readonly #settings: Settings;
   readonly #backoff: Backoff;
-  readonly #heartbeatId = randomId();
   readonly #envelopeListeners = new Set<(envelope: Envelope, bytes: Uint8Array) => void>();
   readonly #eventListeners = new Set<(event: RelayEvent) => void>();
   #state: ClientState = 'idle';
@@ -171,7 +170,9 @@ export class RelayClient {
 
   /**
    * Calls `listener` with every envelope that comes, and with its bytes, verbatim: those of other
-   * clients, and what the relay says about yours.
+   * clients, and what the relay says about yours. Only heartbeats to oneself are kept from it.
+   *
+   * A relay that keeps envelopes for those who are away may deliver one again after a link is lost.
    */
   onEnvelope(listener: (envelope: Envelope, bytes: Uint8Array) => void): Unsubscribe {
     return subscribe(this.#envelopeListeners, listener);
@@ -185,7 +186,7 @@ export class RelayClient {
   #dial(): void {
     this.#state = 'connecting';
     this.#backoff.countTry();
-    const link = new Link(this.#settings, this.#heartbeatId, {
+    const link = new Link(this.#settings, {
       joined: (address) => this.#joined(address),
       received: (envelope, bytes) => this.#received(envelope, bytes),
       confirmed: () => this.#confirmed(link),

@@ -32,6 +32,33 @@ pub enum ConfigError {
     },
 }
 
+/// What happens to an envelope that comes again.
+///
+/// A relay delivers at least once: an envelope of which it does not know that it has arrived when a
+/// link ends comes again after the next join. The client knows, so that a program need not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Duplicates {
+    /// It is dropped, and counted
+    /// ([`Client::dropped_duplicates`](super::Client::dropped_duplicates)). What counts as a
+    /// duplicate, and what can still come twice, is told
+    /// [there](super#what-happens-to-an-envelope-that-comes).
+    Drop {
+        /// How many of the envelopes that were handed over last are remembered. Each takes about 40
+        /// bytes, whatever its size, and none before it has come.
+        remembered: u32,
+    },
+    /// It is handed over like any other: for a program that does this by itself, and over restarts.
+    Deliver,
+}
+
+/// The last 8192 are remembered, in at most 300 KiB. A relay has by default up to 1 MiB unconfirmed
+/// at one agent: so many envelopes of 128 bytes, and between agents with keys hardly any is smaller.
+impl Default for Duplicates {
+    fn default() -> Self {
+        Self::Drop { remembered: 8192 }
+    }
+}
+
 /// The settings of a [`Client`](super::Client).
 ///
 /// ```
@@ -58,6 +85,7 @@ pub struct Config {
     pub(super) envelope_bytes: usize,
     pub(super) outbox_bytes: usize,
     pub(super) outbox_count: usize,
+    pub(super) duplicates: Duplicates,
 }
 
 impl Default for Config {
@@ -85,6 +113,7 @@ impl Config {
             envelope_bytes: 65_536,
             outbox_bytes: 1 << 20,
             outbox_count: 1024,
+            duplicates: Duplicates::default(),
         }
     }
 
@@ -194,6 +223,14 @@ impl Config {
         self
     }
 
+    /// What happens to an envelope that comes again. Default: [`Duplicates::default`], it is dropped,
+    /// because a program that acts on what it is told should not act twice.
+    #[must_use]
+    pub fn duplicates(mut self, duplicates: Duplicates) -> Self {
+        self.duplicates = duplicates;
+        self
+    }
+
     /// The largest envelope that is taken, in bytes.
     #[must_use]
     pub const fn max_envelope_bytes(&self) -> usize {
@@ -217,6 +254,10 @@ impl Config {
             ("number of tries", self.max_tries == Some(0)),
             ("envelope limit", self.envelope_bytes == 0),
             ("outbox count", self.outbox_count == 0),
+            (
+                "number of remembered envelopes",
+                self.duplicates == Duplicates::Drop { remembered: 0 },
+            ),
         ];
         if let Some((setting, _)) = zeros.into_iter().find(|(_, is_zero)| *is_zero) {
             return Err(ConfigError::Zero { setting });

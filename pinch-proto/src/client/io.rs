@@ -79,7 +79,8 @@ pub enum Event {
         address: Address,
     },
     /// An envelope came, verbatim: from another agent, or from the relay itself (QUEUE_STATUS, and
-    /// the refusals QUEUE_FULL and RATE_LIMITED).
+    /// the refusals QUEUE_FULL and RATE_LIMITED). Once, as far as
+    /// [`Duplicates`](super::Duplicates) promises.
     Received(Bytes),
     /// The relay is out of reach, and will be tried again.
     Disconnected {

@@ -12,7 +12,7 @@
 //!
 //! let now = Time::ZERO;
 //! let alice = Address::parse("pinch:alice@relay.example.com")?;
-//! let seed = 7; // In earnest: a random number.
+//! let seed = [7; 16]; // In earnest: random bytes.
 //! let mut client = Client::new(Config::new().build()?, Identity::Name(alice.clone()), seed, now, UnixMillis(0));
 //!
 //! // It is due at once, and wants to be connected.
@@ -67,9 +67,30 @@
 //! an envelope can arrive twice, if it was the pong that got lost, but none is lost: each one is
 //! confirmed or comes back as `unsent` in the last event. A proxy that answers pings by itself
 //! weakens this to "has reached the proxy".
+//!
+//! # What happens to an envelope that comes
+//!
+//! A relay delivers at least once: what was on its way to this agent when a link ended, and may or
+//! may not have arrived, comes again after the next join. A client remembers, over all its links,
+//! what it has handed over in an [`Event::Received`], and [drops](Duplicates::Drop) what repeats
+//! that: the same sender, the same message id, and all other bytes the same, too, because relays
+//! forward verbatim, and clients send again what they sent. Such an envelope is a sign of life like
+//! any other, and is [counted](Client::dropped_duplicates); nothing else comes of it.
+//!
+//! An envelope can still come twice
+//! - when the program restarts, or has a new [`Client`]: what the old one had remembered is gone;
+//! - when more others came in between than are [remembered](Duplicates::Drop::remembered);
+//! - when it has no message id or no `from_address`: who knows whether its sender meant it twice;
+//! - when its sender writes it anew, with another timestamp, say, under the same id: bytes that were
+//!   never handed over are not dropped.
+//!
+//! So a program for which twice would be wrong keeps the ids that it has dealt with, where it keeps
+//! what it did. What the relay says itself (QUEUE_STATUS, QUEUE_FULL, RATE_LIMITED) is never
+//! dropped.
 
 mod backoff;
 mod config;
+mod duplicates;
 mod heartbeat;
 mod io;
 mod link;
@@ -79,16 +100,19 @@ mod timers;
 mod turn;
 
 use alloc::collections::VecDeque;
+use core::hash::Hasher as _;
 
 use bytes::Bytes;
+use siphasher::sip::SipHasher24;
 
-pub use self::config::{Config, ConfigError};
+pub use self::config::{Config, ConfigError, Duplicates};
 pub use self::io::{
     Disconnect, Event, Input, Output, SubmitError, Unsendable, Wakeup, WakeupReason,
 };
 pub use self::turn::Turn;
 
 use self::backoff::Backoff;
+use self::duplicates::Seen;
 use self::heartbeat::PingNumbers;
 use self::outbox::Outbox;
 use self::state::State;
@@ -127,17 +151,28 @@ pub struct Client {
     outbox: Outbox,
     backoff: Backoff,
     pings: PingNumbers,
+    /// What was handed to the user; `None` if that does not matter.
+    seen: Option<Seen>,
+    dropped_duplicates: u64,
     outputs: VecDeque<Output>,
 }
 
 impl Client {
     /// A client that will dial as soon as [`handle_timeout`](Self::handle_timeout) is called.
     ///
-    /// `seed` is for the jitter of reconnects: with the same one, two clients that lost their relay
-    /// together come back together. With the same seed and inputs a client gives the same outputs.
-    /// `now` and `unix` are the same moment on the two clocks.
+    /// `seed` is for the jitter of reconnects and for telling envelopes apart, and should be
+    /// unpredictable: with the same one, two clients that lost their relay together come back
+    /// together, and a sender who knows it can write two envelopes that count as one. With the same
+    /// seed and inputs a client gives the same outputs. `now` and `unix` are the same moment on the
+    /// two clocks.
     #[must_use]
-    pub fn new(config: Config, identity: Identity, seed: u64, now: Time, unix: UnixMillis) -> Self {
+    pub fn new(
+        config: Config,
+        identity: Identity,
+        seed: [u8; 16],
+        now: Time,
+        unix: UnixMillis,
+    ) -> Self {
         let address = match &identity {
             Identity::Key { secret, host } => Address::from_public_key(&secret.public_key(), host),
             Identity::Name(address) => address.clone(),
@@ -154,9 +189,14 @@ impl Client {
                 config.backoff_base,
                 config.backoff_cap,
                 config.max_tries,
-                seed,
+                jitter_seed(&seed),
             ),
             pings: PingNumbers::default(),
+            seen: match config.duplicates {
+                Duplicates::Drop { remembered } => Some(Seen::new(remembered, seed)),
+                Duplicates::Deliver => None,
+            },
+            dropped_duplicates: 0,
             outputs: VecDeque::new(),
             config,
         }
@@ -255,6 +295,12 @@ impl Client {
         self.submitted() == self.confirmed()
     }
 
+    /// How many envelopes came again and were dropped so far: see [`Duplicates`].
+    #[must_use]
+    pub const fn dropped_duplicates(&self) -> u64 {
+        self.dropped_duplicates
+    }
+
     /// Whether the last event has been said, or waits in the outputs.
     #[must_use]
     pub const fn is_ended(&self) -> bool {
@@ -293,6 +339,14 @@ impl Client {
     fn event(&mut self, event: Event) {
         self.outputs.push_back(Output::Event(event));
     }
+}
+
+/// What the jitter begins with. It shows in when a client comes back, so it must not give away the
+/// rest of the seed.
+fn jitter_seed(seed: &[u8; 16]) -> u64 {
+    let mut hasher = SipHasher24::new_with_key(seed);
+    hasher.write(b"jitter");
+    hasher.finish()
 }
 
 /// The milliseconds since the epoch of the monotonic clock.

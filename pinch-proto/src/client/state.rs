@@ -163,7 +163,15 @@ impl Client {
                 Ok(view) if self.is_challenge_in_open_mode(&view) => {
                     self.lose(Disconnect::KeyNeeded);
                 }
-                Ok(_) => self.event(Event::Received(message)),
+                Ok(view) => {
+                    // Remembered is what goes to the user now: events outlive the link.
+                    let seen = self.seen.as_mut();
+                    if seen.is_none_or(|seen| seen.is_new(&view, &message)) {
+                        self.event(Event::Received(message));
+                    } else {
+                        self.dropped_duplicates += 1;
+                    }
+                }
                 Err(error) => self.lose(Disconnect::Malformed(error)),
             }
         } else if let Err(error) = self.continue_join(&message) {

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use pinch_proto::Time;
-use pinch_proto::client::{Client, ConfigError, Input, Wakeup, WakeupReason};
+use pinch_proto::client::{Client, ConfigError, Duplicates, Input, Wakeup, WakeupReason};
 
 use crate::rig::*;
 
@@ -47,6 +47,10 @@ fn settings_that_cannot_work_are_refused() {
         ),
         (config().max_tries(Some(0)), zero("number of tries")),
         (config().backoff(Duration::ZERO, secs(1)), zero("backoff")),
+        (
+            config().duplicates(Duplicates::Drop { remembered: 0 }),
+            zero("number of remembered envelopes"),
+        ),
         (
             config().backoff(secs(2), secs(1)),
             Err(ConfigError::BackoffAboveCap {

@@ -4,11 +4,13 @@ use core::time::Duration;
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use pinch_proto::client::{Client, Config, Event, Input, Output};
+use pinch_proto::client::{Client, Config, Duplicates, Event, Input, Output};
+use pinch_proto::wire::{Envelope, MessageType};
 use pinch_proto::{Close, CloseCode, Frame, Time};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use crate::duplicates::without_duplicates;
 use crate::rig::*;
 
 /// Something that a driver, honest or not, does to a client.
@@ -31,13 +33,30 @@ fn inputs() -> impl Strategy<Value = Input> {
     prop_oneof![
         4 => Just(Input::Connected),
         2 => Just(Input::Disconnected { why: "lost".into() }),
-        2 => Just(Input::Received(envelope(0))),
+        6 => received().prop_map(Input::Received),
         1 => vec(any::<u8>(), 0..20).prop_map(|bytes| Input::Received(bytes.into())),
         1 => prop_oneof![Just(1000), Just(1001), Just(1008), Just(4001)]
             .prop_map(|code| Input::PeerClosed(Close::new(CloseCode(code), ""))),
         8 => (0_usize..300).prop_map(|bytes| Input::Writable { bytes }),
         1 => Just(Input::Close),
     ]
+}
+
+/// Few enough that they come again, some of them from the relay itself or without an id.
+fn received() -> impl Strategy<Value = Bytes> {
+    let senders = prop_oneof![6 => Just("pinch:bob@x"), 2 => Just("pinch:eve@x"), 1 => Just("")];
+    let types = prop_oneof![4 => Just(MessageType::Message), 1 => Just(MessageType::QueueFull)];
+    let ids = prop_oneof![1 => Just(Bytes::new()), 6 => (0_u64..3).prop_map(payload)];
+    (senders, types, ids, 0_i64..2).prop_map(|(from, r#type, message_id, timestamp)| {
+        Envelope {
+            from_address: from.into(),
+            r#type: r#type.into(),
+            message_id,
+            timestamp,
+            ..Envelope::default()
+        }
+        .to_bytes()
+    })
 }
 
 fn acts() -> impl Strategy<Value = Vec<Act>> {
@@ -108,8 +127,8 @@ fn close_and_wait(rig: &mut Rig, history: &mut History) {
     panic!("it does not end: {:?}", rig.client);
 }
 
-fn replay(acts: &[Act]) -> History {
-    let mut rig = Rig::new(small(), name());
+fn replay(acts: &[Act], duplicates: Duplicates) -> History {
+    let mut rig = Rig::new(small().duplicates(duplicates), name());
     let mut history = History::default();
     let outputs = rig.timeout();
     history.note(outputs);
@@ -283,9 +302,18 @@ proptest! {
     /// outputs.
     #[test]
     fn any_history_has_one_end_and_loses_nothing(acts in acts()) {
-        let history = replay(&acts);
+        let history = replay(&acts, Duplicates::default());
         history.check();
-        prop_assert_eq!(replay(&acts), history);
+        prop_assert_eq!(replay(&acts, Duplicates::default()), history);
+    }
+
+    /// Whatever happens, the only difference that dropping duplicates makes is that they are gone.
+    #[test]
+    fn duplicates_are_left_out_and_nothing_else_changes(acts in acts()) {
+        let dropping = replay(&acts, Duplicates::Drop { remembered: 3 });
+        let mut delivering = replay(&acts, Duplicates::Deliver);
+        delivering.outputs = without_duplicates(delivering.outputs, 3);
+        prop_assert_eq!(dropping, delivering);
     }
 
     /// With an honest driver and relay, confirmed means arrived, whenever the network fails.
@@ -329,7 +357,7 @@ proptest! {
     }
 
     #[test]
-    fn backoff_stays_within_its_bounds(seed: u64, tries in 1_u32..12) {
+    fn backoff_stays_within_its_bounds(seed: [u8; 16], tries in 1_u32..12) {
         let config = config().max_tries(None);
         let mut rig = Rig::new(config.clone(), name());
         rig.client = Client::new(config, name(), seed, Time::ZERO, UNIX);

@@ -7,6 +7,7 @@
 mod closing;
 mod contract;
 mod delivery;
+mod duplicates;
 mod histories;
 mod joining;
 mod liveness;

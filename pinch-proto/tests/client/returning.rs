@@ -17,7 +17,7 @@ fn backoff_grows_to_its_cap_is_jittered_and_ends() {
             .build()
             .unwrap();
         let mut rig = Rig::new(config.clone(), name());
-        rig.client = Client::new(config, name(), seed, Time::ZERO, UNIX);
+        rig.client = Client::new(config, name(), [seed; 16], Time::ZERO, UNIX);
         rig.submit(envelope(1)).unwrap();
         rig.timeout();
         for longest in &mut longest {

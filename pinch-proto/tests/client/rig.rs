@@ -75,7 +75,7 @@ pub(crate) struct Rig {
 
 impl Rig {
     pub(crate) fn new(config: Config, identity: Identity) -> Self {
-        let client = Client::new(config, identity, 7, Time::ZERO, UNIX);
+        let client = Client::new(config, identity, [7; 16], Time::ZERO, UNIX);
         Self {
             client,
             now: Time::ZERO,

@@ -5,15 +5,18 @@
 use core::time::Duration;
 use std::collections::BTreeSet;
 
+use async_tungstenite::accept_async;
+use async_tungstenite::tungstenite::Message as WsMessage;
 use futures_lite::future::{yield_now, zip};
 use futures_util::{SinkExt, StreamExt as _};
-use pinch_driver::proto::client::{Config, Disconnect, Event, Identity};
+use pinch_driver::proto::client::{Config, Disconnect, Duplicates, Event, Identity};
 use pinch_driver::proto::wire::{Envelope, MessageType, Payload};
 use pinch_driver::proto::{Address, EnvelopeView, Host, SecretKey};
 use pinch_driver::{Auth, BindError, ConnectError, Runtime};
 use prost::Message as _;
 
 use crate::agents::{agent, client, host, hub_config, key, message, received, relay, text, url};
+use crate::envelopes::{address, envelope};
 use crate::relays::builder;
 use crate::tracked::Tracked;
 use crate::wait;
@@ -199,6 +202,55 @@ pub(crate) async fn gives_up_after_its_tries_and_returns_what_is_unsent<R: Runti
     assert!(soon(client.flush()).await.is_err());
     assert!(soon(client.send(message(&to, "late"))).await.is_err());
     assert_eq!(soon(client.next_event()).await, None);
+}
+
+pub(crate) async fn what_the_relay_delivers_twice_is_handed_over_once<R: Runtime>(
+    runtime: &Tracked<R>,
+) {
+    let [alice, bob] = ["alice", "bob"].map(address);
+    let refusal = envelope(&alice, &alice, MessageType::QueueFull, 1).to_bytes();
+    let [first, second, third] =
+        [1, 2, 3].map(|number| envelope(&bob, &alice, MessageType::Message, number).to_bytes());
+    // What comes over one link after the other, each of which is cut behind it.
+    let links = [
+        vec![&first, &first, &second],
+        vec![&first, &second, &refusal, &refusal],
+        vec![&second, &third],
+    ];
+    let once = [&first, &second, &refusal, &refusal, &third];
+    for (duplicates, expected, dropped) in [
+        (Duplicates::default(), once.to_vec(), 4),
+        (Duplicates::Deliver, links.concat(), 0),
+    ] {
+        let listener = runtime.bind(([127, 0, 0, 1], 0).into()).await.unwrap();
+        let url = format!("ws://{}/ws", runtime.local_addr(&listener).unwrap());
+        let quick = Config::new().backoff(Duration::from_millis(1), Duration::from_millis(2));
+        let mut client = client(runtime, url, Identity::Name(alice.clone()))
+            .config(quick)
+            .duplicates(duplicates)
+            .start()
+            .unwrap();
+        let mut received = Vec::new();
+        for envelopes in &links {
+            let (stream, _) = soon(runtime.accept(&listener)).await.unwrap();
+            let mut relay = soon(accept_async(stream)).await.unwrap();
+            for &envelope in envelopes {
+                let message = WsMessage::Binary(envelope.clone());
+                soon(relay.send(message)).await.unwrap();
+            }
+            drop(relay);
+            loop {
+                match soon(client.next_event()).await {
+                    Some(Event::Joined { .. }) => {}
+                    Some(Event::Received(envelope)) => received.push(envelope),
+                    Some(Event::Disconnected { .. }) => break,
+                    other => panic!("unexpected {other:?}"),
+                }
+            }
+        }
+        assert!(received.iter().eq(expected), "{received:?}");
+        assert_eq!(client.dropped_duplicates(), dropped);
+    }
 }
 
 pub(crate) async fn connect_says_what_is_wrong<R: Runtime>(runtime: &Tracked<R>) {

@@ -2,10 +2,12 @@
 //!
 //! | module | what it does |
 //! |---|---|
+//! | `error` | what can fail |
 //! | `link` | the task: dials, moves bytes, keeps the machine's time |
 //! | `shared` | the machine behind its lock, and who waits for it |
 //! | `url` | where the relay is |
 
+mod error;
 mod link;
 mod shared;
 mod url;
@@ -19,61 +21,17 @@ use std::sync::Arc;
 use bytes::Bytes;
 use event_listener::EventListener;
 use futures_util::{Sink, Stream as EventStream, StreamExt as _};
-use pinch_proto::client::{Config, ConfigError, Disconnect, Event, Identity, Unsendable};
+use pinch_proto::client::{Config, Disconnect, Duplicates, Event, Identity, Unsendable};
 use pinch_proto::wire::Envelope;
 use pinch_proto::{Address, client};
 
+pub use self::error::{ConnectError, Ended, SendError, SinkError};
 pub use self::url::UrlError;
 
 use self::link::Dial;
 use self::shared::Shared;
 use self::url::Url;
 use crate::{Runtime, Stream};
-
-/// Why a client could not connect.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConnectError {
-    /// The relay's URL cannot be used.
-    #[error(transparent)]
-    Url(#[from] UrlError),
-    /// The settings do not fit each other.
-    #[error("invalid settings: {0}")]
-    Config(#[from] ConfigError),
-    /// The system gave no random seed.
-    #[error("no randomness from the system: {0}")]
-    Random(#[from] getrandom::Error),
-    /// The relay could not be joined.
-    #[error("cannot join the relay: {0}")]
-    Join(Disconnect),
-}
-
-/// Why an envelope was not sent.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[error("{reason}")]
-pub struct SendError {
-    /// The envelope, with the fields filled in that were empty.
-    pub envelope: Box<Envelope>,
-    /// Why not.
-    pub reason: Unsendable,
-}
-
-/// The client has ended: [`Client::next_event`] tells why.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the client has ended before the relay confirmed everything")]
-pub struct Ended;
-
-/// Why a [`Sender`] fails as a [`Sink`].
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum SinkError {
-    /// An envelope was not sent.
-    #[error(transparent)]
-    Send(#[from] SendError),
-    /// What was sent before is not confirmed, and will not be.
-    #[error(transparent)]
-    Flush(#[from] Ended),
-}
 
 /// The settings of a [`Client`]; [`connect`](Self::connect) starts it.
 #[derive(Clone)]
@@ -90,6 +48,14 @@ impl<R: Runtime> ClientBuilder<R> {
     /// Heartbeats, limits, and how to come back. Default: [`Config::new`].
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
+        self
+    }
+
+    /// What happens to an envelope that comes again, as the relay delivers at least once: see
+    /// [`Config::duplicates`], of which this is short. A [`config`](Self::config) after it takes its
+    /// place. Default: it is dropped.
+    pub fn duplicates(mut self, duplicates: Duplicates) -> Self {
+        self.config = self.config.duplicates(duplicates);
         self
     }
 
@@ -135,9 +101,8 @@ impl<R: Runtime> ClientBuilder<R> {
         let url = Url::parse(&self.url, &self.identity, self.dial.is_some())?;
         let dial = self.dial.unwrap_or_else(|| link::tcp(&self.runtime, &url));
         let config = self.config.build()?;
-        let mut seed = [0; 8];
+        let mut seed = [0; 16];
         getrandom::fill(&mut seed)?;
-        let seed = u64::from_ne_bytes(seed);
         let shared = Arc::new(Shared::new(self.runtime, config, self.identity, seed));
         link::spawn(Arc::clone(&shared), url, dial);
         Ok(Client {
@@ -166,7 +131,8 @@ impl<R: fmt::Debug> fmt::Debug for ClientBuilder<R> {
 /// A task in the background keeps it: it answers pings, sends its own, and comes back after a loss.
 /// Events wait here until they are taken, by [`next_event`](Self::next_event) or as a
 /// [`Stream`](futures_util::Stream); while 1024 of them wait, nothing more is read from the relay,
-/// which then takes this agent for dead.
+/// which then takes this agent for dead. An envelope that the relay delivers again after a loss is
+/// dropped, unless [`ClientBuilder::duplicates`] says otherwise.
 ///
 /// Dropping it closes the connection in the background, within twice the close timeout: what was
 /// accepted for sending is sent if the relay can be reached. [`close`](Self::close) tells whether
@@ -239,6 +205,12 @@ impl<R: Runtime> Client<R> {
     /// Dropping the future loses no event.
     pub async fn next_event(&mut self) -> Option<Event> {
         self.next().await
+    }
+
+    /// How many envelopes came again and were dropped so far: see [`ClientBuilder::duplicates`].
+    #[must_use]
+    pub fn dropped_duplicates(&self) -> u64 {
+        self.sender.shared.lock().machine.dropped_duplicates()
     }
 
     /// Waits until the relay has all that was sent, within the close timeout, closes the

@@ -42,7 +42,7 @@ pub(super) struct State {
 }
 
 impl<R: Runtime> Shared<R> {
-    pub(super) fn new(runtime: R, config: Config, identity: Identity, seed: u64) -> Self {
+    pub(super) fn new(runtime: R, config: Config, identity: Identity, seed: [u8; 16]) -> Self {
         let clock = Clock::new(runtime.clone());
         let machine = Client::new(config, identity, seed, clock.now(), unix_now());
         let state = State {

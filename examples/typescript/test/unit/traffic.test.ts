@@ -142,6 +142,41 @@ test('what the relay says about a heartbeat is an answer to it, and nobody elseâ
   assert.deepEqual(desk.watch.arrivals.drain(), []);
 });
 
+test('a heartbeat that the relay kept and delivers later is nobodyâ€™s business, and confirms nothing', async () => {
+  const desk = new Desk();
+  const first = await desk.join();
+  desk.clock.advance(25_000);
+  const late = first.sent.at(-1) ?? new Uint8Array();
+  first.end(1006);
+  await desk.watch.event('disconnected');
+  desk.clock.advance(500);
+  const socket = await desk.admit();
+  desk.client.sendEnvelope(fromMe(100));
+  const flushed = desk.client.flush();
+  socket.receive(late);
+  assert.equal(desk.client.unconfirmedBytes, 100);
+  socket.echo();
+  await flushed;
+  assert.equal(desk.client.unconfirmedBytes, 0);
+  socket.receive(late);
+
+  // A program that has been started again does not know the heartbeats of its former life.
+  const restarted = new Desk();
+  (await restarted.join()).receive(late);
+  for (const { watch } of [desk, restarted]) assert.deepEqual(watch.arrivals.drain(), []);
+});
+
+test('a heartbeat of somebody else, and what one writes to oneself, are envelopes like others', async () => {
+  const desk = new Desk();
+  const socket = await desk.join();
+  const others = toMe({ kind: 'heartbeat', timestamp: 1n }, MessageType.Heartbeat);
+  const own = { ...toMe(), fromAddress: ME };
+  for (const envelope of [others, own]) {
+    socket.receive(envelope);
+    assert.deepEqual((await desk.watch.arrival()).envelope, envelope);
+  }
+});
+
 test('a link that still takes what was sent is slow, not dead', async () => {
   const desk = new Desk();
   const socket = await desk.join();
