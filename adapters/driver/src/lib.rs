@@ -64,6 +64,7 @@ mod ends;
 mod http;
 mod relay;
 mod runtime;
+mod store;
 
 pub use pinch_proto as proto;
 
@@ -71,5 +72,6 @@ pub use self::client::{
     Client, ClientBuilder, ConnectError, Ended, SendError, Sender, SinkError, UrlError,
 };
 pub use self::http::{AllowedOrigins, Auth};
-pub use self::relay::{BindError, Builder, Relay, RelayStats};
+pub use self::relay::{BindError, Builder, Relay, RelayStats, StoreHealth};
 pub use self::runtime::{Runtime, Stream};
+pub use self::store::{MemoryStore, Store};

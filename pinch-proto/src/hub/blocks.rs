@@ -1,6 +1,6 @@
 //! Who wants nothing from whom: the block lists of agents, connected or not.
 //!
-//! Lists live as long as the hub; they are bounded per blocker and in all.
+//! They are bounded per blocker and in all. Where there is a store, the hub tells it of each change.
 
 use alloc::string::String;
 
@@ -52,27 +52,29 @@ impl Blocks {
         if listed >= self.per_blocker || self.len >= self.total {
             return false;
         }
+        self.restore(blocker, blocked);
+        true
+    }
+
+    /// Puts a block back that stood before, whatever the limits are now.
+    pub(super) fn restore(&mut self, blocker: &str, blocked: Address) {
         let seeded = &self.seeded;
         let list = self
             .lists
             .entry_ref(blocker)
             .or_insert_with(|| HashSet::with_hasher(seeded.clone()));
-        list.insert(blocked);
-        self.len += 1;
-        true
+        self.len += usize::from(list.insert(blocked));
     }
 
-    /// Takes a block back; nothing happens if there is none.
-    pub(super) fn remove(&mut self, blocker: &str, blocked: &str) {
-        let Some(list) = self.lists.get_mut(blocker) else {
-            return;
-        };
-        if list.remove(blocked) {
-            self.len -= 1;
-        }
+    /// Takes a block back, and returns who was blocked; nothing happens if there is none.
+    pub(super) fn remove(&mut self, blocker: &str, blocked: &str) -> Option<Address> {
+        let list = self.lists.get_mut(blocker)?;
+        let blocked = list.take(blocked)?;
+        self.len -= 1;
         if list.is_empty() {
             self.lists.remove(blocker);
         }
+        Some(blocked)
     }
 }
 

@@ -8,6 +8,7 @@ use alloc::boxed::Box;
 use bytes::Bytes;
 
 use super::Delivery;
+use super::backlog::Backlog;
 use super::io::CloseCause;
 use super::outbox::Outbox;
 use super::rate::TokenBucket;
@@ -89,6 +90,8 @@ pub(super) struct Connection {
     pub(super) address: Address,
     pub(super) phase: Phase,
     pub(super) outbox: Outbox,
+    /// What of its queue is not in memory, if there may be something.
+    pub(super) backlog: Option<Box<Backlog>>,
     pub(super) bucket: TokenBucket,
     pub(super) ping: Ping,
     /// The number that the last ping carried.
@@ -114,6 +117,7 @@ impl Connection {
             address,
             phase: Phase::Joining { greeting },
             outbox: Outbox::default(),
+            backlog: None,
             bucket,
             ping: Ping::Queued,
             ping_number: 0,
@@ -218,10 +222,11 @@ impl Connection {
         if !window.is_open(&self.unconfirmed) {
             return None;
         }
-        let message = self.outbox.pop_data()?;
+        let queued = self.outbox.pop_data()?;
+        let message = queued.message.clone();
         match window.delivery {
             Delivery::AtMostOnce => self.in_flight += 1,
-            Delivery::AtLeastOnce => self.unconfirmed.push(message.clone()),
+            Delivery::AtLeastOnce => self.unconfirmed.push(queued),
         }
         Some(Frame::Message(message))
     }

@@ -70,10 +70,15 @@ impl DeadlineList {
 
     /// As [`arm`](Self::arm), but an earlier deadline stays.
     pub(super) fn arm_if_idle(&mut self, index: u32, now: Time) {
-        let link = self.links.get(index as usize);
-        if link.is_none_or(|link| link.due.is_none()) {
+        if !self.is_armed(index) {
             self.arm(index, now);
         }
+    }
+
+    /// Whether slot `index` has a deadline.
+    pub(super) fn is_armed(&self, index: u32) -> bool {
+        let link = self.links.get(index as usize);
+        link.is_some_and(|link| link.due.is_some())
     }
 
     /// Forgets the deadline of slot `index`, if it has one.

@@ -9,6 +9,7 @@ use core::fmt;
 use bytes::Bytes;
 
 use super::slab::Key;
+use crate::queue::{Failure, Outcome, Refusal, Request, Ticket};
 use crate::wire::MessageType;
 use crate::{Address, Close, CloseCode, EnvelopeError, Frame, Time, handshake};
 
@@ -132,6 +133,13 @@ pub enum Input {
         /// Whose socket.
         conn: ConnId,
     },
+    /// The store has answered a request.
+    Stored {
+        /// Of which request.
+        ticket: Ticket,
+        /// What it came to.
+        outcome: Outcome,
+    },
     /// Close every connection, admit no more. Answered by [`Output::ShutDown`] in the end.
     Shutdown,
 }
@@ -175,7 +183,11 @@ pub enum Output {
         /// Why.
         cause: CloseCause,
     },
-    /// After [`Input::Shutdown`]: the last connection has ended.
+    /// Have the store do this, after everything that it was to do before. Answered by
+    /// [`Input::Stored`]. Said only if the [`Config`](super::Config) has a queue.
+    Store(Request),
+    /// After [`Input::Shutdown`]: the last connection has ended, and the store owes no answer that
+    /// somebody waits for.
     ShutDown,
 }
 
@@ -328,6 +340,14 @@ pub(super) enum Undeliverable {
         "recipient's outbox is full: at most {bytes} bytes or {count} envelopes wait for a connection"
     )]
     OutboxFull { bytes: usize, count: usize },
+    #[error("{0}")]
+    QueueFull(Refusal),
+    #[error("{0}")]
+    NotStored(Failure),
+    #[error("relay's store is too busy: it owes answers for {limit} bytes")]
+    StoreBusy { limit: usize },
+    #[error("relay's store does not answer; the envelope may arrive nevertheless")]
+    StoreSilent,
     #[error("envelope of {bytes} bytes over the limit of {limit}")]
     TooLarge { bytes: usize, limit: usize },
     #[error("to_address is no address of this relay: {0}")]
@@ -383,6 +403,12 @@ pub enum WakeupReason {
     Marker,
     /// A socket that takes nothing.
     Stall,
+    /// A queue that could not be read before.
+    Read,
+    /// An answer of the store that does not come.
+    Store,
+    /// What has expired in the store.
+    Expiry,
     /// A connection that is being closed.
     Close,
     /// A rate bucket that is full again and can be forgotten.

@@ -3,12 +3,11 @@
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 
-use bytes::Bytes;
-
 use super::connection::{Closing, Connection, Phase};
-use super::io::{Admission, CloseCause, ConnId, Fault, JoinRefusal, Output, Undeliverable};
+use super::io::{Admission, CloseCause, ConnId, Fault, JoinRefusal, Output};
+use super::outbox::Queued;
 use super::{Hub, OnDuplicate, Shutdown};
-use crate::{Address, EnvelopeView, handshake};
+use crate::{Address, handshake};
 
 impl Hub {
     pub(super) fn register(&mut self, address: Address, admission: Admission) {
@@ -44,6 +43,7 @@ impl Hub {
         self.deadlines.ping.arm(key.index, self.now);
         self.stats.registered += 1;
         self.outputs.push_back(Output::Registered { conn, address });
+        self.begin_drain(conn);
     }
 
     fn has_place(&self) -> bool {
@@ -59,11 +59,12 @@ impl Hub {
     }
 
     /// Closes the connection that has to give way, and returns the envelopes that its successor
-    /// gets instead.
-    fn replace(&mut self, incumbent: ConnId) -> VecDeque<Bytes> {
+    /// gets instead; where there is a queue, it gets them from there.
+    fn replace(&mut self, incumbent: ConnId) -> VecDeque<Queued> {
         let data = self
             .connections
             .get_mut(incumbent.0)
+            .filter(|_| self.config.queue.is_none())
             .map(|connection| connection.outbox.take_data())
             .unwrap_or_default();
         self.stats.replaced += 1;
@@ -81,10 +82,8 @@ impl Hub {
         if let Some(connection) = self.connections.get_mut(conn.0)
             && connection.awaits_goodbye()
         {
-            self.stats.in_flight_bytes -= connection.unconfirmed.bytes() as u64;
-            let confirmed = connection.unconfirmed.take().len() as u64;
-            self.stats.delivered += confirmed;
-            self.stats.in_flight -= confirmed;
+            let confirmed = connection.unconfirmed.confirm_all();
+            self.settle(conn, confirmed);
         } else {
             self.close(conn, CloseCause::Peer);
         }
@@ -115,8 +114,13 @@ impl Hub {
         self.parked.park(address, bucket, self.now);
         self.deadlines.disarm_living(conn.0.index);
         self.deadlines.close.arm(conn.0.index, self.now);
-        if !still_reads {
-            self.return_to_senders(conn);
+        // The queue must have everything before its owner is back.
+        let has_successor = self.config.queue.is_some() && self.shutdown == Shutdown::No;
+        if !still_reads || has_successor {
+            self.let_go_waiting(conn);
+        }
+        if has_successor {
+            self.let_go_unconfirmed(conn);
         }
         self.wake(conn);
     }
@@ -130,8 +134,9 @@ impl Hub {
         {
             self.close(conn, CloseCause::Lost);
         }
-        self.return_to_senders(conn);
-        let Some(mut connection) = self.connections.remove(conn.0) else {
+        self.let_go_waiting(conn);
+        self.let_go_unconfirmed(conn);
+        let Some(connection) = self.connections.remove(conn.0) else {
             self.stats.late += 1;
             return;
         };
@@ -140,45 +145,23 @@ impl Hub {
         };
         self.deadlines.disarm_living(conn.0.index);
         self.deadlines.close.disarm(conn.0.index);
-        self.stats.in_flight_bytes -= connection.unconfirmed.bytes() as u64;
-        let messages = connection.unconfirmed.take();
-        let unconfirmed = u64::from(connection.in_flight) + messages.len() as u64;
-        self.stats.in_flight -= unconfirmed;
-        self.stats.unconfirmed += unconfirmed;
-        self.tell_senders(&messages, Undeliverable::Unconfirmed);
         self.stats.closed += 1;
         self.outputs.push_back(Output::Closed {
             conn,
             address: connection.address,
             cause: closing.cause,
         });
-        if self.shutdown == Shutdown::Draining && self.connections.len() == 0 {
+        self.check_shutdown();
+    }
+
+    /// Ends a shutdown when the last connection has ended and nobody waits for the store.
+    pub(super) fn check_shutdown(&mut self) {
+        if self.shutdown == Shutdown::Draining
+            && self.connections.len() == 0
+            && self.tickets.is_settled()
+        {
             self.shutdown = Shutdown::Done;
             self.outputs.push_back(Output::ShutDown);
-        }
-    }
-
-    /// Tells the senders of what still waits for a connection that it will not arrive.
-    fn return_to_senders(&mut self, conn: ConnId) {
-        let Some(connection) = self.connections.get_mut(conn.0) else {
-            return;
-        };
-        self.stats.queued_bytes -= connection.outbox.data_bytes() as u64;
-        let data = connection.outbox.take_data();
-        self.stats.queued -= data.len() as u64;
-        self.stats.returned += data.len() as u64;
-        self.tell_senders(&data, Undeliverable::Left);
-    }
-
-    /// Tells the senders of `messages`, those of them who are there, what became of them.
-    fn tell_senders(&mut self, messages: &VecDeque<Bytes>, reason: Undeliverable) {
-        for message in messages {
-            let Ok(view) = EnvelopeView::parse(message) else {
-                continue;
-            };
-            if let Some(sender) = self.lookup(view.from_address()) {
-                self.tell_undeliverable(sender, &view, reason);
-            }
         }
     }
 
@@ -196,9 +179,6 @@ impl Hub {
                 self.close(ConnId(key), CloseCause::GoingAway);
             }
         }
-        if self.connections.len() == 0 {
-            self.shutdown = Shutdown::Done;
-            self.outputs.push_back(Output::ShutDown);
-        }
+        self.check_shutdown();
     }
 }

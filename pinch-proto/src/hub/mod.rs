@@ -45,18 +45,22 @@
 //! Every input costs O(1), besides [`Input::Shutdown`], which visits each connection once, and the
 //! end of a connection, which visits what waits for it.
 
+mod backlog;
 mod blocks;
 mod config;
 mod connection;
 mod deadlines;
+mod delivery;
 mod io;
 mod lifecycle;
 mod outbox;
+mod queueing;
 mod rate;
 mod routing;
 mod seeded;
 mod slab;
 mod stats;
+mod tickets;
 mod timeouts;
 mod turn;
 mod unconfirmed;
@@ -65,7 +69,9 @@ use alloc::collections::VecDeque;
 
 use hashbrown::HashMap;
 
-pub use self::config::{Addressing, Config, ConfigError, Delivery, OnDuplicate};
+pub use self::config::{
+    Addressing, Config, ConfigError, Delivery, OnDuplicate, QueueConfig, SlowReader,
+};
 pub use self::io::{
     Admission, CloseCause, ConnId, Fault, Input, JoinRefusal, Output, Violation, Wakeup,
     WakeupReason,
@@ -80,7 +86,9 @@ use self::outbox::OutboxLimits;
 use self::rate::ParkedBuckets;
 use self::seeded::Seeded;
 use self::slab::Slab;
+use self::tickets::Tickets;
 use self::timeouts::Deadlines;
+use crate::queue::{Restored, Seq};
 use crate::{Address, Time, UnixMillis};
 
 /// The routing table of a relay and everything that belongs to it. See the [module](self) for how
@@ -101,6 +109,13 @@ pub struct Hub {
     blocks: Blocks,
     outputs: VecDeque<Output>,
     next_ping: u64,
+    /// The place of the next envelope that is accepted.
+    next_seq: Seq,
+    tickets: Tickets,
+    /// The room that is set aside for what is being read from the store.
+    reading_bytes: u64,
+    /// When the store is to forget what has expired, unless it is doing so.
+    next_expiry: Option<Time>,
     shutdown: Shutdown,
     stats: HubStats,
 }
@@ -141,13 +156,32 @@ impl Hub {
             table: HashMap::with_hasher(seeded.clone()),
             deadlines: Deadlines::new(&config),
             parked: ParkedBuckets::new(fill, config.max_parked_buckets, seeded.clone()),
-            blocks: Blocks::new(config.max_blocks_per_agent, config.max_blocks, seeded),
+            blocks: Blocks::new(
+                config.max_blocks_per_agent,
+                config.max_blocks,
+                seeded.clone(),
+            ),
+            next_seq: Seq(0),
+            tickets: Tickets::new(config.queue.unwrap_or_default().answer_timeout, seeded),
+            reading_bytes: 0,
+            next_expiry: config.queue.map(|queue| now + queue.expiry_interval),
             outputs: VecDeque::new(),
             next_ping: 1,
             shutdown: Shutdown::No,
             stats: HubStats::default(),
             config,
         }
+    }
+
+    /// The hub, with what its store held when it was opened.
+    #[must_use]
+    pub fn with_restored(mut self, restored: Restored) -> Self {
+        let after = restored.last_seq.map(|seq| Seq(seq.0.saturating_add(1)));
+        self.next_seq = self.next_seq.max(after.unwrap_or_default());
+        for (blocker, blocked) in restored.blocks {
+            self.blocks.restore(blocker.as_str(), blocked);
+        }
+        self
     }
 
     /// Tells the hub what happened, and returns what to do about it.
@@ -166,6 +200,7 @@ impl Hub {
             Input::Faulty { conn, fault } => self.faulty(conn, fault),
             Input::PeerClosed { conn } => self.peer_closed(conn),
             Input::Closed { conn } => self.remove(conn),
+            Input::Stored { ticket, outcome } => self.stored(ticket, outcome),
             Input::Shutdown => self.shut_down(),
         }
         Turn::new(self)
@@ -189,6 +224,7 @@ impl Hub {
             closing: (self.connections.len() - self.table.len()) as u64,
             parked_buckets: self.parked.len() as u64,
             blocks: self.blocks.len() as u64,
+            store_unanswered: self.tickets.len() as u64,
             ..self.stats
         }
     }
@@ -234,7 +270,16 @@ impl Hub {
             at,
             reason: WakeupReason::Bucket,
         });
-        let wakeup = self.deadlines.next().into_iter().chain(bucket).min()?;
+        let answer = self.tickets.next_due().map(|at| Wakeup {
+            at,
+            reason: WakeupReason::Store,
+        });
+        let expiry = self.next_expiry.map(|at| Wakeup {
+            at,
+            reason: WakeupReason::Expiry,
+        });
+        let others = [bucket, answer, expiry].into_iter().flatten();
+        let wakeup = self.deadlines.next().into_iter().chain(others).min()?;
         // What one turn left undone is due now.
         Some(if wakeup.at <= self.now {
             Wakeup {
@@ -294,6 +339,7 @@ impl Hub {
         self.stats.in_flight += handed_out;
         self.stats.in_flight_bytes += (connection.unconfirmed.bytes() - kept) as u64;
         self.stats.queued_bytes -= (queued.1 - connection.outbox.data_bytes()) as u64;
+        self.read_on(conn);
     }
 
     /// The socket has not taken everything; if it moves, the stall timeout begins anew.

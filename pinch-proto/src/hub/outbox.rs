@@ -8,6 +8,17 @@ use alloc::collections::VecDeque;
 
 use bytes::Bytes;
 
+use crate::queue::Seq;
+
+/// An envelope on its way to one recipient.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Queued {
+    pub(super) seq: Seq,
+    /// It was read from the store, and stays there until it is confirmed.
+    pub(super) stored: bool,
+    pub(super) message: Bytes,
+}
+
 /// How much may wait for one connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct OutboxLimits {
@@ -20,21 +31,28 @@ pub(super) struct OutboxLimits {
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     control: VecDeque<Bytes>,
-    data: VecDeque<Bytes>,
+    data: VecDeque<Queued>,
     control_bytes: usize,
     data_bytes: usize,
 }
 
 impl Outbox {
-    /// Queues an envelope, or gives it back if it does not fit.
-    pub(super) fn push_data(&mut self, message: Bytes, limits: &OutboxLimits) -> Result<(), Bytes> {
-        let bytes = self.data_bytes.saturating_add(message.len());
-        if bytes > limits.data_bytes || self.data.len() >= limits.data_count {
-            return Err(message);
-        }
-        self.data_bytes = bytes;
-        self.data.push_back(message);
-        Ok(())
+    /// Whether an envelope of `bytes` fits, where `held` more wait behind the outbox.
+    pub(super) fn has_room(
+        &self,
+        bytes: usize,
+        held: (usize, usize),
+        limits: &OutboxLimits,
+    ) -> bool {
+        let (held_count, held_bytes) = held;
+        self.data_bytes + held_bytes + bytes <= limits.data_bytes
+            && self.data.len() + held_count < limits.data_count
+    }
+
+    /// Queues an envelope, whether there is room or not.
+    pub(super) fn push_data(&mut self, queued: Queued) {
+        self.data_bytes += queued.message.len();
+        self.data.push_back(queued);
     }
 
     /// Queues a message of the relay itself, or gives it back if too much of it is unread.
@@ -60,23 +78,30 @@ impl Outbox {
 
     /// The next message of the relay. It goes before data.
     pub(super) fn pop_control(&mut self) -> Option<Bytes> {
-        pop(&mut self.control, &mut self.control_bytes)
+        let message = pop(&mut self.control)?;
+        self.control_bytes -= message.len();
+        Some(message)
     }
 
     /// The next envelope.
-    pub(super) fn pop_data(&mut self) -> Option<Bytes> {
-        pop(&mut self.data, &mut self.data_bytes)
+    pub(super) fn pop_data(&mut self) -> Option<Queued> {
+        let queued = pop(&mut self.data)?;
+        self.data_bytes -= queued.message.len();
+        Some(queued)
     }
 
     /// Takes all envelopes, in order, and leaves control where it is.
-    pub(super) fn take_data(&mut self) -> VecDeque<Bytes> {
+    pub(super) fn take_data(&mut self) -> VecDeque<Queued> {
         self.data_bytes = 0;
         core::mem::take(&mut self.data)
     }
 
     /// Puts envelopes that were accepted before ahead of all others.
-    pub(super) fn restore_data(&mut self, mut data: VecDeque<Bytes>) {
-        self.data_bytes += data.iter().map(Bytes::len).sum::<usize>();
+    pub(super) fn restore_data(&mut self, mut data: VecDeque<Queued>) {
+        self.data_bytes += data
+            .iter()
+            .map(|queued| queued.message.len())
+            .sum::<usize>();
         data.append(&mut self.data);
         self.data = data;
     }
@@ -94,13 +119,12 @@ impl Outbox {
     }
 }
 
-fn pop(queue: &mut VecDeque<Bytes>, bytes: &mut usize) -> Option<Bytes> {
-    let message = queue.pop_front()?;
-    *bytes -= message.len();
+fn pop<T>(queue: &mut VecDeque<T>) -> Option<T> {
+    let first = queue.pop_front()?;
     if queue.is_empty() {
         *queue = VecDeque::new();
     }
-    Some(message)
+    Some(first)
 }
 
 #[cfg(test)]
@@ -113,12 +137,20 @@ mod tests {
         control_bytes: 4,
     };
 
+    fn queued(text: &'static str) -> Queued {
+        Queued {
+            seq: Seq(0),
+            stored: false,
+            message: text.into(),
+        }
+    }
+
     #[test]
     fn control_and_data_keep_their_order() {
         let mut outbox = Outbox::default();
-        outbox.push_data("d1".into(), &LIMITS).unwrap();
+        outbox.push_data(queued("d1"));
         outbox.push_control("c1".into(), &LIMITS).unwrap();
-        outbox.push_data("d2".into(), &LIMITS).unwrap();
+        outbox.push_data(queued("d2"));
         outbox.push_control("c2".into(), &LIMITS).unwrap();
         outbox.push_control_first("c0".into());
         for text in ["c0", "c1", "c2"] {
@@ -127,7 +159,7 @@ mod tests {
         }
         assert!(!outbox.has_control());
         for text in ["d1", "d2"] {
-            assert_eq!(outbox.pop_data(), Some(text.into()));
+            assert_eq!(outbox.pop_data(), Some(queued(text)));
         }
         assert_eq!((outbox.pop_control(), outbox.pop_data()), (None, None));
     }
@@ -135,18 +167,20 @@ mod tests {
     #[test]
     fn bytes_and_count_are_both_limits_and_come_free_again() {
         let mut outbox = Outbox::default();
-        outbox.push_data("123456".into(), &LIMITS).unwrap();
-        assert_eq!(
-            outbox.push_data("12345".into(), &LIMITS),
-            Err("12345".into())
-        );
-        outbox.push_data("1".into(), &LIMITS).unwrap();
-        outbox.push_data("1".into(), &LIMITS).unwrap();
-        assert_eq!(outbox.push_data("".into(), &LIMITS), Err("".into()));
+        assert!(outbox.has_room(10, (0, 0), &LIMITS));
+        assert!(!outbox.has_room(11, (0, 0), &LIMITS));
+        outbox.push_data(queued("123456"));
+        assert!(outbox.has_room(4, (0, 0), &LIMITS));
+        assert!(!outbox.has_room(5, (0, 0), &LIMITS));
+        assert!(!outbox.has_room(4, (1, 1), &LIMITS));
+        outbox.push_data(queued("1"));
+        assert!(!outbox.has_room(0, (1, 0), &LIMITS));
+        outbox.push_data(queued("1"));
+        assert!(!outbox.has_room(0, (0, 0), &LIMITS));
         assert_eq!((outbox.data_len(), outbox.data_bytes()), (3, 8));
         outbox.pop_data();
         assert_eq!((outbox.data_len(), outbox.data_bytes()), (2, 2));
-        outbox.push_data("12345678".into(), &LIMITS).unwrap();
+        assert!(outbox.has_room(8, (0, 0), &LIMITS));
         assert_eq!(
             outbox.push_control("12345".into(), &LIMITS),
             Err("12345".into())
@@ -158,7 +192,7 @@ mod tests {
     #[test]
     fn an_empty_outbox_owns_no_memory() {
         let mut outbox = Outbox::default();
-        outbox.push_data("1".into(), &LIMITS).unwrap();
+        outbox.push_data(queued("1"));
         outbox.push_control("1".into(), &LIMITS).unwrap();
         outbox.pop_data();
         outbox.pop_control();
@@ -168,10 +202,10 @@ mod tests {
     #[test]
     fn restored_data_goes_first_and_counts() {
         let mut outbox = Outbox::default();
-        outbox.push_data("new".into(), &LIMITS).unwrap();
-        outbox.restore_data(["a".into(), "b".into()].into());
+        outbox.push_data(queued("new"));
+        outbox.restore_data(["a", "b"].map(queued).into());
         assert_eq!((outbox.data_len(), outbox.data_bytes()), (3, 5));
-        assert_eq!(outbox.take_data(), ["a", "b", "new"].map(Bytes::from));
+        assert_eq!(outbox.take_data(), ["a", "b", "new"].map(queued));
         assert_eq!((outbox.data_len(), outbox.data_bytes()), (0, 0));
     }
 }

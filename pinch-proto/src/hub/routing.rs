@@ -6,6 +6,7 @@ use prost::Message as _;
 
 use super::io::{CloseCause, ConnId, NotAnAddress, Undeliverable, Violation};
 use super::{Addressing, Hub, rate};
+use crate::queue::Operation;
 use crate::wire::{Envelope, MessageType, Payload, QueueFull, RateLimited};
 use crate::{Address, AddressRef, EnvelopeView};
 
@@ -98,41 +99,14 @@ impl Hub {
             self.stats.blocked += 1;
             return;
         }
-        let Some(recipient) = self.lookup(to) else {
-            let reason = match self.check_address(to) {
-                Ok(()) => {
-                    self.stats.refused_offline += 1;
-                    Undeliverable::Offline
-                }
-                Err(fault) => {
-                    self.stats.refused_address += 1;
-                    Undeliverable::NotAnAddress(fault)
-                }
-            };
-            return self.tell_undeliverable(conn, view, reason);
-        };
-        let limit = self.config.total_outbox_bytes;
-        let held = self.stats.queued_bytes + self.stats.in_flight_bytes;
-        if held + message.len() as u64 > limit as u64 {
-            self.stats.refused_memory += 1;
-            return self.tell_undeliverable(conn, view, Undeliverable::OutOfMemory { limit });
+        if let Some(recipient) = self.lookup(to) {
+            return self.deliver(conn, recipient, view, message);
         }
-        let Some(connection) = self.connections.get_mut(recipient.0) else {
-            return;
-        };
-        if connection
-            .outbox
-            .push_data(message.clone(), &self.outbox_limits)
-            .is_err()
-        {
-            self.stats.refused_full += 1;
-            let (bytes, count) = (self.config.outbox_bytes, self.config.outbox_count);
-            return self.tell_undeliverable(conn, view, Undeliverable::OutboxFull { bytes, count });
+        if let Err(fault) = self.check_address(to) {
+            self.stats.refused_address += 1;
+            return self.tell_undeliverable(conn, view, Undeliverable::NotAnAddress(fault));
         }
-        self.stats.accepted += 1;
-        self.stats.queued += 1;
-        self.stats.queued_bytes += message.len() as u64;
-        self.wake(recipient);
+        self.take_for_offline(conn, view, message);
     }
 
     /// Whether somebody could ever join as `to`.
@@ -158,19 +132,21 @@ impl Hub {
         view: &EnvelopeView<'_>,
         message: &[u8],
     ) {
-        let blocker = view.from_address();
+        if self.config.queue.is_some() && !self.may_ask(0) {
+            self.stats.refused_store += 1;
+            return self.tell_undeliverable(conn, view, self.store_busy());
+        }
         let payload = Envelope::decode(message)
             .ok()
             .and_then(|envelope| envelope.payload);
         let done = match payload {
             Some(Payload::BlockNotification(block)) if change == MessageType::BlockNotification => {
-                Address::parse(&block.blocked_address)
-                    .map(|blocked| self.blocks.insert(blocker, blocked))
+                Address::parse(&block.blocked_address).map(|blocked| self.block(conn, blocked))
             }
             Some(Payload::UnblockNotification(unblock))
                 if change == MessageType::UnblockNotification =>
             {
-                self.blocks.remove(blocker, &unblock.unblocked_address);
+                self.unblock(conn, &unblock.unblocked_address);
                 Ok(true)
             }
             _ => return self.violation(conn, Violation::MalformedPayload(change)),
@@ -185,6 +161,33 @@ impl Hub {
                 self.stats.refused_address += 1;
                 self.tell_undeliverable(conn, view, Undeliverable::BlockedIsNoAddress);
             }
+        }
+    }
+
+    /// Blocks `blocked` for `conn`, and for good if there is a store; false if that would pass a
+    /// limit.
+    fn block(&mut self, conn: ConnId, blocked: Address) -> bool {
+        let Some(connection) = self.connections.get(conn.0) else {
+            return false;
+        };
+        let blocker = connection.address.clone();
+        if self.blocks.contains(blocker.as_str(), blocked.as_str()) {
+            return true;
+        }
+        if !self.blocks.insert(blocker.as_str(), blocked.clone()) {
+            return false;
+        }
+        self.upkeep(Operation::Block { blocker, blocked });
+        true
+    }
+
+    fn unblock(&mut self, conn: ConnId, blocked: &str) {
+        let Some(connection) = self.connections.get(conn.0) else {
+            return;
+        };
+        let blocker = connection.address.clone();
+        if let Some(blocked) = self.blocks.remove(blocker.as_str(), blocked) {
+            self.upkeep(Operation::Unblock { blocker, blocked });
         }
     }
 

@@ -5,7 +5,8 @@
 /// Three equations hold after every turn whose outputs were drained:
 ///
 /// - `received = accepted + consumed + blocked + refused() + violations`
-/// - `accepted = delivered + returned + unconfirmed + queued + in_flight`
+/// - `accepted + read = delivered + returned + unconfirmed + stored + kept + queued + in_flight +
+///   storing`
 /// - `registered = connections + closing + closed`
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -24,14 +25,15 @@ pub struct HubStats {
     pub joins_refused_capacity: u64,
     /// Connections that were closed because they showed no life after a ping.
     pub heartbeat_timeouts: u64,
-    /// Connections that were closed because their socket took nothing for too long.
+    /// Connections that were closed because their socket took nothing for too long, or, with
+    /// [`SlowReader::Disconnect`](super::SlowReader::Disconnect), too little.
     pub stalls: u64,
     /// Connections that were closed because another took their address over.
     pub replaced: u64,
 
     /// Messages from live connections.
     pub received: u64,
-    /// Envelopes that were put into a recipient's outbox.
+    /// Envelopes that were put into a recipient's outbox or queue.
     pub accepted: u64,
     /// Envelopes for the relay itself.
     pub consumed: u64,
@@ -45,18 +47,20 @@ pub struct HubStats {
     pub refused_size: u64,
     /// Refused: `to_address` is no address of this relay.
     pub refused_address: u64,
-    /// Refused: the recipient is offline.
+    /// Refused: the recipient is offline, and there is no queue.
     pub refused_offline: u64,
     /// Refused: the recipient's outbox is full.
     pub refused_full: u64,
     /// Refused: a limit of the whole hub was reached.
     pub refused_memory: u64,
+    /// Refused: the store owes too many answers.
+    pub refused_store: u64,
 
     /// Envelopes that the recipient has confirmed; with
     /// [`Delivery::AtMostOnce`](super::Delivery::AtMostOnce), that its socket took.
     pub delivered: u64,
-    /// Envelopes that went back: the recipient left before its socket was given them. The sender
-    /// was told if it was still there.
+    /// Envelopes that went back: the recipient left before its socket was given them, or the store
+    /// did not take them. The sender was told if it was still there.
     pub returned: u64,
     /// Envelopes whose recipient ended before it confirmed them. The sender was told if it was
     /// still there; with [`Delivery::AtMostOnce`](super::Delivery::AtMostOnce), it was not.
@@ -69,6 +73,23 @@ pub struct HubStats {
     pub in_flight: u64,
     /// The bytes of those of them that are kept until they are confirmed.
     pub in_flight_bytes: u64,
+
+    /// Envelopes that the store took.
+    pub stored: u64,
+    /// Envelopes that were read from the store for a recipient.
+    pub read: u64,
+    /// Those of them that were not confirmed, and so are still in the store.
+    pub kept: u64,
+    /// Envelopes that the store was given and has not answered for in time.
+    pub storing: u64,
+    /// Envelopes that the store forgot because their time was over.
+    pub expired: u64,
+    /// Requests to the store that failed, or were not answered in time.
+    pub store_failures: u64,
+    /// Requests that the store has not answered now.
+    pub store_unanswered: u64,
+    /// Connections now whose queue is not empty, or not known to be.
+    pub backlogged: u64,
 
     /// Pings that were given to sockets.
     pub pings: u64,
@@ -94,5 +115,6 @@ impl HubStats {
             + self.refused_offline
             + self.refused_full
             + self.refused_memory
+            + self.refused_store
     }
 }

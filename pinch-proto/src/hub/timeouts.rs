@@ -22,6 +22,8 @@ pub(super) struct Deadlines {
     pub(super) join: DeadlineList,
     pub(super) marker: DeadlineList,
     pub(super) stall: DeadlineList,
+    /// A queue that could not be read, and is to be read again.
+    pub(super) retry: DeadlineList,
     pub(super) close: DeadlineList,
 }
 
@@ -33,6 +35,7 @@ impl Deadlines {
             join: DeadlineList::new(config.join_timeout),
             marker: DeadlineList::new(config.marker_interval),
             stall: DeadlineList::new(config.stall_timeout),
+            retry: DeadlineList::new(config.queue.unwrap_or_default().retry_interval),
             close: DeadlineList::new(config.close_timeout),
         }
     }
@@ -45,6 +48,7 @@ impl Deadlines {
             (&self.join, WakeupReason::Join),
             (&self.marker, WakeupReason::Marker),
             (&self.stall, WakeupReason::Stall),
+            (&self.retry, WakeupReason::Read),
             (&self.close, WakeupReason::Close),
         ]
         .into_iter()
@@ -60,6 +64,7 @@ impl Deadlines {
             &mut self.join,
             &mut self.marker,
             &mut self.stall,
+            &mut self.retry,
         ] {
             list.disarm(index);
         }
@@ -88,11 +93,13 @@ impl Hub {
             self.release(conn);
         } else if let Some(conn) = self.conn_at(|deadlines| deadlines.marker.pop_due(now)) {
             self.mark(conn);
+        } else if let Some(conn) = self.conn_at(|deadlines| deadlines.retry.pop_due(now)) {
+            self.read_on(conn);
         } else if let Some(conn) = self.conn_at(|deadlines| deadlines.ping.pop_due(now)) {
             self.deadlines.ping.arm(conn.0.index, now);
             self.ping(conn);
         } else {
-            return self.parked.forget_full(now);
+            return self.expire_ticket() || self.expire_stored() || self.parked.forget_full(now);
         }
         true
     }
@@ -167,9 +174,7 @@ impl Hub {
         if answers {
             self.deadlines.pong.disarm(conn.0.index);
         }
-        self.stats.delivered += confirmed.count;
-        self.stats.in_flight -= confirmed.count;
-        self.stats.in_flight_bytes -= confirmed.bytes;
+        self.settle(conn, confirmed);
         self.stats.pongs += 1;
         self.alive(conn);
         // There may be room for more.

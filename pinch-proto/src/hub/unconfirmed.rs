@@ -7,13 +7,26 @@
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 
-use bytes::Bytes;
+use super::outbox::Queued;
+use crate::queue::Seq;
 
 /// What a pong has confirmed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Confirmed {
     pub(super) count: u64,
-    pub(super) bytes: u64,
+    pub(super) bytes: usize,
+    /// The last of them that the store can forget, and with it all before.
+    pub(super) stored: Option<Seq>,
+}
+
+impl Confirmed {
+    fn add(&mut self, queued: &Queued) {
+        self.count += 1;
+        self.bytes += queued.message.len();
+        if queued.stored {
+            self.stored = Some(queued.seq);
+        }
+    }
 }
 
 /// A ping, and how many envelopes went before it.
@@ -26,7 +39,7 @@ struct Marker {
 /// The books, while there is something in them.
 #[derive(Debug, Default)]
 struct Ledger {
-    messages: VecDeque<Bytes>,
+    envelopes: VecDeque<Queued>,
     bytes: usize,
     markers: VecDeque<Marker>,
     /// How many were confirmed since the ledger was opened.
@@ -43,17 +56,17 @@ pub(super) struct Unconfirmed(Option<Box<Ledger>>);
 
 impl Unconfirmed {
     /// Keeps an envelope that is handed out.
-    pub(super) fn push(&mut self, message: Bytes) {
+    pub(super) fn push(&mut self, queued: Queued) {
         let ledger = self.0.get_or_insert_default();
-        ledger.bytes += message.len();
-        ledger.unmarked_bytes += message.len();
-        ledger.messages.push_back(message);
+        ledger.bytes += queued.message.len();
+        ledger.unmarked_bytes += queued.message.len();
+        ledger.envelopes.push_back(queued);
     }
 
     /// The ping `number` is handed out: it marks what was handed out before.
     pub(super) fn mark(&mut self, number: u64) {
         if let Some(ledger) = &mut self.0 {
-            let before = ledger.confirmed + ledger.messages.len() as u64;
+            let before = ledger.confirmed + ledger.envelopes.len() as u64;
             if before > ledger.marked {
                 ledger.markers.push_back(Marker { number, before });
                 ledger.marked = before;
@@ -73,26 +86,32 @@ impl Unconfirmed {
             .partition_point(|marker| marker.number <= number);
         let marker = ledger.markers.drain(..answered).next_back();
         let count = marker.map_or(0, |marker| marker.before - ledger.confirmed);
-        let before = ledger.bytes;
-        for _ in 0..count {
-            ledger.bytes -= ledger
-                .messages
-                .pop_front()
-                .map_or(0, |message| message.len());
+        let mut confirmed = Confirmed::default();
+        for queued in (0..count).map_while(|_| ledger.envelopes.pop_front()) {
+            confirmed.add(&queued);
         }
-        ledger.confirmed += count;
-        let bytes = (before - ledger.bytes) as u64;
-        if ledger.messages.is_empty() {
+        ledger.confirmed += confirmed.count;
+        ledger.bytes -= confirmed.bytes;
+        if ledger.envelopes.is_empty() {
             self.0 = None;
         }
-        Confirmed { count, bytes }
+        confirmed
+    }
+
+    /// Everything has arrived.
+    pub(super) fn confirm_all(&mut self) -> Confirmed {
+        let mut confirmed = Confirmed::default();
+        for queued in self.take() {
+            confirmed.add(&queued);
+        }
+        confirmed
     }
 
     /// Takes all of them, in order.
-    pub(super) fn take(&mut self) -> VecDeque<Bytes> {
+    pub(super) fn take(&mut self) -> VecDeque<Queued> {
         self.0
             .take()
-            .map(|ledger| ledger.messages)
+            .map(|ledger| ledger.envelopes)
             .unwrap_or_default()
     }
 
@@ -100,7 +119,7 @@ impl Unconfirmed {
     pub(super) fn is_unmarked(&self) -> bool {
         self.0
             .as_ref()
-            .is_some_and(|ledger| ledger.confirmed + ledger.messages.len() as u64 > ledger.marked)
+            .is_some_and(|ledger| ledger.confirmed + ledger.envelopes.len() as u64 > ledger.marked)
     }
 
     /// The bytes of those.
@@ -118,10 +137,18 @@ impl Unconfirmed {
 mod tests {
     use super::*;
 
+    fn queued(text: &'static str) -> Queued {
+        Queued {
+            seq: Seq(text.len() as u64),
+            stored: false,
+            message: text.into(),
+        }
+    }
+
     fn filled(messages: &[&'static str]) -> Unconfirmed {
         let mut unconfirmed = Unconfirmed::default();
         for message in messages {
-            unconfirmed.push(Bytes::from_static(message.as_bytes()));
+            unconfirmed.push(queued(message));
         }
         unconfirmed
     }
@@ -130,23 +157,27 @@ mod tests {
     fn a_pong_confirms_what_went_before_its_ping_and_nothing_else() {
         let mut unconfirmed = filled(&["1", "22"]);
         unconfirmed.mark(7);
-        unconfirmed.push("333".into());
+        unconfirmed.push(queued("333"));
         assert_eq!((unconfirmed.bytes(), unconfirmed.unmarked_bytes()), (6, 3));
         assert_eq!(unconfirmed.confirm(6).count, 0, "that ping went before");
-        let confirmed = Confirmed { count: 2, bytes: 3 };
+        let confirmed = Confirmed {
+            count: 2,
+            bytes: 3,
+            stored: None,
+        };
         assert_eq!(unconfirmed.confirm(7), confirmed);
         assert_eq!(unconfirmed.confirm(7).count, 0, "it was confirmed");
         assert!(unconfirmed.is_unmarked());
-        assert_eq!(unconfirmed.take(), ["333"].map(Bytes::from));
+        assert_eq!(unconfirmed.take(), [queued("333")]);
     }
 
     #[test]
     fn a_later_pong_speaks_for_the_earlier_ones() {
         let mut unconfirmed = filled(&["1"]);
         unconfirmed.mark(1);
-        unconfirmed.push("2".into());
+        unconfirmed.push(queued("2"));
         unconfirmed.mark(2);
-        unconfirmed.push("3".into());
+        unconfirmed.push(queued("3"));
         unconfirmed.mark(5);
         assert_eq!(unconfirmed.confirm(2).count, 2);
         assert_eq!(unconfirmed.confirm(1).count, 0);
@@ -162,6 +193,23 @@ mod tests {
         assert!(!unconfirmed.is_unmarked());
         assert_eq!(unconfirmed.0.as_ref().unwrap().markers.len(), 1);
         assert_eq!(unconfirmed.confirm(2).count, 1);
+    }
+
+    #[test]
+    fn the_last_stored_one_among_the_confirmed_is_named() {
+        let stored = |text| Queued {
+            stored: true,
+            ..queued(text)
+        };
+        let mut unconfirmed = Unconfirmed::default();
+        unconfirmed.push(stored("1"));
+        unconfirmed.push(stored("22"));
+        unconfirmed.push(queued("333"));
+        unconfirmed.mark(1);
+        unconfirmed.push(stored("4444"));
+        assert_eq!(unconfirmed.confirm(1).stored, Some(Seq(2)));
+        assert_eq!(unconfirmed.confirm_all().stored, Some(Seq(4)));
+        assert_eq!(unconfirmed.confirm_all(), Confirmed::default());
     }
 
     #[test]

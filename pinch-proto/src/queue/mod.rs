@@ -17,16 +17,19 @@
 //!   what waits for its answers, and nothing else.
 //! - **Verbatim.** A message that is read is the one that was appended, byte for byte.
 
+mod memory;
+
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
 
+pub use self::memory::MemoryQueue;
 use crate::{Address, UnixMillis};
 
 /// Where an envelope stands among those for the same recipient. Given by the hub: it grows with
 /// every envelope that it accepts, over restarts, too.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Seq(pub u64);
 
 /// Ties an outcome to its request.
@@ -135,6 +138,33 @@ pub struct Limits {
     pub sender_bytes: u64,
     /// How many bytes may wait in all ([`Append::cost`]).
     pub total_bytes: u64,
+}
+
+impl Limits {
+    /// Which limit `append` would exceed where `recipient_count` envelopes wait for its recipient
+    /// already, `sender_bytes` of its sender, and `total_bytes` in all. For whoever writes a store.
+    #[must_use]
+    pub fn refusal(
+        &self,
+        append: &Append,
+        recipient_count: u64,
+        sender_bytes: u64,
+        total_bytes: u64,
+    ) -> Option<Refusal> {
+        let cost = append.cost();
+        if recipient_count >= self.recipient_count {
+            let limit = self.recipient_count;
+            Some(Refusal::RecipientFull { limit })
+        } else if sender_bytes.saturating_add(cost) > self.sender_bytes {
+            let limit = self.sender_bytes;
+            Some(Refusal::SenderFull { limit })
+        } else if total_bytes.saturating_add(cost) > self.total_bytes {
+            let limit = self.total_bytes;
+            Some(Refusal::StoreFull { limit })
+        } else {
+            None
+        }
+    }
 }
 
 /// What an operation came to.

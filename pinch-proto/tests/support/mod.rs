@@ -3,7 +3,9 @@
 //! exactly at each wakeup. What it relies on, it asserts: a connection ends once, and nothing
 //! mentions it afterwards.
 
-#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(dead_code, unused_imports, reason = "each test file uses a part of it")]
+
+mod store;
 
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -11,11 +13,14 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use pinch_proto::hub::{
     Addressing, Admission, CloseCause, Config, ConnId, Hub, HubStats, Input, JoinRefusal, Output,
-    Turn, Wakeup, WakeupReason,
+    QueueConfig, Turn, Wakeup, WakeupReason,
 };
 use pinch_proto::wire::{EncryptedPayload, Envelope, MessageType, Payload};
 use pinch_proto::{Address, Frame, Host, Time, UnixMillis};
 use prost::Message as _;
+
+use self::store::Store;
+pub(crate) use self::store::{StoreManner, requests};
 
 pub(crate) const HOST: &str = "relay.example.com";
 pub(crate) const START: UnixMillis = UnixMillis(1_700_000_000_000);
@@ -136,6 +141,8 @@ pub(crate) fn line(frame: &Frame) -> String {
             "RATE_LIMITED {} ms #{id}: {}",
             limited.retry_after_ms, limited.reason
         )
+    } else if let Payload::QueueStatus(status) = payload {
+        format!("QUEUE_STATUS {}", status.pending_count)
     } else {
         format!("{from}: {:?}", payload.message_type())
     }
@@ -183,6 +190,7 @@ pub(crate) struct World {
     pub(crate) closed: Vec<(ConnId, CloseCause)>,
     /// How often `ShutDown` was said.
     pub(crate) shut_down: usize,
+    pub(crate) store: Store,
     peers: BTreeMap<ConnId, Peer>,
 }
 
@@ -200,12 +208,18 @@ impl World {
             wakeup: None,
             closed: vec![],
             shut_down: 0,
+            store: Store::default(),
             peers: BTreeMap::new(),
         }
     }
 
     pub(crate) fn open() -> Self {
         Self::new(config())
+    }
+
+    /// With a queue, and a store that does what it is asked at once.
+    pub(crate) fn with_queue() -> Self {
+        Self::new(config().queue(QueueConfig::new()))
     }
 
     pub(crate) fn stats(&self) -> HubStats {
@@ -250,6 +264,7 @@ impl World {
                     self.peer(*conn).ended = true;
                     self.closed.push((*conn, cause.clone()));
                 }
+                Output::Store(request) => self.store.asked.push_back(request.clone()),
                 Output::ShutDown => self.shut_down += 1,
                 Output::Refused { .. } => {}
             }
@@ -272,11 +287,15 @@ impl World {
             address: address(name),
             admission,
         });
-        match outputs.last() {
-            Some(Output::Registered { conn, .. }) => Ok(*conn),
-            Some(Output::Refused { refusal, .. }) => Err(*refusal),
-            other => panic!("no answer to a join: {other:?}"),
+        let mut answer = None;
+        for output in outputs {
+            if let Output::Registered { conn, .. } = output {
+                answer = Some(Ok(conn));
+            } else if let Output::Refused { refusal, .. } = output {
+                answer = Some(Err(refusal));
+            }
         }
+        answer.expect("an answer to a join")
     }
 
     /// An agent that has joined, and hears everything from now on.
@@ -318,8 +337,12 @@ impl World {
     /// Lets every socket and every peer do what it can.
     pub(crate) fn settle(&mut self) {
         let runs = |(conn, peer): (&ConnId, &Peer)| (peer.awake && !peer.ended).then_some(*conn);
-        while let Some(conn) = self.peers.iter().find_map(runs) {
-            self.serve(conn);
+        loop {
+            if let Some(conn) = self.peers.iter().find_map(runs) {
+                self.serve(conn);
+            } else if !self.serve_store() {
+                return;
+            }
         }
     }
 

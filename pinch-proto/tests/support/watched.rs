@@ -307,6 +307,7 @@ impl Watched {
                     self.sent[number].unconfirmed = true;
                 }
             }
+            Output::Store(request) => panic!("there is no queue: {request:?}"),
             Output::ShutDown => {
                 assert!(self.shutdown && self.live.is_empty());
                 self.shut_down += 1;

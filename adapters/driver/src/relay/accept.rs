@@ -365,12 +365,13 @@ impl Inbox {
 fn health<R: Runtime>(shared: &Shared<R>) -> Vec<u8> {
     let stats = shared.stats();
     let body = format!(
-        r#"{{"status":"ok","connections":{},"tasks":{},"uptime_seconds":{},"version":"{}","runtime":"{}"}}"#,
+        r#"{{"status":"ok","connections":{},"tasks":{},"uptime_seconds":{},"version":"{}","runtime":"{}","store":"{}"}}"#,
         stats.hub.connections,
         stats.tasks,
         shared.uptime().as_secs(),
         env!("CARGO_PKG_VERSION"),
         R::NAME,
+        stats.store.as_str(),
     );
     head::respond(StatusCode::OK, "application/json", &body, &[])
 }

@@ -6,10 +6,12 @@
 //! | `connection` | the life of a registered connection: bytes in, bytes out |
 //! | `switchboard` | the hub behind its lock, and who has to be woken |
 //! | `timer` | the one timer of the hub |
+//! | `keeper` | the one task that has the store do what the hub wants |
 //! | `listener` | the TCP sockets that come in |
 
 mod accept;
 mod connection;
+mod keeper;
 mod listener;
 mod switchboard;
 mod timer;
@@ -24,8 +26,9 @@ use pinch_proto::hub::{self, Addressing, HubStats};
 use pinch_proto::{Address, Host};
 
 use self::accept::Entry;
+pub use self::keeper::StoreHealth;
 use self::switchboard::Shared;
-use crate::{AllowedOrigins, Auth, Runtime, Stream};
+use crate::{AllowedOrigins, Auth, Runtime, Store, Stream};
 
 /// What a relay is doing, and what it has done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,7 +36,10 @@ use crate::{AllowedOrigins, Auth, Runtime, Stream};
 pub struct RelayStats {
     /// The hub's counters.
     pub hub: HubStats,
-    /// Tasks that live now: one for each connection, one for the timer, one for the listener.
+    /// How the store is.
+    pub store: StoreHealth,
+    /// Tasks that live now: one for each connection, one for the timer, one for the listener, one
+    /// for the store.
     pub tasks: usize,
     /// Connections that have not finished their HTTP request or handshake.
     pub pending: usize,
@@ -46,6 +52,9 @@ pub enum BindError {
     /// The settings of the hub do not fit each other.
     #[error("invalid settings: {0}")]
     Config(#[from] hub::ConfigError),
+    /// The hub's settings have a queue, and there is nothing to keep it in.
+    #[error("the hub has a queue, but the relay has no store: give it one with Builder::store")]
+    NoStore,
     /// The address cannot be listened on.
     #[error("cannot listen on {addr}: {source}")]
     Listen {
@@ -60,12 +69,23 @@ pub enum BindError {
 }
 
 /// The settings of a [`Relay`]; [`bind`](Self::bind) starts it.
-#[derive(Clone, Debug)]
 #[must_use = "a builder does nothing until it is bound"]
 pub struct Builder<R> {
     runtime: R,
     settings: Settings,
     hub: hub::Config,
+    store: Option<Arc<dyn Store>>,
+}
+
+impl<R: fmt::Debug> fmt::Debug for Builder<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("runtime", &self.runtime)
+            .field("settings", &self.settings)
+            .field("hub", &self.hub)
+            .field("store", &self.store.as_ref().map(|store| store.name()))
+            .finish()
+    }
 }
 
 /// What the tasks of a relay need to know, besides what the hub decides.
@@ -94,6 +114,7 @@ impl<R: Runtime> Builder<R> {
             runtime,
             settings,
             hub: hub::Config::new(host),
+            store: None,
         }
     }
 
@@ -101,6 +122,22 @@ impl<R: Runtime> Builder<R> {
     /// [`hub::Config::new`] for `localhost`.
     pub fn hub(mut self, config: hub::Config) -> Self {
         self.hub = config;
+        self
+    }
+
+    /// Keeps envelopes for agents that cannot take them now in `store`, and the agents' blocks: the
+    /// hub gets a queue, the default one if its [settings](Self::hub) have none. Default: no store;
+    /// senders are told what does not arrive, and blocks last as long as the relay runs.
+    ///
+    /// ```no_run
+    /// # async fn example<R: pinch_driver::Runtime + Default>() -> Result<(), pinch_driver::BindError> {
+    /// use pinch_driver::{MemoryStore, Relay};
+    ///
+    /// let relay = Relay::<R>::builder().store(MemoryStore::new()).bind(([127, 0, 0, 1], 0)).await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn store(mut self, store: impl Store) -> Self {
+        self.store = Some(Arc::new(store));
         self
     }
 
@@ -160,13 +197,24 @@ impl<R: Runtime> Builder<R> {
             Auth::Challenge => Addressing::Keys,
             Auth::Open => Addressing::Names,
         };
-        let config = self.hub.addressing(addressing).build()?;
+        let mut config = self.hub.addressing(addressing);
+        match &self.store {
+            Some(_) if !config.has_queue() => config = config.queue(hub::QueueConfig::new()),
+            None if config.has_queue() => return Err(BindError::NoStore),
+            Some(_) | None => {}
+        }
+        let config = config.build()?;
         self.settings.host = config.host().clone();
         self.settings.message_bytes = config.max_message_bytes();
         let mut seed = [0; 16];
         getrandom::fill(&mut seed)?;
-        let shared = Arc::new(Shared::new(self.runtime, self.settings, config, seed));
+        let restored = self.store.as_ref().map(|store| store.restored());
+        let shared = Shared::new(self.runtime, self.settings, config, seed, restored);
+        let shared = Arc::new(shared);
         timer::spawn(Arc::clone(&shared));
+        if let Some(store) = self.store {
+            keeper::spawn(Arc::clone(&shared), store);
+        }
         Ok(Relay {
             shared,
             local_addr: None,
@@ -175,7 +223,8 @@ impl<R: Runtime> Builder<R> {
 }
 
 /// A running relay. Dropping it cuts all connections at once; [`shutdown`](Self::shutdown) ends
-/// them in order.
+/// them in order. Either way, what was accepted and not confirmed goes to the store, if there is
+/// one, before the last task ends.
 pub struct Relay<R: Runtime> {
     shared: Arc<Shared<R>>,
     local_addr: Option<SocketAddr>,
@@ -227,8 +276,9 @@ impl<R: Runtime> Relay<R> {
         );
     }
 
-    /// Stops accepting, sends what is buffered, closes every connection with 1001 `going away`, and
-    /// completes when all tasks have ended: within the hub's close timeout.
+    /// Stops accepting, sends what is buffered, closes every connection with 1001 `going away`, has
+    /// the store keep what was not confirmed, and completes when all tasks have ended: within the
+    /// hub's close timeout, and then the time that the store may take to answer.
     ///
     /// # Cancel safety
     /// Once polled, the shutdown goes on whether this future is dropped or not. It can be awaited

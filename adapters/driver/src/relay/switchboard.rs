@@ -10,9 +10,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use event_listener::{Event, EventListener};
 use pinch_proto::hub::{self, CloseCause, ConnId, Hub, Input, JoinRefusal, Output, Turn, Wakeup};
+use pinch_proto::queue::{Request, Restored};
 use pinch_proto::{Frame, Time};
 use tracing::{debug, info};
 
+use super::keeper::StoreHealth;
 use super::{RelayStats, Settings};
 use crate::Runtime;
 use crate::clock::{Clock, unix_now};
@@ -41,7 +43,16 @@ pub(super) struct Switchboard {
     timer: Option<Waker>,
     /// When the timer will look at the hub by itself.
     timer_at: Option<Time>,
+    store: StoreDesk,
     shut_down: bool,
+}
+
+/// What goes to the store, and who takes it there.
+#[derive(Default)]
+struct StoreDesk {
+    requests: Vec<Request>,
+    keeper: Option<Waker>,
+    health: StoreHealth,
 }
 
 /// What is left to do when the lock is released.
@@ -57,14 +68,27 @@ impl Wakes {
 }
 
 impl<R: Runtime> Shared<R> {
-    pub(super) fn new(runtime: R, settings: Settings, config: hub::Config, seed: [u8; 16]) -> Self {
+    /// `restored` is what the store holds, if there is one.
+    pub(super) fn new(
+        runtime: R,
+        settings: Settings,
+        config: hub::Config,
+        seed: [u8; 16],
+        restored: Option<Restored>,
+    ) -> Self {
         let clock = Clock::new(runtime.clone());
-        let hub = Hub::new(config, seed, clock.now(), unix_now());
+        let mut store = StoreDesk::default();
+        let mut hub = Hub::new(config, seed, clock.now(), unix_now());
+        if let Some(restored) = restored {
+            store.health = StoreHealth::Working;
+            hub = hub.with_restored(restored);
+        }
         let switchboard = Switchboard {
             hub,
             wakers: Vec::new(),
             timer: None,
             timer_at: None,
+            store,
             shut_down: false,
         };
         Self {
@@ -100,8 +124,10 @@ impl<R: Runtime> Shared<R> {
     }
 
     pub(super) fn stats(&self) -> RelayStats {
+        let switchboard = self.lock();
         RelayStats {
-            hub: self.lock().hub.stats(),
+            hub: switchboard.hub.stats(),
+            store: switchboard.store.health,
             tasks: self.tasks.load(Ordering::Relaxed),
             pending: self.pending.load(Ordering::Relaxed),
         }
@@ -136,15 +162,22 @@ impl<R: Runtime> Shared<R> {
         let mut wakes = Wakes::default();
         {
             let mut switchboard = self.lock();
-            let Switchboard { wakers, timer, .. } = &mut *switchboard;
-            wakes.0.extend(
-                wakers
-                    .iter_mut()
-                    .filter_map(Option::take)
-                    .chain(timer.take()),
-            );
+            let Switchboard {
+                wakers,
+                timer,
+                store,
+                ..
+            } = &mut *switchboard;
+            let connections = wakers.iter_mut().filter_map(Option::take);
+            let others = [timer.take(), store.keeper.take()].into_iter().flatten();
+            wakes.0.extend(connections.chain(others));
         }
         wakes.wake();
+    }
+
+    /// Whether the caller's task is the only one that is left.
+    pub(super) fn is_last_task(&self) -> bool {
+        self.tasks.load(Ordering::Acquire) == 1
     }
 
     /// Completes when no more connections are wanted.
@@ -194,6 +227,11 @@ impl<R: Runtime> Drop for TaskCount<R> {
         if self.0.tasks.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.0.changed.notify(usize::MAX);
         }
+        if self.0.is_cut() {
+            // The keeper ends as the last one.
+            let keeper = self.0.lock().store.keeper.take();
+            keeper.into_iter().for_each(Waker::wake);
+        }
     }
 }
 
@@ -216,32 +254,16 @@ impl Switchboard {
         wakes: &mut Wakes,
         on_own: impl FnMut(Own),
     ) {
-        let Self {
-            hub,
-            wakers,
-            shut_down,
-            ..
-        } = self;
-        let wakeup = drain(
-            hub.handle_input(input, now),
-            wakers,
-            shut_down,
-            wakes,
-            on_own,
-        );
+        let (hub, outside) = self.split();
+        let wakeup = outside.drain(hub.handle_input(input, now), wakes, on_own);
         self.reset_timer(wakeup, wakes);
     }
 
     /// Lets the hub do what is due at `now`, and says when there will be more; `None` once the
     /// relay has shut down. `waker` is the timer's.
     pub(super) fn handle_timeout(&mut self, now: Time, wakes: &mut Wakes, waker: &Waker) -> Due {
-        let Self {
-            hub,
-            wakers,
-            shut_down,
-            ..
-        } = self;
-        let wakeup = drain(hub.handle_timeout(now), wakers, shut_down, wakes, |_| ());
+        let (hub, outside) = self.split();
+        let wakeup = outside.drain(hub.handle_timeout(now), wakes, |_| ());
         self.timer = Some(waker.clone());
         self.timer_at = wakeup.map(|wakeup| wakeup.at);
         match self.timer_at {
@@ -268,6 +290,39 @@ impl Switchboard {
             }
         }
         true
+    }
+
+    /// What the hub wants of the store since this was asked before; `waker`, the keeper's, is called
+    /// when there is something, or when it is to end.
+    pub(super) fn take_requests(&mut self, waker: &Waker) -> Vec<Request> {
+        self.wait_for_end(waker);
+        core::mem::take(&mut self.store.requests)
+    }
+
+    /// Has the keeper woken when it is to end.
+    pub(super) fn wait_for_end(&mut self, waker: &Waker) {
+        self.store.keeper = Some(waker.clone());
+    }
+
+    pub(super) const fn has_shut_down(&self) -> bool {
+        self.shut_down
+    }
+
+    pub(super) const fn store_health(&self) -> StoreHealth {
+        self.store.health
+    }
+
+    pub(super) fn set_store_health(&mut self, health: StoreHealth) {
+        self.store.health = health;
+    }
+
+    fn split(&mut self) -> (&mut Hub, Outside<'_>) {
+        let outside = Outside {
+            wakers: &mut self.wakers,
+            store: &mut self.store,
+            shut_down: &mut self.shut_down,
+        };
+        (&mut self.hub, outside)
     }
 
     /// Wakes the timer if it would come too late for `wakeup`.
@@ -302,45 +357,56 @@ pub(super) enum Own {
     Transmit(Frame),
 }
 
-/// Takes all outputs of `turn`: wakes whom it concerns, passes the caller's own on.
-fn drain(
-    mut turn: Turn<'_>,
-    wakers: &mut [Option<Waker>],
-    shut_down: &mut bool,
-    wakes: &mut Wakes,
-    mut on_own: impl FnMut(Own),
-) -> Option<Wakeup> {
-    let mut wake = |conn: ConnId| {
-        wakes
-            .0
-            .extend(wakers.get_mut(conn.index()).and_then(Option::take));
-    };
-    while let Some(output) = turn.poll_output() {
-        match output {
-            Output::Registered { conn, address } => {
-                debug!(?conn, %address, "joined");
-                on_own(Own::Registered(conn));
-            }
-            Output::Refused { address, refusal } => {
-                debug!(%address, %refusal, "join refused");
-                on_own(Own::Refused(refusal));
-            }
-            Output::Transmit { frame, .. } => on_own(Own::Transmit(frame)),
-            Output::Wake { conn } => wake(conn),
-            Output::Closed {
-                conn,
-                address,
-                cause,
-            } => {
-                if matches!(cause, CloseCause::Violation(_)) {
-                    info!(?conn, %address, %cause, "ended");
-                } else {
-                    debug!(?conn, %address, %cause, "ended");
+/// Everything but the hub: where its outputs go.
+struct Outside<'a> {
+    wakers: &'a mut [Option<Waker>],
+    store: &'a mut StoreDesk,
+    shut_down: &'a mut bool,
+}
+
+impl Outside<'_> {
+    /// Takes all outputs of `turn`: wakes whom it concerns, passes the caller's own on.
+    fn drain(
+        self,
+        mut turn: Turn<'_>,
+        wakes: &mut Wakes,
+        mut on_own: impl FnMut(Own),
+    ) -> Option<Wakeup> {
+        let mut wake = |conn: ConnId| {
+            let waker = self.wakers.get_mut(conn.index());
+            wakes.0.extend(waker.and_then(Option::take));
+        };
+        while let Some(output) = turn.poll_output() {
+            match output {
+                Output::Registered { conn, address } => {
+                    debug!(?conn, %address, "joined");
+                    on_own(Own::Registered(conn));
                 }
-                wake(conn);
+                Output::Refused { address, refusal } => {
+                    debug!(%address, %refusal, "join refused");
+                    on_own(Own::Refused(refusal));
+                }
+                Output::Transmit { frame, .. } => on_own(Own::Transmit(frame)),
+                Output::Wake { conn } => wake(conn),
+                Output::Closed {
+                    conn,
+                    address,
+                    cause,
+                } => {
+                    if matches!(cause, CloseCause::Violation(_)) {
+                        info!(?conn, %address, %cause, "ended");
+                    } else {
+                        debug!(?conn, %address, %cause, "ended");
+                    }
+                    wake(conn);
+                }
+                Output::Store(request) => self.store.requests.push(request),
+                Output::ShutDown => *self.shut_down = true,
             }
-            Output::ShutDown => *shut_down = true,
         }
+        if *self.shut_down || !self.store.requests.is_empty() {
+            wakes.0.extend(self.store.keeper.take());
+        }
+        turn.finish()
     }
-    turn.finish()
 }

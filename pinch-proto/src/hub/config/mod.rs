@@ -1,7 +1,10 @@
 //! The settings of a [`Hub`](super::Hub), each with the reason for its default.
 
+mod queue;
+
 use core::time::Duration;
 
+pub use self::queue::QueueConfig;
 use super::rate::RateLimit;
 use crate::Host;
 
@@ -30,12 +33,29 @@ pub enum Addressing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Delivery {
     /// It is kept until the recipient has confirmed it, by the pong of a ping that went behind it.
-    /// If the recipient's connection ends before, the sender is told; it may have arrived.
+    /// If the recipient's connection ends before, it goes back to the recipient's queue, and may
+    /// arrive twice; without a queue, the sender is told that it may have arrived.
     #[default]
     AtLeastOnce,
-    /// It is forgotten as soon as the recipient's socket has taken it. What is lost with the
-    /// connection is only counted ([`HubStats::unconfirmed`](super::HubStats::unconfirmed)).
+    /// It is forgotten as soon as it was given to the recipient's socket; one from the queue, as
+    /// soon as it was read. What is lost with the connection is only counted
+    /// ([`HubStats::unconfirmed`](super::HubStats::unconfirmed)).
     AtMostOnce,
+}
+
+/// What happens when a connected recipient reads so slowly that its outbox, or the memory of the
+/// hub, is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum SlowReader {
+    /// What comes goes to its queue, and is read from there as its outbox drains, in order. Without
+    /// a queue, this is [`Refuse`](Self::Refuse).
+    #[default]
+    Spill,
+    /// The sender is told.
+    Refuse,
+    /// The recipient is closed with 1008 `too slow`. What waits for it goes to its queue; without
+    /// one, the senders are told.
+    Disconnect,
 }
 
 /// Why a [`Config`] cannot be used.
@@ -99,6 +119,8 @@ pub struct Config {
     pub(super) join_timeout: Duration,
     pub(super) stall_timeout: Duration,
     pub(super) close_timeout: Duration,
+    pub(super) queue: Option<QueueConfig>,
+    pub(super) slow_reader: SlowReader,
     pub(super) delivery: Delivery,
     pub(super) marker_interval: Duration,
     pub(super) unconfirmed_bytes: usize,
@@ -128,6 +150,8 @@ impl Config {
             join_timeout: Duration::from_secs(1),
             stall_timeout: Duration::from_secs(30),
             close_timeout: Duration::from_secs(5),
+            queue: None,
+            slow_reader: SlowReader::default(),
             delivery: Delivery::default(),
             marker_interval: Duration::from_secs(1),
             unconfirmed_bytes: 1 << 20,
@@ -198,6 +222,21 @@ impl Config {
     #[must_use]
     pub fn close_timeout(mut self, timeout: Duration) -> Self {
         self.close_timeout = timeout;
+        self
+    }
+
+    /// Keeps envelopes for those who cannot take them now, in a store that the driver has. Default:
+    /// none; their senders are told.
+    #[must_use]
+    pub fn queue(mut self, queue: QueueConfig) -> Self {
+        self.queue = Some(queue);
+        self
+    }
+
+    /// What happens when a recipient reads too slowly. Default: [`SlowReader::Spill`].
+    #[must_use]
+    pub fn slow_reader(mut self, slow_reader: SlowReader) -> Self {
+        self.slow_reader = slow_reader;
         self
     }
 
@@ -302,6 +341,12 @@ impl Config {
         self.max_blocks_per_agent = per_agent;
         self.max_blocks = total;
         self
+    }
+
+    /// Whether there is a [queue](Self::queue), and so a store is needed.
+    #[must_use]
+    pub fn has_queue(&self) -> bool {
+        self.queue.is_some()
     }
 
     /// The relay's public host.

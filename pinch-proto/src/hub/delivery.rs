@@ -1,0 +1,196 @@
+//! Where an envelope goes that was accepted: into the recipient's outbox, behind what is being read
+//! from its queue, or into the queue; and what becomes of it when the recipient leaves.
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::backlog::Backlog;
+use super::io::{CloseCause, ConnId, Undeliverable};
+use super::outbox::Queued;
+use super::unconfirmed::Confirmed;
+use super::{Hub, SlowReader};
+use crate::EnvelopeView;
+use crate::queue::{Operation, Seq};
+
+impl Hub {
+    /// Accepts an envelope for a connected recipient, or refuses it.
+    pub(super) fn deliver(
+        &mut self,
+        sender: ConnId,
+        recipient: ConnId,
+        view: &EnvelopeView<'_>,
+        message: &Bytes,
+    ) {
+        let memory_left = self.has_memory(message.len());
+        let Some(connection) = self.connections.get_mut(recipient.0) else {
+            return;
+        };
+        let held = connection.backlog.as_ref().map(|backlog| backlog.held());
+        let has_room = connection.outbox.has_room(
+            message.len(),
+            held.unwrap_or_default(),
+            &self.outbox_limits,
+        );
+        let fits = memory_left && has_room;
+        match &mut connection.backlog {
+            None if !fits => {
+                return self.overflow(sender, recipient, view, message, has_room);
+            }
+            Some(backlog) if !fits || !backlog.holds() => {
+                self.spill(recipient);
+                return self.enqueue(sender, view, message);
+            }
+            None => connection.outbox.push_data(Queued {
+                seq: self.next_seq,
+                stored: false,
+                message: message.clone(),
+            }),
+            Some(backlog) => backlog.hold(Queued {
+                seq: self.next_seq,
+                stored: false,
+                message: message.clone(),
+            }),
+        }
+        self.next_seq = Seq(self.next_seq.0 + 1);
+        self.stats.accepted += 1;
+        self.stats.queued += 1;
+        self.stats.queued_bytes += message.len() as u64;
+        self.wake(recipient);
+    }
+
+    /// Whether the hub may hold `bytes` more.
+    pub(super) fn has_memory(&self, bytes: usize) -> bool {
+        let held = self.stats.queued_bytes + self.stats.in_flight_bytes + self.reading_bytes;
+        held + bytes as u64 <= self.config.total_outbox_bytes as u64
+    }
+
+    /// An envelope comes for a recipient without a backlog for whom there is no room.
+    fn overflow(
+        &mut self,
+        sender: ConnId,
+        recipient: ConnId,
+        view: &EnvelopeView<'_>,
+        message: &Bytes,
+        outbox_has_room: bool,
+    ) {
+        let has_queue = self.config.queue.is_some();
+        match self.config.slow_reader {
+            SlowReader::Spill if has_queue => {
+                let after = self.next_seq.0.checked_sub(1).map(Seq);
+                if let Some(connection) = self.connections.get_mut(recipient.0) {
+                    connection.backlog = Some(Box::new(Backlog::behind(after)));
+                    self.stats.backlogged += 1;
+                }
+                self.enqueue(sender, view, message);
+                self.read_on(recipient);
+            }
+            SlowReader::Disconnect if !outbox_has_room => {
+                self.stats.stalls += 1;
+                self.close(recipient, CloseCause::TooSlow);
+                self.take_for_offline(sender, view, message);
+            }
+            SlowReader::Spill | SlowReader::Refuse | SlowReader::Disconnect if outbox_has_room => {
+                self.stats.refused_memory += 1;
+                let limit = self.config.total_outbox_bytes;
+                self.tell_undeliverable(sender, view, Undeliverable::OutOfMemory { limit });
+            }
+            SlowReader::Spill | SlowReader::Refuse | SlowReader::Disconnect => {
+                self.stats.refused_full += 1;
+                let (bytes, count) = (self.config.outbox_bytes, self.config.outbox_count);
+                self.tell_undeliverable(sender, view, Undeliverable::OutboxFull { bytes, count });
+            }
+        }
+    }
+
+    /// Accepts an envelope for a recipient that is not connected, or refuses it.
+    pub(super) fn take_for_offline(
+        &mut self,
+        sender: ConnId,
+        view: &EnvelopeView<'_>,
+        message: &Bytes,
+    ) {
+        if self.config.queue.is_some() {
+            return self.enqueue(sender, view, message);
+        }
+        self.stats.refused_offline += 1;
+        self.tell_undeliverable(sender, view, Undeliverable::Offline);
+    }
+
+    /// A peer has confirmed envelopes: the store can forget those that it has.
+    pub(super) fn settle(&mut self, conn: ConnId, confirmed: Confirmed) {
+        self.stats.delivered += confirmed.count;
+        self.stats.in_flight -= confirmed.count;
+        self.stats.in_flight_bytes -= confirmed.bytes as u64;
+        if let Some(through) = confirmed.stored
+            && let Some(connection) = self.connections.get(conn.0)
+        {
+            let recipient = connection.address.clone();
+            self.upkeep(Operation::Remove { recipient, through });
+        }
+    }
+
+    /// Parts with what waits for a connection: it goes to the recipient's queue; without one, its
+    /// senders are told.
+    pub(super) fn let_go_waiting(&mut self, conn: ConnId) {
+        let Some(connection) = self.connections.get_mut(conn.0) else {
+            return;
+        };
+        let mut waiting = connection.outbox.take_data();
+        if let Some(mut backlog) = connection.backlog.take() {
+            waiting.append(&mut backlog.take_held());
+            self.stats.backlogged -= 1;
+        }
+        self.leave_outbox(&waiting);
+        if self.config.queue.is_some() {
+            self.give_back(conn, waiting);
+        } else {
+            self.stats.returned += waiting.len() as u64;
+            self.tell_senders(&waiting, Undeliverable::Left);
+        }
+    }
+
+    /// Parts with what a connection was given and has not confirmed, in the same way.
+    pub(super) fn let_go_unconfirmed(&mut self, conn: ConnId) {
+        let Some(connection) = self.connections.get_mut(conn.0) else {
+            return;
+        };
+        self.stats.in_flight_bytes -= connection.unconfirmed.bytes() as u64;
+        let unconfirmed = connection.unconfirmed.take();
+        let forgotten = u64::from(core::mem::take(&mut connection.in_flight));
+        self.stats.in_flight -= forgotten + unconfirmed.len() as u64;
+        self.stats.unconfirmed += forgotten;
+        if self.config.queue.is_some() {
+            self.give_back(conn, unconfirmed);
+        } else {
+            self.stats.unconfirmed += unconfirmed.len() as u64;
+            self.tell_senders(&unconfirmed, Undeliverable::Unconfirmed);
+        }
+    }
+
+    /// Takes envelopes out of the books of what waits for connections.
+    pub(super) fn leave_outbox(&mut self, waiting: &VecDeque<Queued>) {
+        self.stats.queued -= waiting.len() as u64;
+        self.stats.queued_bytes -= waiting
+            .iter()
+            .map(|queued| queued.message.len() as u64)
+            .sum::<u64>();
+    }
+
+    /// Tells the senders of `envelopes`, those of them who are there, what became of them.
+    fn tell_senders(&mut self, envelopes: &VecDeque<Queued>, reason: Undeliverable) {
+        for queued in envelopes {
+            self.tell_sender(&queued.message, reason);
+        }
+    }
+
+    /// Tells the sender of `message`, if it is there, what became of it.
+    pub(super) fn tell_sender(&mut self, message: &Bytes, reason: Undeliverable) {
+        if let Ok(view) = EnvelopeView::parse(message)
+            && let Some(sender) = self.lookup(view.from_address())
+        {
+            self.tell_undeliverable(sender, &view, reason);
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! What the hub asks of the store, and what it makes of the answers.
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use super::backlog::{Backlog, Step};
+use super::io::{ConnId, Output, Undeliverable};
+use super::outbox::Queued;
+use super::tickets::Asked;
+use super::{Delivery, Hub};
+use crate::queue::{
+    Append, Entry, Failure, Limits, Operation, Outcome, Read, Request, Seq, Ticket,
+};
+use crate::wire::{Envelope, Payload, QueueStatus};
+use crate::{Address, EnvelopeView};
+
+/// What a request holds besides its message: addresses and bookkeeping, in bytes.
+const REQUEST_BYTES: usize = 256;
+
+impl Hub {
+    /// Accepts an envelope into the recipient's queue, or refuses it.
+    pub(super) fn enqueue(&mut self, sender: ConnId, view: &EnvelopeView<'_>, message: &Bytes) {
+        let Some(queue) = self.config.queue else {
+            return;
+        };
+        if !self.may_ask(message.len()) {
+            self.stats.refused_store += 1;
+            return self.tell_undeliverable(sender, view, self.store_busy());
+        }
+        let seq = self.next_seq;
+        self.next_seq = Seq(seq.0 + 1);
+        self.stats.accepted += 1;
+        let recipient = Address::parse(view.to_address())
+            .expect("the recipient's address was checked, or is connected");
+        self.append(recipient, seq, message.clone(), Some(queue.limits));
+    }
+
+    /// Whether the store may be given `bytes` more before it answers.
+    pub(super) fn may_ask(&self, bytes: usize) -> bool {
+        let limit = self.config.queue.map_or(0, |queue| queue.unanswered_bytes);
+        self.tickets.bytes() + bytes + REQUEST_BYTES <= limit
+    }
+
+    pub(super) fn store_busy(&self) -> Undeliverable {
+        let limit = self.config.queue.map_or(0, |queue| queue.unanswered_bytes);
+        Undeliverable::StoreBusy { limit }
+    }
+
+    /// Appends what is held for a connection to its queue, however busy the store is: it was
+    /// accepted, and takes no more memory there than here.
+    pub(super) fn spill(&mut self, conn: ConnId) {
+        let Some(connection) = self.connections.get_mut(conn.0) else {
+            return;
+        };
+        let recipient = connection.address.clone();
+        let Some(backlog) = &mut connection.backlog else {
+            return;
+        };
+        if let Step::Asked { overtaken } = &mut backlog.step {
+            *overtaken = true;
+        }
+        let held = backlog.take_held();
+        self.leave_outbox(&held);
+        let limits = self.config.queue.map(|queue| queue.limits);
+        for queued in held {
+            self.append(recipient.clone(), queued.seq, queued.message, limits);
+        }
+    }
+
+    /// Puts envelopes into the queue that were on their way to a connection. They had their places
+    /// before, and their senders may be gone: so no limit counts.
+    pub(super) fn give_back(&mut self, conn: ConnId, envelopes: VecDeque<Queued>) {
+        let Some(connection) = self.connections.get(conn.0) else {
+            return;
+        };
+        let recipient = connection.address.clone();
+        for queued in envelopes {
+            if queued.stored {
+                self.stats.kept += 1;
+            } else {
+                self.append(recipient.clone(), queued.seq, queued.message, None);
+            }
+        }
+    }
+
+    fn append(&mut self, recipient: Address, seq: Seq, message: Bytes, limits: Option<Limits>) {
+        let Some(queue) = self.config.queue else {
+            return;
+        };
+        let view = EnvelopeView::parse(&message).ok();
+        let Some(sender) = view.and_then(|view| Address::parse(view.from_address()).ok()) else {
+            // Only what a store has made up is no envelope.
+            self.stats.returned += 1;
+            return;
+        };
+        let now = self.unix();
+        self.stats.storing += 1;
+        self.ask(
+            Asked::Append(message.clone()),
+            Operation::Append(Append {
+                recipient,
+                sender,
+                seq,
+                message,
+                now,
+                expires_at: now + queue.ttl,
+                limits,
+            }),
+        );
+    }
+
+    /// Asks for something whose outcome changes nothing here.
+    pub(super) fn upkeep(&mut self, operation: Operation) {
+        if self.config.queue.is_some() {
+            self.ask(Asked::Upkeep, operation);
+        }
+    }
+
+    fn ask(&mut self, asked: Asked, operation: Operation) {
+        let message = match &asked {
+            Asked::Append(message) => message.len(),
+            Asked::Read { .. } | Asked::Expire | Asked::Upkeep => 0,
+        };
+        let bytes = message + REQUEST_BYTES;
+        let ticket = self.tickets.issue(asked, bytes, self.now);
+        self.outputs
+            .push_back(Output::Store(Request { ticket, operation }));
+    }
+
+    /// Lets a connection that has just joined hear what its queue has.
+    pub(super) fn begin_drain(&mut self, conn: ConnId) {
+        if self.config.queue.is_some()
+            && let Some(connection) = self.connections.get_mut(conn.0)
+        {
+            connection.backlog = Some(Box::new(Backlog::of_join()));
+            self.stats.backlogged += 1;
+            self.read_on(conn);
+        }
+    }
+
+    /// Reads on in the queue of a connection, if that is due and there is room.
+    pub(super) fn read_on(&mut self, conn: ConnId) {
+        let (Some(connection), Some(queue)) = (self.connections.get(conn.0), self.config.queue)
+        else {
+            return;
+        };
+        let Some(backlog) = &connection.backlog else {
+            return;
+        };
+        let index = conn.0.index;
+        if backlog.step != Step::Due
+            || connection.is_closing()
+            || self.deadlines.retry.is_armed(index)
+        {
+            return;
+        }
+        // Half an outbox at least, so that a slow reader costs few reads; and whatever is read
+        // first has to fit.
+        let outbox = &connection.outbox;
+        let room = self.config.outbox_bytes.saturating_sub(outbox.data_bytes());
+        let count = self.config.outbox_count.saturating_sub(outbox.data_len());
+        let enough = self.config.envelope_bytes.max(self.config.outbox_bytes / 2);
+        if room < enough || count < self.config.outbox_count.div_ceil(2) {
+            return;
+        }
+        let bytes = room.min(queue.read_bytes);
+        if !self.has_memory(bytes) {
+            return self.deadlines.retry.arm(index, self.now);
+        }
+        let read = Read {
+            recipient: connection.address.clone(),
+            after: backlog.after,
+            bytes,
+            count,
+            now: self.unix(),
+        };
+        self.reading_bytes += bytes as u64;
+        self.ask(Asked::Read { conn, room: bytes }, Operation::Read(read));
+        if let Some(connection) = self.connections.get_mut(conn.0)
+            && let Some(backlog) = &mut connection.backlog
+        {
+            backlog.step = Step::Asked { overtaken: false };
+        }
+    }
+
+    /// Has the store forget what has expired, if that is due; false if it is not.
+    pub(super) fn expire_stored(&mut self) -> bool {
+        if self.next_expiry.is_none_or(|due| due > self.now) {
+            return false;
+        }
+        self.next_expiry = None;
+        let now = self.unix();
+        self.ask(Asked::Expire, Operation::Expire { now });
+        true
+    }
+
+    /// The store has answered.
+    pub(super) fn stored(&mut self, ticket: Ticket, outcome: Outcome) {
+        let Some(redeemed) = self.tickets.redeem(ticket) else {
+            self.stats.late += 1;
+            return;
+        };
+        if matches!(outcome, Outcome::Failed { .. }) {
+            self.stats.store_failures += 1;
+        }
+        match redeemed.asked {
+            // Its sender was told that its fate is unknown.
+            Asked::Append(_) if redeemed.overdue => {}
+            Asked::Append(message) => self.appended(&message, &outcome),
+            Asked::Read { conn, room } => {
+                self.reading_bytes -= room as u64;
+                if let Outcome::Entries { entries, pending } = outcome {
+                    self.entries(conn, entries, pending);
+                } else {
+                    self.read_failed(conn);
+                }
+            }
+            Asked::Expire => {
+                if let Outcome::Expired { count } = outcome {
+                    self.stats.expired += count;
+                }
+                let interval = self.config.queue.map(|queue| queue.expiry_interval);
+                self.next_expiry = interval.map(|interval| self.now + interval);
+            }
+            Asked::Upkeep => {}
+        }
+        self.check_shutdown();
+    }
+
+    /// The store takes too long; false if it does not.
+    pub(super) fn expire_ticket(&mut self) -> bool {
+        let Some(asked) = self.tickets.pop_overdue(self.now) else {
+            return false;
+        };
+        self.stats.store_failures += 1;
+        match asked {
+            Asked::Append(message) => {
+                self.stats.storing -= 1;
+                self.stats.returned += 1;
+                self.tell_sender(&message, Undeliverable::StoreSilent);
+            }
+            // What is held behind it must not wait for as long as that.
+            Asked::Read { conn, .. } => self.spill(conn),
+            Asked::Expire | Asked::Upkeep => {}
+        }
+        self.check_shutdown();
+        true
+    }
+
+    fn appended(&mut self, message: &Bytes, outcome: &Outcome) {
+        self.stats.storing -= 1;
+        let reason = match outcome {
+            Outcome::Done => {
+                self.stats.stored += 1;
+                return;
+            }
+            Outcome::Refused(refusal) => Undeliverable::QueueFull(*refusal),
+            Outcome::Failed { failure, .. } => Undeliverable::NotStored(*failure),
+            Outcome::Entries { .. } | Outcome::Expired { .. } => {
+                Undeliverable::NotStored(Failure::Broken)
+            }
+        };
+        self.stats.returned += 1;
+        self.tell_sender(message, reason);
+    }
+
+    /// What was read goes behind what is in the outbox, and what is held goes behind that.
+    fn entries(&mut self, conn: ConnId, entries: Vec<Entry>, pending: u64) {
+        let unix = self.unix();
+        let Some(connection) = self.connections.get_mut(conn.0) else {
+            return;
+        };
+        if connection.is_closing() {
+            return;
+        }
+        let Some(backlog) = &mut connection.backlog else {
+            return;
+        };
+        // With AtMostOnce it leaves the store before it is given to a socket.
+        let stored = self.config.delivery == Delivery::AtLeastOnce;
+        let is_all = backlog.holds() && (entries.is_empty() || entries.len() as u64 >= pending);
+        let last = entries.last().map(|entry| entry.seq);
+        backlog.after = last.or(backlog.after);
+        backlog.step = Step::Due;
+        if core::mem::take(&mut backlog.unannounced) && pending > 0 {
+            let status = Payload::QueueStatus(QueueStatus {
+                pending_count: i32::try_from(pending).unwrap_or(i32::MAX),
+            });
+            let mut envelope = Envelope::from_relay(status, unix);
+            envelope.to_address = connection.address.as_str().into();
+            connection.outbox.push_control_first(envelope.to_bytes());
+        }
+        self.stats.read += entries.len() as u64;
+        self.stats.queued += entries.len() as u64;
+        for Entry { seq, message } in entries {
+            self.stats.queued_bytes += message.len() as u64;
+            connection.outbox.push_data(Queued {
+                seq,
+                stored,
+                message,
+            });
+        }
+        if is_all {
+            for queued in backlog.take_held() {
+                connection.outbox.push_data(queued);
+            }
+            connection.backlog = None;
+            self.stats.backlogged -= 1;
+        }
+        if let Some(through) = last.filter(|_| !stored) {
+            let recipient = connection.address.clone();
+            self.upkeep(Operation::Remove { recipient, through });
+        }
+        self.spill(conn);
+        self.read_on(conn);
+        self.wake(conn);
+    }
+
+    fn read_failed(&mut self, conn: ConnId) {
+        let Some(connection) = self.connections.get_mut(conn.0) else {
+            return;
+        };
+        if connection.is_closing() {
+            return;
+        }
+        if let Some(backlog) = &mut connection.backlog {
+            backlog.step = Step::Due;
+            self.deadlines.retry.arm(conn.0.index, self.now);
+            self.spill(conn);
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! What the store owes an answer for.
+//!
+//! Every request to the store leaves with a ticket and comes back with it. A ticket has a deadline,
+//! so that a sender does not wait for an answer that never comes; but what the ticket stands for
+//! keeps its place in the books until the answer is there, since the store still holds it: this is
+//! what bounds the memory of a store that has stopped to answer.
+
+use alloc::collections::VecDeque;
+use core::time::Duration;
+
+use bytes::Bytes;
+use hashbrown::HashMap;
+
+use super::io::ConnId;
+use super::seeded::Seeded;
+use crate::Time;
+use crate::queue::Ticket;
+
+/// What was asked for.
+#[derive(Clone, Debug)]
+pub(super) enum Asked {
+    /// An envelope was to be stored: this one.
+    Append(Bytes),
+    /// Envelopes were to be read for a connection, and room for so many bytes was set aside.
+    Read { conn: ConnId, room: usize },
+    /// What has expired was to be removed.
+    Expire,
+    /// Anything else that nobody waits for.
+    Upkeep,
+}
+
+#[derive(Debug)]
+struct Unanswered {
+    asked: Asked,
+    bytes: usize,
+    /// Its deadline has passed, and whoever waited was told.
+    overdue: bool,
+}
+
+/// An answer's counterpart.
+#[derive(Debug)]
+pub(super) struct Redeemed {
+    pub(super) asked: Asked,
+    /// The answer came too late.
+    pub(super) overdue: bool,
+}
+
+/// All unanswered requests of a hub.
+#[derive(Debug)]
+pub(super) struct Tickets {
+    wait: Duration,
+    next: u64,
+    unanswered: HashMap<Ticket, Unanswered, Seeded>,
+    /// In the order of the deadlines; those that were answered are skipped.
+    deadlines: VecDeque<(Time, Ticket)>,
+    bytes: usize,
+    overdue: usize,
+}
+
+impl Tickets {
+    /// Tickets that are overdue `wait` after they were issued.
+    pub(super) fn new(wait: Duration, seeded: Seeded) -> Self {
+        Self {
+            wait,
+            next: 0,
+            unanswered: HashMap::with_hasher(seeded),
+            deadlines: VecDeque::new(),
+            bytes: 0,
+            overdue: 0,
+        }
+    }
+
+    /// A new ticket, for a request that holds `bytes` until it is answered.
+    pub(super) fn issue(&mut self, asked: Asked, bytes: usize, now: Time) -> Ticket {
+        let ticket = Ticket(self.next);
+        self.next += 1;
+        self.bytes += bytes;
+        let request = Unanswered {
+            asked,
+            bytes,
+            overdue: false,
+        };
+        self.unanswered.insert(ticket, request);
+        self.deadlines.push_back((now + self.wait, ticket));
+        ticket
+    }
+
+    /// The answer to `ticket` is there; `None` if no answer was owed.
+    pub(super) fn redeem(&mut self, ticket: Ticket) -> Option<Redeemed> {
+        let request = self.unanswered.remove(&ticket)?;
+        self.bytes -= request.bytes;
+        self.overdue -= usize::from(request.overdue);
+        self.skip_answered();
+        Some(Redeemed {
+            asked: request.asked,
+            overdue: request.overdue,
+        })
+    }
+
+    /// The next request whose deadline has passed at `now`; each is named once.
+    pub(super) fn pop_overdue(&mut self, now: Time) -> Option<Asked> {
+        let &(due, ticket) = self.deadlines.front()?;
+        if due > now {
+            return None;
+        }
+        self.deadlines.pop_front();
+        let request = self.unanswered.get_mut(&ticket);
+        let asked = request.map(|request| {
+            request.overdue = true;
+            self.overdue += 1;
+            request.asked.clone()
+        });
+        self.skip_answered();
+        asked
+    }
+
+    /// When the next deadline passes.
+    pub(super) fn next_due(&self) -> Option<Time> {
+        self.deadlines.front().map(|&(due, _)| due)
+    }
+
+    /// The bytes that the store owes an answer for.
+    pub(super) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.unanswered.len()
+    }
+
+    /// Whether nobody waits for an answer any more.
+    pub(super) fn is_settled(&self) -> bool {
+        self.unanswered.len() == self.overdue
+    }
+
+    /// Keeps the invariant that the first deadline is that of an unanswered request.
+    fn skip_answered(&mut self) {
+        while let Some((_, ticket)) = self.deadlines.front()
+            && !self.unanswered.contains_key(ticket)
+        {
+            self.deadlines.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Time {
+        Time::ZERO + Duration::from_secs(seconds)
+    }
+
+    fn tickets() -> Tickets {
+        Tickets::new(Duration::from_secs(10), Seeded::new([1; 16]))
+    }
+
+    #[test]
+    fn an_answered_ticket_never_falls_due_and_leaves_nothing() {
+        let mut tickets = tickets();
+        let first = tickets.issue(Asked::Upkeep, 5, at(0));
+        let second = tickets.issue(Asked::Append("two".into()), 7, at(1));
+        assert_eq!(tickets.bytes(), 12);
+        assert!(!tickets.redeem(first).unwrap().overdue);
+        assert!(tickets.redeem(first).is_none(), "only once");
+        assert_eq!((tickets.next_due(), tickets.bytes()), (Some(at(11)), 7));
+        assert!(
+            matches!(tickets.redeem(second).unwrap().asked, Asked::Append(message) if message == "two")
+        );
+        assert_eq!(
+            (tickets.next_due(), tickets.bytes(), tickets.len()),
+            (None, 0, 0)
+        );
+        assert!(tickets.deadlines.is_empty());
+    }
+
+    #[test]
+    fn an_overdue_ticket_is_named_once_and_counts_until_it_is_answered() {
+        let mut tickets = tickets();
+        let late = tickets.issue(Asked::Append("late".into()), 7, at(0));
+        tickets.issue(Asked::Expire, 0, at(5));
+        assert!(tickets.pop_overdue(at(9)).is_none());
+        assert!(matches!(
+            tickets.pop_overdue(at(10)),
+            Some(Asked::Append(_))
+        ));
+        assert!(tickets.pop_overdue(at(10)).is_none());
+        assert!(!tickets.is_settled());
+        assert!(matches!(tickets.pop_overdue(at(15)), Some(Asked::Expire)));
+        assert!(tickets.is_settled());
+        assert_eq!((tickets.bytes(), tickets.len()), (7, 2));
+        assert!(tickets.redeem(late).unwrap().overdue);
+        assert_eq!((tickets.bytes(), tickets.len()), (0, 1));
+        assert!(tickets.is_settled());
+    }
+
+    #[test]
+    fn answers_out_of_order_leave_no_deadline_behind() {
+        let mut tickets = tickets();
+        let all = [0, 1, 2].map(|second| tickets.issue(Asked::Upkeep, 0, at(second)));
+        tickets.redeem(all[1]);
+        assert_eq!(tickets.next_due(), Some(at(10)));
+        tickets.redeem(all[0]);
+        assert_eq!(tickets.next_due(), Some(at(12)));
+    }
+}

@@ -1,0 +1,213 @@
+//! The queue in memory against the vocabulary as one would write it down if speed did not matter.
+
+use alloc::boxed::Box;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// A list of what waits.
+#[derive(Default)]
+struct Model {
+    list: Vec<Append>,
+    blocks: Vec<(Address, Address)>,
+    expired: u64,
+}
+
+impl Model {
+    fn sum(&self, matches: impl Fn(&Append) -> bool) -> u64 {
+        self.list
+            .iter()
+            .filter(|kept| matches(kept))
+            .map(Append::cost)
+            .sum()
+    }
+
+    fn forget_expired(&mut self, now: UnixMillis) {
+        let before = self.list.len();
+        self.list.retain(|kept| kept.expires_at > now);
+        self.expired += (before - self.list.len()) as u64;
+    }
+
+    fn refusal(&self, new: &Append, limits: Limits) -> Option<Refusal> {
+        let count = self
+            .list
+            .iter()
+            .filter(|kept| kept.recipient == new.recipient)
+            .count() as u64;
+        if count + 1 > limits.recipient_count {
+            return Some(Refusal::RecipientFull {
+                limit: limits.recipient_count,
+            });
+        }
+        if self.sum(|kept| kept.sender == new.sender) + new.cost() > limits.sender_bytes {
+            return Some(Refusal::SenderFull {
+                limit: limits.sender_bytes,
+            });
+        }
+        if self.sum(|_| true) + new.cost() > limits.total_bytes {
+            return Some(Refusal::StoreFull {
+                limit: limits.total_bytes,
+            });
+        }
+        None
+    }
+
+    fn append(&mut self, new: Append) -> Outcome {
+        let same = |kept: &Append| (&kept.recipient, kept.seq) == (&new.recipient, new.seq);
+        if self.list.iter().any(same) {
+            return Outcome::Done;
+        }
+        if let Some(limits) = new.limits {
+            if self.refusal(&new, limits).is_some() {
+                self.forget_expired(new.now);
+            }
+            if let Some(refusal) = self.refusal(&new, limits) {
+                return Outcome::Refused(refusal);
+            }
+        }
+        self.list.push(new);
+        self.list.sort_by_key(|kept| kept.seq);
+        Outcome::Done
+    }
+
+    fn execute(&mut self, operation: Operation) -> Outcome {
+        match operation {
+            Operation::Append(new) => return self.append(new),
+            Operation::Read(read) => {
+                let is_asked_for = |kept: &&Append| {
+                    kept.recipient == read.recipient
+                        && read.after.is_none_or(|after| kept.seq > after)
+                        && kept.expires_at > read.now
+                };
+                let waiting: Vec<_> = self.list.iter().filter(is_asked_for).collect();
+                let mut count = waiting.len().min(read.count.max(1));
+                let bytes = |count| waiting[..count].iter().map(|kept| kept.message.len()).sum();
+                while count > 1 && read.bytes < bytes(count) {
+                    count -= 1;
+                }
+                let entry = |kept: &&Append| Entry {
+                    seq: kept.seq,
+                    message: kept.message.clone(),
+                };
+                let entries = waiting[..count].iter().map(entry).collect();
+                return Outcome::Entries {
+                    entries,
+                    pending: waiting.len() as u64,
+                };
+            }
+            Operation::Remove { recipient, through } => {
+                self.list
+                    .retain(|kept| kept.recipient != recipient || kept.seq > through);
+            }
+            Operation::Expire { now } => {
+                self.forget_expired(now);
+                return Outcome::Expired {
+                    count: core::mem::take(&mut self.expired),
+                };
+            }
+            Operation::Block { blocker, blocked } => {
+                self.blocks.push((blocker, blocked));
+                self.blocks.sort();
+                self.blocks.dedup();
+            }
+            Operation::Unblock { blocker, blocked } => {
+                self.blocks
+                    .retain(|block| *block != (blocker.clone(), blocked.clone()));
+            }
+        }
+        Outcome::Done
+    }
+}
+
+fn parties() -> impl Strategy<Value = Address> {
+    prop::sample::select(vec!["a", "bob", "caroline"]).prop_map(address)
+}
+
+fn operations() -> impl Strategy<Value = Operation> {
+    let limits = (0..6_u64, 0..300_u64, 0..600_u64).prop_map(|(count, sender, total)| Limits {
+        recipient_count: count,
+        sender_bytes: sender,
+        total_bytes: total,
+    });
+    let message = prop::collection::vec(any::<u8>(), 0..40).prop_map(Bytes::from);
+    let times = (0..50_i64, -2..30_i64);
+    let append = (
+        parties(),
+        parties(),
+        0..20_u64,
+        message,
+        times,
+        prop::option::weighted(0.7, limits),
+    );
+    let append =
+        append.prop_map(
+            |(recipient, sender, seq, message, (now, lasts), limits)| Append {
+                recipient,
+                sender,
+                seq: Seq(seq),
+                message,
+                now: UnixMillis(now),
+                expires_at: UnixMillis(now + lasts),
+                limits,
+            },
+        );
+    let after = prop::option::of((0..20_u64).prop_map(Seq));
+    let read = (parties(), after, 0..100_usize, 0..5_usize, 0..60_i64);
+    let read = read.prop_map(|(recipient, after, bytes, count, now)| Read {
+        recipient,
+        after,
+        bytes,
+        count,
+        now: UnixMillis(now),
+    });
+    let remove = (parties(), 0..20_u64).prop_map(|(recipient, through)| Operation::Remove {
+        recipient,
+        through: Seq(through),
+    });
+    let expire = (0..60_i64).prop_map(|now| Operation::Expire {
+        now: UnixMillis(now),
+    });
+    let block =
+        (parties(), parties()).prop_map(|(blocker, blocked)| Operation::Block { blocker, blocked });
+    let unblock = (parties(), parties())
+        .prop_map(|(blocker, blocked)| Operation::Unblock { blocker, blocked });
+    prop_oneof![
+        8 => append.prop_map(Operation::Append),
+        4 => read.prop_map(Operation::Read),
+        2 => remove,
+        1 => expire,
+        1 => block,
+        1 => unblock,
+    ]
+}
+
+proptest! {
+    #[test]
+    fn it_does_what_a_plain_list_does(
+        operations in prop::collection::vec(operations(), 0..120)
+    ) {
+        let mut queue = MemoryQueue::new();
+        let mut model = Model::default();
+        for operation in operations {
+            prop_assert_eq!(queue.execute(operation.clone()), model.execute(operation));
+            prop_assert_eq!(queue.len(), model.list.len());
+            prop_assert_eq!(queue.bytes(), model.sum(|_| true));
+            for kept in &model.list {
+                let of_sender = model.sum(|other| other.sender == kept.sender);
+                prop_assert_eq!(queue.sender_bytes(kept.sender.as_str()), of_sender);
+            }
+            let last_seq = model.list.iter().map(|kept| kept.seq).max();
+            let restored = Restored { last_seq, blocks: model.blocks.clone() };
+            prop_assert_eq!(queue.restored(), restored);
+        }
+        let emptied: Box<[_]> = queue.recipients().cloned().collect();
+        for recipient in emptied {
+            queue.execute(Operation::Remove { recipient, through: Seq(u64::MAX) });
+        }
+        prop_assert_eq!((queue.len(), queue.bytes()), (0, 0));
+        prop_assert!(queue.senders.is_empty() && queue.expiries.is_empty());
+    }
+}

@@ -1,0 +1,181 @@
+//! A recipient that reads too slowly: what waits for it is bounded in memory, and nothing is lost
+//! or overtaken, whichever policy is chosen.
+
+mod support;
+
+use pinch_proto::hub::{Admission, CloseCause, Config, ConnId, Input, QueueConfig, SlowReader};
+
+use support::{Manner, StoreManner, World, config, message_of, secs};
+
+/// Alice, and Bob, whose socket has stopped with one envelope in it and two in his outbox, which
+/// is full.
+fn stopped(config: Config) -> (World, ConnId, ConnId) {
+    let mut world = World::new(config.outbox_count(2));
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    world.set(bob, Manner::Blocked);
+    world.say(alice, "bob", "0");
+    world.settle();
+    for text in ["1", "2"] {
+        world.say(alice, "bob", text);
+    }
+    world.settle();
+    assert_eq!(world.heard(bob), ["alice: 0"]);
+    (world, alice, bob)
+}
+
+fn envelopes(world: &mut World, conn: ConnId) -> Vec<String> {
+    let mut heard = world.heard(conn);
+    heard.retain(|line| line.starts_with("alice"));
+    heard
+}
+
+#[test]
+fn what_an_outbox_cannot_hold_spills_and_comes_back_in_order() {
+    let (mut world, alice, bob) = stopped(config().queue(QueueConfig::new()));
+    for text in ["3", "4", "5"] {
+        world.say(alice, "bob", text);
+    }
+    world.settle();
+    assert_eq!(
+        world.queued_for("bob"),
+        ["alice: 3", "alice: 4", "alice: 5"]
+    );
+    assert_eq!(world.stats().queued, 2);
+    world.set(bob, Manner::Honest);
+    world.settle();
+    world.say(alice, "bob", "6");
+    world.settle();
+    let expected = (1..=6).map(|number| format!("alice: {number}"));
+    assert_eq!(envelopes(&mut world, bob), expected.collect::<Vec<_>>());
+    world.pass(secs(2));
+    assert!(world.store.queue.is_empty());
+    let stats = world.stats();
+    assert_eq!((stats.backlogged, stats.delivered), (0, 7));
+    // From here on the store is left alone.
+    let stored = world.stats().stored;
+    world.say(alice, "bob", "7");
+    world.settle();
+    assert_eq!(envelopes(&mut world, bob), ["alice: 7"]);
+    assert_eq!(world.stats().stored, stored);
+}
+
+#[test]
+fn one_who_spills_and_leaves_finds_everything_in_order() {
+    let (mut world, alice, bob) = stopped(config().queue(QueueConfig::new()));
+    world.say(alice, "bob", "3");
+    world.settle();
+    world.give(Input::Closed { conn: bob });
+    world.say(alice, "bob", "4");
+    world.settle();
+    let bob = world.knock("bob", Admission::Named).unwrap();
+    world.settle();
+    let expected = (0..=4).map(|number| format!("alice: {number}"));
+    assert_eq!(envelopes(&mut world, bob), expected.collect::<Vec<_>>());
+    assert_eq!(world.heard(alice), [""; 0]);
+}
+
+#[test]
+fn what_is_written_in_the_instant_a_drain_ends_is_not_stranded() {
+    let (mut world, alice, bob) = stopped(config().queue(QueueConfig::new()));
+    world.say(alice, "bob", "3");
+    world.settle();
+    world.store.manner = StoreManner::Held;
+    world.set(bob, Manner::Honest);
+    world.settle();
+    // All but the answer to the last read: whatever comes now comes behind it.
+    for number in 4..40 {
+        world.say(alice, "bob", &number.to_string());
+        world.answer();
+        world.settle();
+    }
+    while world.answer() {}
+    world.settle();
+    let expected = (1..40).map(|number| format!("alice: {number}"));
+    assert_eq!(envelopes(&mut world, bob), expected.collect::<Vec<_>>());
+    assert_eq!(world.stats().backlogged, 0);
+}
+
+#[test]
+fn the_memory_of_all_together_spills_too() {
+    let config = config()
+        .total_outbox_bytes(130_000)
+        .queue(QueueConfig::new());
+    let mut world = World::new(config.outbox_bytes(100_000));
+    let (alice, bob, carol) = (world.join("alice"), world.join("bob"), world.join("carol"));
+    for (conn, name) in [(bob, "bob"), (carol, "carol")] {
+        world.set(conn, Manner::Blocked);
+        for _ in 0..4 {
+            world.receive(alice, message_of("alice", name, 30_000));
+            world.settle();
+            let stats = world.stats();
+            assert!(stats.queued_bytes + stats.in_flight_bytes <= 130_000);
+        }
+    }
+    assert_eq!(world.store.queue.len(), 4);
+    for conn in [bob, carol] {
+        world.set(conn, Manner::Honest);
+    }
+    world.pass(secs(5));
+    for conn in [bob, carol] {
+        assert_eq!(envelopes(&mut world, conn).len(), 4);
+    }
+    assert_eq!(world.heard(alice), [""; 0]);
+    assert!(world.store.queue.is_empty());
+}
+
+#[test]
+fn without_a_queue_spilling_is_refusing() {
+    let (mut world, alice, _) = stopped(config());
+    world.say(alice, "bob", "3");
+    world.settle();
+    let told = "QUEUE_FULL bob #3: recipient's outbox is full: at most 1048576 bytes or 2 envelopes wait for a connection";
+    assert_eq!(world.heard(alice), [told]);
+}
+
+#[test]
+fn refusing_leaves_the_queue_to_those_who_are_offline() {
+    let config = config().queue(QueueConfig::new());
+    let (mut world, alice, bob) = stopped(config.slow_reader(SlowReader::Refuse));
+    world.say(alice, "bob", "3");
+    world.say(alice, "carol", "4");
+    world.settle();
+    let heard = world.heard(alice);
+    assert_eq!(heard.len(), 1);
+    assert!(heard[0].starts_with("QUEUE_FULL bob #3: recipient's outbox is full"));
+    assert_eq!(world.queued_for("carol"), ["alice: 4"]);
+    world.set(bob, Manner::Honest);
+    world.settle();
+    assert_eq!(envelopes(&mut world, bob), ["alice: 1", "alice: 2"]);
+}
+
+#[test]
+fn disconnecting_keeps_everything_in_the_queue() {
+    let config = config().queue(QueueConfig::new());
+    let (mut world, alice, bob) = stopped(config.slow_reader(SlowReader::Disconnect));
+    world.say(alice, "bob", "3");
+    world.settle();
+    assert_eq!(world.stats().stalls, 1);
+    let expected: Vec<_> = (0..=3).map(|number| format!("alice: {number}")).collect();
+    assert_eq!(world.queued_for("bob"), expected);
+    world.pass(secs(5));
+    assert_eq!(world.cause(bob), Some(CloseCause::TooSlow));
+    let bob = world.knock("bob", Admission::Named).unwrap();
+    world.settle();
+    assert_eq!(envelopes(&mut world, bob), expected);
+    assert_eq!(world.heard(alice), [""; 0]);
+}
+
+#[test]
+fn disconnecting_without_a_queue_tells_the_senders() {
+    let (mut world, alice, bob) = stopped(config().slow_reader(SlowReader::Disconnect));
+    world.say(alice, "bob", "3");
+    world.pass(secs(5));
+    assert_eq!(world.cause(bob), Some(CloseCause::TooSlow));
+    let heard = world.heard(alice);
+    let told = |id: u32| {
+        heard
+            .iter()
+            .any(|line| line.starts_with(&format!("QUEUE_FULL bob #{id}")))
+    };
+    assert!((0..=3).all(told), "{heard:?}");
+}

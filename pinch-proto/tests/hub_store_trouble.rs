@@ -1,0 +1,357 @@
+//! A store that is late, fails, or never answers, while agents come and go: what is told to whom,
+//! what stays in order, and what is bounded.
+
+mod support;
+
+use pinch_proto::hub::{Admission, ConnId, Input, OnDuplicate, QueueConfig, WakeupReason};
+use pinch_proto::queue::{Failure, Outcome, Ticket};
+use pinch_proto::wire::{BlockNotification, Envelope, MessageType, Payload};
+
+use support::{Manner, NANO, StoreManner, World, address, config, envelope, message_of, secs};
+
+/// Alice is there; the store answers when it is told to.
+fn held() -> (World, ConnId) {
+    let mut world = World::with_queue();
+    let alice = world.join("alice");
+    world.store.manner = StoreManner::Held;
+    (world, alice)
+}
+
+fn joined(world: &mut World, name: &str) -> ConnId {
+    let conn = world.knock(name, Admission::Named).expect("it is admitted");
+    world.settle();
+    assert_eq!(world.heard(conn), ["ping"]);
+    conn
+}
+
+#[test]
+fn who_is_back_before_the_store_has_everything_waits_for_it() {
+    let (mut world, alice) = held();
+    let bob = joined(&mut world, "bob");
+    world.answer();
+    world.set(bob, Manner::Silent);
+    world.say(alice, "bob", "1");
+    world.settle();
+    world.give(Input::Closed { conn: bob });
+    let bob = world.knock("bob", Admission::Named).unwrap();
+    world.say(alice, "bob", "2");
+    world.settle();
+    assert_eq!(world.heard(bob), ["ping"], "the first is not there yet");
+    assert_eq!(world.asked(), ["append for bob alice: 1", "read for bob"]);
+    while world.answer() {}
+    world.settle();
+    assert_eq!(world.heard(bob), ["QUEUE_STATUS 1", "alice: 1", "alice: 2"]);
+}
+
+#[test]
+fn what_comes_while_a_read_is_under_way_is_held_and_follows_it_without_the_store() {
+    let (mut world, alice) = held();
+    let bob = joined(&mut world, "bob");
+    for text in ["1", "2"] {
+        world.say(alice, "bob", text);
+    }
+    assert_eq!(world.asked(), ["read for bob"]);
+    assert_eq!(world.stats().queued, 2);
+    world.answer();
+    world.settle();
+    assert_eq!(world.heard(bob), ["alice: 1", "alice: 2"]);
+    world.say(alice, "bob", "3");
+    world.settle();
+    assert_eq!(world.heard(bob), ["alice: 3"]);
+}
+
+#[test]
+fn what_does_not_fit_behind_a_read_goes_to_the_store_and_keeps_its_place() {
+    let config = config().outbox_count(2).queue(QueueConfig::new());
+    let mut world = World::new(config);
+    let alice = world.join("alice");
+    world.store.manner = StoreManner::Held;
+    let bob = joined(&mut world, "bob");
+    for text in ["1", "2", "3", "4"] {
+        world.say(alice, "bob", text);
+    }
+    let appends = (1..=4).map(|number| format!("append for bob alice: {number}"));
+    let mut expected = vec!["read for bob".to_owned()];
+    expected.extend(appends);
+    assert_eq!(world.asked(), expected);
+    // The read that saw none of them is not the end.
+    world.answer();
+    world.settle();
+    assert_eq!(world.heard(bob), [""; 0]);
+    world.store.manner = StoreManner::Prompt;
+    world.settle();
+    let heard = world.heard(bob);
+    let envelopes: Vec<_> = heard.iter().filter(|line| *line != "ping").collect();
+    assert_eq!(envelopes, ["alice: 1", "alice: 2", "alice: 3", "alice: 4"]);
+    assert_eq!(world.stats().backlogged, 0);
+}
+
+#[test]
+fn a_recipient_that_leaves_during_a_read_leaves_nothing_behind() {
+    let (mut world, alice) = held();
+    world.say(alice, "bob", "1");
+    world.answer();
+    let bob = joined(&mut world, "bob");
+    world.say(alice, "bob", "2");
+    world.give(Input::Closed { conn: bob });
+    assert_eq!(world.asked(), ["read for bob", "append for bob alice: 2"]);
+    while world.answer() {}
+    let stats = world.stats();
+    assert_eq!(
+        (stats.queued, stats.queued_bytes, stats.backlogged),
+        (0, 0, 0)
+    );
+    assert_eq!(world.queued_for("bob"), ["alice: 1", "alice: 2"]);
+    // The room that was set aside is free again: a thousand such reads fit.
+    for _ in 0..3000 {
+        let bob = world.knock("bob", Admission::Named).unwrap();
+        world.give(Input::Closed { conn: bob });
+        while world.answer() {}
+    }
+    let bob = joined(&mut world, "bob");
+    assert_eq!(world.asked(), ["read for bob"]);
+    world.answer();
+    world.settle();
+    assert_eq!(world.heard(bob), ["QUEUE_STATUS 2", "alice: 1", "alice: 2"]);
+}
+
+#[test]
+fn a_takeover_during_a_read_keeps_the_order() {
+    let config = config().on_duplicate(OnDuplicate::Replace);
+    let mut world = World::new(config.queue(QueueConfig::new()));
+    let alice = world.join("alice");
+    world.say(alice, "bob", "1");
+    world.settle();
+    world.store.manner = StoreManner::Held;
+    let first = joined(&mut world, "bob");
+    world.say(alice, "bob", "2");
+    let second = world.knock("bob", Admission::Named).unwrap();
+    world.say(alice, "bob", "3");
+    while world.answer() {}
+    world.settle();
+    assert_eq!(
+        world.heard(first),
+        ["close 4001 replaced by a new connection"]
+    );
+    let heard = world.heard(second);
+    assert_eq!(
+        heard,
+        ["ping", "QUEUE_STATUS 2", "alice: 1", "alice: 2", "alice: 3"]
+    );
+}
+
+#[test]
+fn who_is_out_of_disk_tells_the_senders_and_goes_on_with_live_traffic() {
+    let mut world = World::with_queue();
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    world.store.manner = StoreManner::Failing(Failure::DiskFull);
+    world.say(alice, "carol", "1");
+    world.say(alice, "bob", "2");
+    world.settle();
+    assert_eq!(
+        world.heard(alice),
+        ["QUEUE_FULL carol #1: relay is out of disk"]
+    );
+    assert_eq!(world.heard(bob), ["alice: 2"]);
+    // And so do those who come now.
+    let carol = world.join("carol");
+    world.say(alice, "carol", "3");
+    world.settle();
+    assert_eq!(world.heard(carol), ["alice: 3"]);
+    assert_eq!(world.stats().store_failures, 1);
+    world.store.manner = StoreManner::Failing(Failure::ReadOnly);
+    world.say(alice, "dave", "4");
+    world.settle();
+    assert_eq!(
+        world.heard(alice),
+        ["QUEUE_FULL dave #4: relay's disk is read-only"]
+    );
+}
+
+#[test]
+fn what_cannot_be_given_back_is_told_to_its_sender() {
+    let (mut world, alice) = held();
+    let bob = joined(&mut world, "bob");
+    world.answer();
+    world.set(bob, Manner::Silent);
+    world.say(alice, "bob", "1");
+    world.settle();
+    world.give(Input::Closed { conn: bob });
+    world.fail(Failure::DiskFull);
+    world.settle();
+    assert_eq!(
+        world.heard(alice),
+        ["QUEUE_FULL bob #1: relay is out of disk"]
+    );
+}
+
+#[test]
+fn a_queue_that_cannot_be_read_is_read_again_and_nothing_passes_it() {
+    let (mut world, alice) = held();
+    world.say(alice, "bob", "1");
+    world.answer();
+    let bob = joined(&mut world, "bob");
+    world.say(alice, "bob", "2");
+    world.fail(Failure::Broken);
+    assert_eq!(world.asked(), ["append for bob alice: 2"]);
+    world.answer();
+    world.say(alice, "bob", "3");
+    world.answer();
+    world.settle();
+    assert_eq!(world.heard(bob), [""; 0]);
+    assert_eq!(world.wakeup.map(|due| due.reason), Some(WakeupReason::Read));
+    world.pass(secs(1));
+    assert_eq!(world.asked(), ["read for bob"]);
+    world.answer();
+    world.settle();
+    assert_eq!(
+        world.heard(bob),
+        ["QUEUE_STATUS 3", "alice: 1", "alice: 2", "alice: 3"]
+    );
+}
+
+#[test]
+fn a_store_that_does_not_answer_keeps_no_sender_waiting() {
+    let (mut world, alice) = held();
+    world.say(alice, "carol", "1");
+    world.pass(secs(10) - NANO);
+    assert_eq!(world.heard(alice), [""; 0]);
+    world.pass(NANO);
+    let told = "relay's store does not answer; the envelope may arrive nevertheless";
+    assert_eq!(world.heard(alice), [format!("QUEUE_FULL carol #1: {told}")]);
+    assert_eq!(world.stats().store_unanswered, 1);
+    // When it does answer, that is no news.
+    world.answer();
+    world.settle();
+    assert_eq!(world.heard(alice), [""; 0]);
+    assert_eq!(world.stats().store_unanswered, 0);
+    let carol = world.knock("carol", Admission::Named).unwrap();
+    world.answer();
+    world.settle();
+    assert_eq!(world.heard(carol), ["ping", "QUEUE_STATUS 1", "alice: 1"]);
+}
+
+#[test]
+fn what_is_held_behind_a_read_that_is_not_answered_is_told_too() {
+    let (mut world, alice) = held();
+    let _bob = joined(&mut world, "bob");
+    world.say(alice, "bob", "1");
+    world.pass(secs(10));
+    assert_eq!(world.asked(), ["read for bob", "append for bob alice: 1"]);
+    world.pass(secs(10));
+    let heard = world.heard(alice);
+    assert!(
+        heard
+            .iter()
+            .any(|line| line.starts_with("QUEUE_FULL bob #1: relay's store does not"))
+    );
+    assert_eq!(world.stats().queued, 0);
+    assert_eq!(
+        world.asked().len(),
+        2,
+        "it is not asked again while it owes an answer"
+    );
+}
+
+#[test]
+fn a_store_that_does_not_answer_holds_no_more_than_its_share() {
+    let queue = QueueConfig::new().unanswered_bytes(10_000);
+    let mut world = World::new(config().queue(queue));
+    let alice = world.join("alice");
+    world.store.manner = StoreManner::Held;
+    for _ in 0..100 {
+        world.receive(alice, message_of("alice", "carol", 1000));
+        world.pass(secs(1));
+    }
+    let held: usize = world.store.asked.len() * 1000;
+    assert!((7000..=10_000).contains(&held), "{held}");
+    let busy = "relay's store is too busy: it owes answers for 10000 bytes";
+    let heard = world.heard(alice);
+    assert_eq!(
+        heard.iter().filter(|line| line.ends_with(busy)).count(),
+        100 - held / 1000
+    );
+    // A block would be forgotten, and so is refused as well.
+    let block = Payload::BlockNotification(BlockNotification {
+        blocked_address: address("carol").as_str().into(),
+        ..Default::default()
+    });
+    let kind: MessageType = block.message_type();
+    let payload = Some(block);
+    let notification = Envelope {
+        payload,
+        ..envelope("alice", "", kind, "")
+    };
+    for _ in 0..10 {
+        world.say(alice, "carol", "small");
+    }
+    world.receive(alice, notification.to_bytes());
+    world.settle();
+    assert!(
+        world
+            .heard(alice)
+            .last()
+            .is_some_and(|line| line.ends_with(busy))
+    );
+    assert_eq!(world.stats().blocks, 0);
+    while world.answer() {}
+    world.say(alice, "carol", "again");
+    assert_eq!(world.asked(), ["append for carol alice: again"]);
+}
+
+#[test]
+fn a_shutdown_does_not_wait_for_a_store_that_does_not_answer() {
+    let (mut world, alice) = held();
+    world.say(alice, "carol", "1");
+    world.give(Input::Shutdown);
+    world.settle();
+    world.pass(secs(9));
+    assert_eq!((world.shut_down, world.stats().connections), (0, 0));
+    world.pass(secs(1));
+    assert_eq!(world.shut_down, 1);
+    world.answer();
+    assert_eq!(world.shut_down, 1);
+}
+
+#[test]
+fn an_answer_that_was_never_owed_is_ignored_and_counted() {
+    let (mut world, alice) = held();
+    let before = world.stats().late;
+    let outputs = world.give(Input::Stored {
+        ticket: Ticket(99),
+        outcome: Outcome::Done,
+    });
+    assert_eq!((outputs, world.stats().late), (vec![], before + 1));
+    world.say(alice, "carol", "1");
+    let ticket = world.store.asked[0].ticket;
+    for _ in 0..2 {
+        world.give(Input::Stored {
+            ticket,
+            outcome: Outcome::Done,
+        });
+    }
+    assert_eq!((world.stats().stored, world.stats().late), (1, before + 2));
+}
+
+#[test]
+fn an_answer_that_does_not_fit_its_question_is_a_failure() {
+    let (mut world, alice) = held();
+    let bob = joined(&mut world, "bob");
+    world.say(alice, "carol", "1");
+    for request in core::mem::take(&mut world.store.asked) {
+        world.give(Input::Stored {
+            ticket: request.ticket,
+            outcome: Outcome::Expired { count: 7 },
+        });
+    }
+    world.settle();
+    assert_eq!(
+        world.heard(alice),
+        ["QUEUE_FULL carol #1: relay's store does not work"]
+    );
+    assert_eq!(world.stats().expired, 0);
+    world.store.manner = StoreManner::Prompt;
+    world.say(alice, "bob", "2");
+    world.pass(secs(1));
+    assert_eq!(world.heard(bob), ["QUEUE_STATUS 1", "alice: 2"]);
+}
