@@ -72,6 +72,19 @@ macro_rules! cases {
                 many_envelopes_are_as_bounded_as_large_ones,
                 the_relay_as_a_whole_is_bounded_too,
             ]
+            queue: [
+                who_was_away_hears_how_much_waits_and_gets_it_in_order,
+                who_is_cut_in_the_middle_gets_the_rest_and_what_it_had_not_confirmed,
+                a_reader_that_stops_spills_and_gets_everything_in_order,
+                a_shutdown_keeps_what_was_not_confirmed_for_the_next_relay,
+                a_dropped_relay_keeps_what_was_not_confirmed,
+                blocks_outlive_the_relay,
+                many_senders_share_a_commit,
+                a_store_that_fails_is_told_and_shown_and_live_traffic_goes_on,
+                a_store_that_is_silent_holds_up_neither_traffic_nor_the_end,
+                a_store_that_gives_too_few_outcomes_has_failed,
+                a_queue_needs_a_store,
+            ]
             heartbeat: [
                 who_only_answers_pings_lives_on,
                 who_answers_no_ping_is_told_and_closed,

@@ -14,7 +14,7 @@ use crate::relays::{IDLE_TASKS, Relay, bind, builder, challenge, config, emptied
 use crate::tracked::Tracked;
 use crate::wait::{LIMIT, eventually, millis, soon};
 
-async fn health<R: Runtime>(relay: &Relay<R>) -> Value {
+pub(crate) async fn health<R: Runtime>(relay: &Relay<R>) -> Value {
     let request = "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let response = Raw::ask(relay, request).await;
     assert_eq!(response.status, 200);

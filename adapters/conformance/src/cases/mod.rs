@@ -9,6 +9,8 @@ pub(crate) mod hostile;
 pub(crate) mod http;
 pub(crate) mod join;
 pub(crate) mod lifecycle;
+pub(crate) mod queue;
 pub(crate) mod runtime;
 pub(crate) mod starvation;
+pub(crate) mod stores;
 pub(crate) mod traffic;

@@ -4,7 +4,7 @@
 //! the hub wants into batches and gives the outcomes back. What the operations mean and what a
 //! store promises is said where they are defined, in [`pinch_proto::queue`].
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::{BoxFuture, FutureExt as _};
 use pinch_proto::queue::{MemoryQueue, Operation, Outcome, Restored};
@@ -70,6 +70,21 @@ pub trait Store: Send + Sync + 'static {
     /// which of a batch have failed says so of all of them. The future must not block its thread:
     /// disks belong on threads of their own.
     fn execute(&self, batch: Vec<Operation>) -> BoxFuture<'_, Vec<Outcome>>;
+}
+
+/// A store that others look into while a relay has it.
+impl<S: Store + ?Sized> Store for Arc<S> {
+    fn name(&self) -> &str {
+        (**self).name()
+    }
+
+    fn restored(&self) -> Restored {
+        (**self).restored()
+    }
+
+    fn execute(&self, batch: Vec<Operation>) -> BoxFuture<'_, Vec<Outcome>> {
+        (**self).execute(batch)
+    }
 }
 
 /// A store in memory: for tests, and for relays that need not keep anything over a restart. What it
