@@ -104,6 +104,32 @@ fn much_at_once_is_marked_at_once() {
 }
 
 #[test]
+fn many_at_once_are_marked_at_once_and_may_not_be_too_many() {
+    let (mut world, alice, bob) = pair(World::new(config().unconfirmed_count(1000)));
+    for _ in 0..1100 {
+        world.say(alice, "bob", "x");
+    }
+    world.settle();
+    let frames = world.frames(bob);
+    let pings: Vec<usize> = (0..frames.len())
+        .filter(|&at| matches!(frames[at], Frame::Ping(_)))
+        .collect();
+    assert_eq!(
+        pings,
+        [512, 1001],
+        "behind each 512, and where no more may go"
+    );
+    assert_eq!((frames.len(), books(&world)), (1002, (0, 1000)));
+    let last = ping(&frames[1001..]);
+    world.give(Input::Pong {
+        conn: bob,
+        payload: last,
+    });
+    world.settle();
+    assert_eq!(world.frames(bob).len(), 100);
+}
+
+#[test]
 fn who_confirms_nothing_gets_no_more_than_fits_the_window() {
     let (mut world, alice, bob) = pair(World::new(config().unconfirmed_bytes(1000)));
     for _ in 0..5 {

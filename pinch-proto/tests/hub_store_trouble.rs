@@ -87,6 +87,30 @@ fn what_does_not_fit_behind_a_read_goes_to_the_store_and_keeps_its_place() {
 }
 
 #[test]
+fn what_is_held_behind_a_read_that_is_not_the_last_goes_to_the_store() {
+    let config = config().outbox_bytes(140_000);
+    let mut world = World::new(config.queue(QueueConfig::new()));
+    let alice = world.join("alice");
+    for _ in 0..4 {
+        world.receive(alice, message_of("alice", "bob", 60_000));
+    }
+    world.settle();
+    world.store.manner = StoreManner::Held;
+    let bob = joined(&mut world, "bob");
+    world.set(bob, Manner::Blocked);
+    world.say(alice, "bob", "5");
+    // Two of the four fit; how long the rest takes is up to Bob.
+    world.answer();
+    world.settle();
+    assert_eq!(world.asked(), ["append for bob alice: 5"]);
+    world.store.manner = StoreManner::Prompt;
+    world.set(bob, Manner::Honest);
+    world.settle();
+    let heard = world.heard(bob);
+    assert_eq!(heard.last().map(String::as_str), Some("alice: 5"));
+}
+
+#[test]
 fn a_recipient_that_leaves_during_a_read_leaves_nothing_behind() {
     let (mut world, alice) = held();
     world.say(alice, "bob", "1");

@@ -18,6 +18,9 @@ use crate::{Address, Close, Frame};
 /// How much may lie behind the last ping, in bytes.
 const MARKER_BYTES: usize = 64 << 10;
 
+/// How many envelopes may.
+const MARKER_COUNT: u64 = 512;
+
 /// ```text
 ///            pong, or 1 s                a fault, a timeout, a
 ///  Joining ───────────────► Live ──────► close frame, a takeover, ──► Closing ──► removed
@@ -68,6 +71,7 @@ pub(super) enum Ping {
 pub(super) struct Window {
     pub(super) delivery: Delivery,
     pub(super) bytes: usize,
+    pub(super) count: usize,
 }
 
 impl Window {
@@ -75,13 +79,14 @@ impl Window {
     const fn open(self) -> Self {
         Self {
             bytes: usize::MAX,
+            count: usize::MAX,
             ..self
         }
     }
 
     /// One envelope goes out, whatever its size, if there is room for any.
     pub(super) fn is_open(self, unconfirmed: &Unconfirmed) -> bool {
-        unconfirmed.bytes() < self.bytes
+        unconfirmed.bytes() < self.bytes && unconfirmed.len() < self.count
     }
 }
 
@@ -136,9 +141,11 @@ impl Connection {
 
     /// Whether so much lies behind the last ping that another is to follow at once.
     pub(super) fn needs_marker(&self, window: Window) -> bool {
-        let full = !window.is_open(&self.unconfirmed) && self.unconfirmed.is_unmarked();
-        matches!(self.phase, Phase::Live)
-            && (full || self.unconfirmed.unmarked_bytes() >= MARKER_BYTES)
+        let unconfirmed = &self.unconfirmed;
+        let full = !window.is_open(unconfirmed) && unconfirmed.is_unmarked();
+        let much = unconfirmed.unmarked_bytes() >= MARKER_BYTES
+            || unconfirmed.unmarked_count() >= MARKER_COUNT;
+        matches!(self.phase, Phase::Live) && (full || much)
     }
 
     /// Whether the relay has said goodbye, and nothing but the peer's answer is missing.

@@ -149,6 +149,7 @@ impl Hub {
             window: Window {
                 delivery: config.delivery,
                 bytes: config.unconfirmed_bytes,
+                count: config.unconfirmed_count,
             },
             now,
             unix_at_zero: unix.0.saturating_sub(millis(now)),

@@ -117,14 +117,24 @@ impl Unconfirmed {
 
     /// Whether some lie behind the last marker.
     pub(super) fn is_unmarked(&self) -> bool {
-        self.0
-            .as_ref()
-            .is_some_and(|ledger| ledger.confirmed + ledger.envelopes.len() as u64 > ledger.marked)
+        self.unmarked_count() > 0
+    }
+
+    /// How many lie behind the last marker.
+    pub(super) fn unmarked_count(&self) -> u64 {
+        self.0.as_ref().map_or(0, |ledger| {
+            ledger.confirmed + ledger.envelopes.len() as u64 - ledger.marked.max(ledger.confirmed)
+        })
     }
 
     /// The bytes of those.
     pub(super) fn unmarked_bytes(&self) -> usize {
         self.0.as_ref().map_or(0, |ledger| ledger.unmarked_bytes)
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, |ledger| ledger.envelopes.len())
     }
 
     /// The bytes of all of them.

@@ -124,6 +124,7 @@ pub struct Config {
     pub(super) delivery: Delivery,
     pub(super) marker_interval: Duration,
     pub(super) unconfirmed_bytes: usize,
+    pub(super) unconfirmed_count: usize,
     pub(super) rate_limit: Option<RateLimit>,
     pub(super) envelope_bytes: usize,
     pub(super) message_bytes: usize,
@@ -155,6 +156,7 @@ impl Config {
             delivery: Delivery::default(),
             marker_interval: Duration::from_secs(1),
             unconfirmed_bytes: 1 << 20,
+            unconfirmed_count: 4096,
             rate_limit: Some(RateLimit::DEFAULT),
             envelope_bytes: 65_536,
             message_bytes: 131_072,
@@ -249,7 +251,7 @@ impl Config {
     }
 
     /// How long what a peer was given may lie before a ping is sent behind it, for its pong to
-    /// confirm it; behind each 64 KiB, one is sent at once. Default: 1 s, so that a conversation
+    /// confirm it; behind each 64 KiB or 512 envelopes, one is sent at once. Default: 1 s, so that a conversation
     /// costs one small frame a second.
     #[must_use]
     pub fn marker_interval(mut self, interval: Duration) -> Self {
@@ -262,6 +264,14 @@ impl Config {
     #[must_use]
     pub fn unconfirmed_bytes(mut self, limit: usize) -> Self {
         self.unconfirmed_bytes = limit;
+        self
+    }
+
+    /// How many envelopes a peer may have been given and not confirmed before it gets no more.
+    /// Default: 4096, so that small ones cannot make the bookkeeping larger than the bytes.
+    #[must_use]
+    pub fn unconfirmed_count(mut self, limit: usize) -> Self {
+        self.unconfirmed_count = limit;
         self
     }
 
@@ -379,6 +389,7 @@ impl Config {
             ("outbox count", self.outbox_count),
             ("refusal limit", self.refusal_bytes),
             ("limit of unconfirmed bytes", self.unconfirmed_bytes),
+            ("limit of unconfirmed envelopes", self.unconfirmed_count),
             ("connection limit", self.max_connections),
             ("limit of parked buckets", self.max_parked_buckets),
         ];
