@@ -97,14 +97,11 @@ fn what_is_held_behind_a_read_that_is_not_the_last_goes_to_the_store() {
     world.settle();
     world.store.manner = StoreManner::Held;
     let bob = joined(&mut world, "bob");
-    world.set(bob, Manner::Blocked);
     world.say(alice, "bob", "5");
     // Two of the four fit; how long the rest takes is up to Bob.
     world.answer();
-    world.settle();
     assert_eq!(world.asked(), ["append for bob alice: 5"]);
     world.store.manner = StoreManner::Prompt;
-    world.set(bob, Manner::Honest);
     world.settle();
     let heard = world.heard(bob);
     assert_eq!(heard.last().map(String::as_str), Some("alice: 5"));
