@@ -8,7 +8,7 @@
 //!
 //! | machine | one per | decides |
 //! |---|---|---|
-//! | [`hub::Hub`] | relay | routing table, outboxes and their limits, heartbeats, rate limits, blocks, shutdown |
+//! | [`hub::Hub`] | relay | routing table, outboxes and their limits, the durable [`queue`], heartbeats, rate limits, blocks, shutdown |
 //! | [`handshake::Relay`], [`handshake::Agent`] | joining connection | who an agent is, by a challenge that it signs |
 //! | [`client::Client`] | agent | joining, heartbeat, reconnecting, what is unsent |
 //!

@@ -42,8 +42,37 @@
 //! happens in whatever order; after it nothing of it is held but the rate bucket of its address,
 //! and that only for as long as an empty one takes to fill.
 //!
+//! # The queue
+//!
+//! Without a queue ([`Config::queue`]), an envelope for a recipient that cannot take it is told to
+//! its sender. With one, it is kept in a store, which the driver has: the hub says what it wants
+//! ([`Output::Store`]), and hears what came of it ([`Input::Stored`]).
+//!
+//! ```text
+//!            joins                is read             that was all
+//!   offline ───────► backlogged ─────────► draining ──────────────────► live
+//!                      ▲    ▲                 │                          │
+//!                      │    └─ there is more ─┘                          │
+//!                      └───────────────── outbox full ───────────────────┘
+//! ```
+//! From each of them, leaving leads back to offline.
+//!
+//! For one who is offline or backlogged, an envelope is appended to what is stored; for one whose
+//! queue is being drained, it is held in memory behind that; for one who is live, it goes into the
+//! outbox. Each has a number that grows with every envelope ([`Seq`]), by which the store keeps them
+//! in order, so that none passes another to the same recipient on any of these ways.
+//!
+//! An envelope leaves the store when its recipient has confirmed it. When a connection ends, whatever
+//! it has not confirmed is appended under its old number before anybody else can join under its
+//! address; what was read from the store is there still.
+//!
+//! A store may take long or fail. A sender hears if its envelope is not stored, and after
+//! [`QueueConfig::answer_timeout`] that this is not known. What the store owes answers for is bounded
+//! ([`QueueConfig::unanswered_bytes`]): beyond it, senders are refused. A queue that cannot be read is
+//! tried again, and nothing passes it meanwhile. Those who are live are not concerned.
+//!
 //! Every input costs O(1), besides [`Input::Shutdown`], which visits each connection once, and the
-//! end of a connection, which visits what waits for it.
+//! end of a connection and the end of a read, which visit what waits for it.
 
 mod backlog;
 mod blocks;
