@@ -244,6 +244,21 @@ fn beyond_a_recipients_quota_the_sender_is_told() {
 }
 
 #[test]
+fn what_comes_back_from_a_connection_has_its_place_whatever_the_quota() {
+    let mut world = World::new(config().queue(QueueConfig::new().recipient_count(2)));
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    world.set(bob, Manner::Silent);
+    for text in ["1", "2", "3"] {
+        world.say(alice, "bob", text);
+    }
+    world.settle();
+    world.give(Input::Closed { conn: bob });
+    world.settle();
+    assert_eq!(world.queued_for("bob").len(), 3);
+    assert_eq!(world.heard(alice), [""; 0]);
+}
+
+#[test]
 fn a_sender_cannot_fill_the_disk_with_recipients() {
     let queue = QueueConfig::new().sender_bytes(1000).total_bytes(2500);
     let mut world = World::new(config().queue(queue));

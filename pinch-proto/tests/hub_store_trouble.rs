@@ -7,7 +7,9 @@ use pinch_proto::hub::{Admission, ConnId, Input, OnDuplicate, QueueConfig, Wakeu
 use pinch_proto::queue::{Failure, Outcome, Ticket};
 use pinch_proto::wire::{BlockNotification, Envelope, MessageType, Payload};
 
-use support::{Manner, NANO, StoreManner, World, address, config, envelope, message_of, secs};
+use support::{
+    Manner, NANO, PLENTY, StoreManner, World, address, config, envelope, message_of, secs,
+};
 
 /// Alice is there; the store answers when it is told to.
 fn held() -> (World, ConnId) {
@@ -229,6 +231,18 @@ fn a_queue_that_cannot_be_read_is_read_again_and_nothing_passes_it() {
         world.heard(bob),
         ["QUEUE_STATUS 3", "alice: 1", "alice: 2", "alice: 3"]
     );
+}
+
+#[test]
+fn a_queue_that_cannot_be_read_is_not_read_again_at_once() {
+    let (mut world, _) = held();
+    let bob = joined(&mut world, "bob");
+    world.fail(Failure::Broken);
+    world.write(bob, PLENTY);
+    world.pass(secs(1) - NANO);
+    assert_eq!(world.asked(), [""; 0]);
+    world.pass(NANO);
+    assert_eq!(world.asked(), ["read for bob"]);
 }
 
 #[test]
