@@ -212,6 +212,7 @@ fn assert_in_order(connections: &[Vec<usize>]) {
 }
 
 fn tell(asked: Asked, answer: Answer, event: Event) {
+    let case = format!("{asked:?} × {answer:?} × {event:?}");
     let mut story = Story::new();
     story.come_to(asked);
     story.happen(event);
@@ -227,15 +228,21 @@ fn tell(asked: Asked, answer: Answer, event: Event) {
         (Asked::Append, Answer::Failure, Event::Shutdown)
     ) {
         // Nobody is there any more who could be told that the disk is full.
-        assert_eq!(lost, [3], "the one whose append has failed");
+        assert_eq!(lost, [3], "{case}: the one whose append has failed");
     } else {
-        assert_eq!(lost, [0; 0], "got {:?}, told {:?}", story.got, story.told);
+        assert_eq!(
+            lost, [0; 0],
+            "{case}: got {:?}, told {:?}",
+            story.got, story.told
+        );
     }
     let stats = story.world.stats();
-    assert_eq!((stats.backlogged, stats.queued, stats.in_flight), (0, 0, 0));
-    assert_eq!((stats.storing, stats.store_unanswered), (0, 0));
+    let held = [stats.backlogged, stats.queued, stats.in_flight];
+    assert_eq!(held, [0; 3], "{case}");
+    let owed = [stats.storing, stats.store_unanswered];
+    assert_eq!(owed, [0; 2], "{case}");
     let may_stay = matches!((asked, answer), (Asked::Remove, Answer::Failure));
-    assert!(story.world.store.queue.is_empty() || may_stay);
+    assert!(story.world.store.queue.is_empty() || may_stay, "{case}");
 }
 
 #[test]
@@ -248,7 +255,6 @@ fn nothing_is_lost_or_overtaken_whatever_meets_whatever() {
                 Event::Shutdown,
                 Event::SlowReader,
             ] {
-                println!("{asked:?} × {answer:?} × {event:?}");
                 tell(asked, answer, event);
             }
         }

@@ -7,9 +7,10 @@ use alloc::collections::VecDeque;
 use bytes::Bytes;
 
 use super::backlog::Backlog;
-use super::io::{CloseCause, ConnId, Undeliverable};
+use super::io::{CloseCause, ConnId};
 use super::outbox::Queued;
 use super::unconfirmed::Confirmed;
+use super::undeliverable::Undeliverable;
 use super::{Hub, SlowReader};
 use crate::EnvelopeView;
 use crate::queue::{Operation, Seq};

@@ -3,13 +3,12 @@
 //! [`Input`] and [`Output`] are exhaustive on purpose: a new kind must break every driver when it
 //! is compiled, not when it runs.
 
-use alloc::string::String;
 use core::fmt;
 
 use bytes::Bytes;
 
 use super::slab::Key;
-use crate::queue::{Failure, Outcome, Refusal, Request, Ticket};
+use crate::queue::{Outcome, Request, Ticket};
 use crate::wire::MessageType;
 use crate::{Address, Close, CloseCode, EnvelopeError, Frame, Time, handshake};
 
@@ -324,56 +323,6 @@ impl CloseCause {
             Self::Peer | Self::Lost | Self::HeartbeatTimeout | Self::TooSlow => false,
             Self::Replaced | Self::GoingAway | Self::Violation(_) => true,
         }
-    }
-}
-
-/// Why an envelope will not reach its recipient: the reason in QUEUE_FULL (protocol section 4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Undeliverable {
-    #[error("recipient is offline and no queue is configured")]
-    Offline,
-    #[error("recipient left before the envelope was sent to it, and no queue is configured")]
-    Left,
-    #[error("recipient left before it confirmed the envelope, which may have arrived")]
-    Unconfirmed,
-    #[error(
-        "recipient's outbox is full: at most {bytes} bytes or {count} envelopes wait for a connection"
-    )]
-    OutboxFull { bytes: usize, count: usize },
-    #[error("{0}")]
-    QueueFull(Refusal),
-    #[error("{0}")]
-    NotStored(Failure),
-    #[error("relay's store is too busy: it owes answers for {limit} bytes")]
-    StoreBusy { limit: usize },
-    #[error("relay's store does not answer; the envelope may arrive nevertheless")]
-    StoreSilent,
-    #[error("envelope of {bytes} bytes over the limit of {limit}")]
-    TooLarge { bytes: usize, limit: usize },
-    #[error("to_address is no address of this relay: {0}")]
-    NotAnAddress(NotAnAddress),
-    #[error("relay is out of memory for envelopes: at most {limit} bytes wait in all")]
-    OutOfMemory { limit: usize },
-    #[error("block list is full")]
-    BlockListFull,
-    #[error("blocked_address is no address")]
-    BlockedIsNoAddress,
-}
-
-/// What is wrong with a `to_address`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum NotAnAddress {
-    #[error("it does not parse")]
-    Malformed,
-    #[error("its host is another")]
-    OtherHost,
-    #[error("it is not a key with its checksum")]
-    NotAKey,
-}
-
-impl From<Undeliverable> for String {
-    fn from(reason: Undeliverable) -> Self {
-        alloc::format!("{reason}")
     }
 }
 

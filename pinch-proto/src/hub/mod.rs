@@ -93,6 +93,7 @@ mod tickets;
 mod timeouts;
 mod turn;
 mod unconfirmed;
+mod undeliverable;
 
 use alloc::collections::VecDeque;
 

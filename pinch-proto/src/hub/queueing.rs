@@ -7,9 +7,10 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 use super::backlog::{Backlog, Step};
-use super::io::{ConnId, Output, Undeliverable};
+use super::io::{ConnId, Output};
 use super::outbox::Queued;
 use super::tickets::Asked;
+use super::undeliverable::Undeliverable;
 use super::{Delivery, Hub};
 use crate::queue::{
     Append, Entry, Failure, Limits, Operation, Outcome, Read, Request, Seq, Ticket,

@@ -4,7 +4,8 @@
 use bytes::Bytes;
 use prost::Message as _;
 
-use super::io::{CloseCause, ConnId, NotAnAddress, Undeliverable, Violation};
+use super::io::{CloseCause, ConnId, Violation};
+use super::undeliverable::{NotAnAddress, Undeliverable};
 use super::{Addressing, Hub, rate};
 use crate::queue::Operation;
 use crate::wire::{Envelope, MessageType, Payload, QueueFull, RateLimited};

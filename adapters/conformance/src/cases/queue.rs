@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures_lite::FutureExt as _;
 use pinch_driver::proto::hub::{Config, QueueConfig};
-use pinch_driver::proto::queue::Failure;
+use pinch_driver::proto::queue::{Failure, MemoryQueue};
 use pinch_driver::proto::wire::Payload;
 use pinch_driver::{Auth, BindError, MemoryStore, Runtime, Store, StoreHealth};
 
@@ -88,7 +88,7 @@ pub(crate) async fn who_was_away_hears_how_much_waits_and_gets_it_in_order<R: Ru
     eventually("every envelope is confirmed", delivered)
         .or(hearing)
         .await;
-    let empty = || store.with_queue(|queue| queue.is_empty());
+    let empty = || store.with_queue(MemoryQueue::is_empty);
     eventually("the store has forgotten what has arrived", empty).await;
     bob.leave().await;
     alice.leave().await;
@@ -187,7 +187,7 @@ pub(crate) async fn a_shutdown_keeps_what_was_not_confirmed_for_the_next_relay<R
     // He has everything, but never says so.
     soon("the shutdown", relay.shutdown()).await;
     assert_eq!(relay.stats().tasks, 0);
-    assert_eq!(store.with_queue(|queue| queue.len()), 10);
+    assert_eq!(store.with_queue(MemoryQueue::len), 10);
 
     let relay = open(runtime, config(), store).await;
     let mut bob = Peer::named(&relay, "bob").await;
@@ -208,7 +208,7 @@ pub(crate) async fn a_dropped_relay_keeps_what_was_not_confirmed<R: Runtime>(run
     }
     eventually("they are accepted", || relay.stats().hub.accepted == 10).await;
     drop(relay);
-    let kept = || store.with_queue(|queue| queue.len()) == 10;
+    let kept = || store.with_queue(MemoryQueue::len) == 10;
     eventually("the store has them", kept).await;
 }
 

@@ -21,7 +21,8 @@ use pinch_proto::{Address, Close, CloseCode, Frame, Time, handshake};
 use tracing::{debug, error};
 
 use super::connection::Connection;
-use super::switchboard::{Own, Shared, TaskCount};
+use super::counts::TaskCount;
+use super::switchboard::{Own, Shared};
 use crate::clock::unix_now;
 use crate::codec::{Decoder, Incoming, encode};
 use crate::ends::{farewell, read_head, read_some};

@@ -5,12 +5,14 @@
 //! | `accept` | from a fresh byte stream to a registered connection: HTTP, upgrade, handshake |
 //! | `connection` | the life of a registered connection: bytes in, bytes out |
 //! | `switchboard` | the hub behind its lock, and who has to be woken |
+//! | `counts` | the tasks that live, and the places of those that have not joined |
 //! | `timer` | the one timer of the hub |
 //! | `keeper` | the one task that has the store do what the hub wants |
 //! | `listener` | the TCP sockets that come in |
 
 mod accept;
 mod connection;
+mod counts;
 mod keeper;
 mod listener;
 mod switchboard;
@@ -83,7 +85,7 @@ impl<R: fmt::Debug> fmt::Debug for Builder<R> {
             .field("runtime", &self.runtime)
             .field("settings", &self.settings)
             .field("hub", &self.hub)
-            .field("store", &self.store.as_ref().map(|store| store.name()))
+            .field("store", &self.store.as_deref().map(Store::name))
             .finish()
     }
 }
@@ -208,7 +210,7 @@ impl<R: Runtime> Builder<R> {
         self.settings.message_bytes = config.max_message_bytes();
         let mut seed = [0; 16];
         getrandom::fill(&mut seed)?;
-        let restored = self.store.as_ref().map(|store| store.restored());
+        let restored = self.store.as_deref().map(Store::restored);
         let shared = Shared::new(self.runtime, self.settings, config, seed, restored);
         let shared = Arc::new(shared);
         timer::spawn(Arc::clone(&shared));

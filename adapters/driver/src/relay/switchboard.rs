@@ -6,7 +6,7 @@
 
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use core::task::Waker;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use event_listener::{Event, EventListener};
 use pinch_proto::hub::{self, CloseCause, ConnId, Hub, Input, JoinRefusal, Output, Turn, Wakeup};
@@ -31,8 +31,8 @@ pub(super) struct Shared<R> {
     cut: AtomicBool,
     /// One of the two was set, or the last task has ended.
     changed: Event,
-    tasks: AtomicUsize,
-    pending: AtomicUsize,
+    pub(super) tasks: AtomicUsize,
+    pub(super) pending: AtomicUsize,
 }
 
 /// What the lock protects.
@@ -180,6 +180,18 @@ impl<R: Runtime> Shared<R> {
         self.tasks.load(Ordering::Acquire) == 1
     }
 
+    /// A task has ended.
+    pub(super) fn task_ended(&self, was_last: bool) {
+        if was_last {
+            self.changed.notify(usize::MAX);
+        }
+        if self.is_cut() {
+            // The keeper ends as the last one.
+            let keeper = self.lock().store.keeper.take();
+            keeper.into_iter().for_each(Waker::wake);
+        }
+    }
+
     /// Completes when no more connections are wanted.
     pub(super) async fn closed(&self) {
         self.wait_until(|| self.is_closing()).await;
@@ -199,48 +211,6 @@ impl<R: Runtime> Shared<R> {
             }
             listener.await;
         }
-    }
-
-    /// Counts a task for as long as it keeps what this returns.
-    pub(super) fn count_task(self: &Arc<Self>) -> TaskCount<R> {
-        self.tasks.fetch_add(1, Ordering::Relaxed);
-        TaskCount(Arc::clone(self))
-    }
-
-    /// A place among the connections that have not joined, unless all are taken.
-    pub(super) fn pend(self: &Arc<Self>) -> Option<Pending<R>> {
-        let limit = self.settings.max_pending;
-        let taken = self
-            .pending
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |pending| {
-                (pending < limit).then_some(pending + 1)
-            });
-        taken.ok().map(|_| Pending(Arc::clone(self)))
-    }
-}
-
-/// One task, in [`RelayStats::tasks`].
-pub(super) struct TaskCount<R: Runtime>(Arc<Shared<R>>);
-
-impl<R: Runtime> Drop for TaskCount<R> {
-    fn drop(&mut self) {
-        if self.0.tasks.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.0.changed.notify(usize::MAX);
-        }
-        if self.0.is_cut() {
-            // The keeper ends as the last one.
-            let keeper = self.0.lock().store.keeper.take();
-            keeper.into_iter().for_each(Waker::wake);
-        }
-    }
-}
-
-/// One connection that has not joined, in [`RelayStats::pending`].
-pub(super) struct Pending<R: Runtime>(Arc<Shared<R>>);
-
-impl<R: Runtime> Drop for Pending<R> {
-    fn drop(&mut self) {
-        self.0.pending.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -1,100 +1,16 @@
 //! The settings of a [`Hub`](super::Hub), each with the reason for its default.
 
+mod error;
+mod policies;
 mod queue;
 
 use core::time::Duration;
 
+pub use self::error::ConfigError;
+pub use self::policies::{Addressing, Delivery, OnDuplicate, SlowReader};
 pub use self::queue::QueueConfig;
 use super::rate::RateLimit;
 use crate::Host;
-
-/// What happens when an address joins that is connected already (protocol section 3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum OnDuplicate {
-    /// The second connection is refused; the first is pinged at once, so that a dead one does not
-    /// keep the address for longer than the pong timeout.
-    #[default]
-    Refuse,
-    /// The second connection takes over, with what waits for the first, which is closed with 4001.
-    Replace,
-}
-
-/// Who may be a recipient, besides those who are connected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Addressing {
-    /// An address is a key with a checksum at this relay's host (challenge mode).
-    #[default]
-    Keys,
-    /// An address is any name (open mode).
-    Names,
-}
-
-/// What is done so that an envelope arrives which was given to a socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Delivery {
-    /// It is kept until the recipient has confirmed it, by the pong of a ping that went behind it.
-    /// If the recipient's connection ends before, it goes back to the recipient's queue, and may
-    /// arrive twice; without a queue, the sender is told that it may have arrived.
-    #[default]
-    AtLeastOnce,
-    /// It is forgotten as soon as it was given to the recipient's socket; one from the queue, as
-    /// soon as it was read. What is lost with the connection is only counted
-    /// ([`HubStats::unconfirmed`](super::HubStats::unconfirmed)).
-    AtMostOnce,
-}
-
-/// What happens when a connected recipient reads so slowly that its outbox, or the memory of the
-/// hub, is full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum SlowReader {
-    /// What comes goes to its queue, and is read from there as its outbox drains, in order. Without
-    /// a queue, this is [`Refuse`](Self::Refuse).
-    #[default]
-    Spill,
-    /// The sender is told.
-    Refuse,
-    /// The recipient is closed with 1008 `too slow`. What waits for it goes to its queue; without
-    /// one, the senders are told.
-    Disconnect,
-}
-
-/// Why a [`Config`] cannot be used.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConfigError {
-    /// A setting is 0 where that would stop the relay from working.
-    #[error("{setting} is 0, expected at least 1")]
-    Zero {
-        /// Which one.
-        setting: &'static str,
-    },
-    /// The sustained rate is no number, or outside of what can be counted.
-    #[error("a rate limit of {per_second} per second, expected 0.000001 to 1000000000")]
-    RateOutOfRange {
-        /// The rate that was given.
-        per_second: f64,
-    },
-    /// The largest envelope would not fit an empty outbox, so that it could never be delivered.
-    #[error(
-        "an outbox of {outbox_bytes} bytes cannot hold an envelope of {envelope_bytes}; raise the outbox or lower the envelope limit"
-    )]
-    OutboxTooSmall {
-        /// Bytes of data that an outbox may hold.
-        outbox_bytes: usize,
-        /// Bytes of the largest envelope.
-        envelope_bytes: usize,
-    },
-    /// A WebSocket message could not hold the largest envelope.
-    #[error(
-        "a message limit of {message_bytes} bytes is below the envelope limit of {envelope_bytes}"
-    )]
-    MessageTooSmall {
-        /// Bytes of the largest WebSocket message.
-        message_bytes: usize,
-        /// Bytes of the largest envelope.
-        envelope_bytes: usize,
-    },
-}
 
 /// The settings of a [`Hub`](super::Hub).
 ///

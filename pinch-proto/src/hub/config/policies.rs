@@ -1,0 +1,51 @@
+//! Decisions that are left to whoever runs a relay, each with a name.
+
+/// What happens when an address joins that is connected already (protocol section 3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum OnDuplicate {
+    /// The second connection is refused; the first is pinged at once, so that a dead one does not
+    /// keep the address for longer than the pong timeout.
+    #[default]
+    Refuse,
+    /// The second connection takes over, with what waits for the first, which is closed with 4001.
+    Replace,
+}
+
+/// Who may be a recipient, besides those who are connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Addressing {
+    /// An address is a key with a checksum at this relay's host (challenge mode).
+    #[default]
+    Keys,
+    /// An address is any name (open mode).
+    Names,
+}
+
+/// What is done so that an envelope arrives which was given to a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Delivery {
+    /// It is kept until the recipient has confirmed it, by the pong of a ping that went behind it.
+    /// If the recipient's connection ends before, it goes back to the recipient's queue, and may
+    /// arrive twice; without a queue, the sender is told that it may have arrived.
+    #[default]
+    AtLeastOnce,
+    /// It is forgotten as soon as it was given to the recipient's socket; one from the queue, as
+    /// soon as it was read. What is lost with the connection is only counted
+    /// ([`HubStats::unconfirmed`](crate::hub::HubStats::unconfirmed)).
+    AtMostOnce,
+}
+
+/// What happens when a connected recipient reads so slowly that its outbox, or the memory of the
+/// hub, is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum SlowReader {
+    /// What comes goes to its queue, and is read from there as its outbox drains, in order. Without
+    /// a queue, this is [`Refuse`](Self::Refuse).
+    #[default]
+    Spill,
+    /// The sender is told.
+    Refuse,
+    /// The recipient is closed with 1008 `too slow`. What waits for it goes to its queue; without
+    /// one, the senders are told.
+    Disconnect,
+}
