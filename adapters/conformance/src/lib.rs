@@ -21,6 +21,7 @@ mod pipe;
 mod process;
 mod raw;
 mod relays;
+pub mod store;
 mod suite;
 mod tracked;
 mod wait;

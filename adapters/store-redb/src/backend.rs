@@ -1,0 +1,233 @@
+//! What redb reads from and writes to: a file, and between them what redb does not do itself.
+//!
+//! That is two things. The first error is remembered: redb refuses to go on after one, and what it
+//! says then is only that there was one. And a file can be looked at without being written to, even
+//! one whose last writer has crashed: what redb writes in order to repair it stays in memory.
+
+use core::ops::Bound;
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use redb::{BackendError, StorageBackend};
+
+/// The first error of a backend, for whoever hears of it only that there was one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FirstError(Arc<Mutex<Option<io::Error>>>);
+
+impl FirstError {
+    /// The error, as new.
+    pub(crate) fn copy(&self) -> Option<io::Error> {
+        let first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        first.as_ref().map(copy)
+    }
+
+    fn remember<T>(&self, result: io::Result<T>) -> io::Result<T> {
+        if let Err(error) = &result {
+            let mut first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            first.get_or_insert_with(|| copy(error));
+        }
+        result
+    }
+}
+
+fn copy(error: &io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => io::Error::new(error.kind(), error.to_string()),
+    }
+}
+
+/// A file that is read and written.
+#[derive(Debug)]
+pub(crate) struct Writable {
+    file: Box<dyn StorageBackend>,
+    first_error: FirstError,
+}
+
+impl Writable {
+    pub(crate) fn new(file: Box<dyn StorageBackend>, first_error: FirstError) -> Self {
+        Self { file, first_error }
+    }
+}
+
+impl StorageBackend for Writable {
+    fn len(&self) -> io::Result<u64> {
+        self.first_error.remember(self.file.len())
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.first_error.remember(self.file.read(offset, out))
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.first_error.remember(self.file.set_len(len))
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.first_error.remember(self.file.sync_data())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.first_error.remember(self.file.write(offset, data))
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.file.close()
+    }
+
+    fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.file.try_lock_range(start, end)
+    }
+
+    fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.file.query_lock_range(start, end)
+    }
+
+    fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.file.unlock_range(start, end)
+    }
+}
+
+/// A file that is read, and never written.
+#[derive(Debug)]
+pub(crate) struct View {
+    file: Box<dyn StorageBackend>,
+    changes: Mutex<Changes>,
+    is_alone: bool,
+}
+
+/// What the file would hold besides.
+#[derive(Debug, Default)]
+struct Changes {
+    /// How long it would be; as it is, without.
+    len: Option<u64>,
+    /// Whole blocks of [`BLOCK`] bytes, by their offset.
+    blocks: BTreeMap<u64, Box<[u8]>>,
+}
+
+const BLOCK: usize = 4096;
+
+impl View {
+    /// A view beside other views. Only those who write have to stay away.
+    pub(crate) fn new(file: Box<dyn StorageBackend>) -> Self {
+        Self {
+            file,
+            changes: Mutex::default(),
+            is_alone: false,
+        }
+    }
+
+    /// A view that nobody else has meanwhile.
+    pub(crate) fn alone(file: Box<dyn StorageBackend>) -> Self {
+        Self {
+            is_alone: true,
+            ..Self::new(file)
+        }
+    }
+
+    fn changes(&self) -> MutexGuard<'_, Changes> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What stands at `offset` in the file itself; zeros behind its end.
+    fn read_file(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let there = self.file.len()?.saturating_sub(offset);
+        let there = usize::try_from(there).unwrap_or(usize::MAX).min(out.len());
+        let (inside, behind) = out.split_at_mut(there);
+        behind.fill(0);
+        if inside.is_empty() {
+            return Ok(());
+        }
+        self.file.read(offset, inside)
+    }
+}
+
+/// The blocks that `len` bytes at `offset` touch.
+fn blocks(offset: u64, len: usize) -> impl Iterator<Item = u64> {
+    let end = offset + len as u64;
+    (offset - offset % BLOCK as u64..end).step_by(BLOCK)
+}
+
+/// The part that a block and `len` bytes at `offset` have in common: where it begins in the block,
+/// where among the bytes, and how long it is.
+fn common(block: u64, offset: u64, len: usize) -> (usize, usize, usize) {
+    let start = block.max(offset);
+    let end = (block + BLOCK as u64).min(offset + len as u64);
+    let small = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    (
+        small(start - block),
+        small(start - offset),
+        small(end - start),
+    )
+}
+
+impl StorageBackend for View {
+    fn len(&self) -> io::Result<u64> {
+        let changed = self.changes().len;
+        changed.map_or_else(|| self.file.len(), Ok)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let len = out.len();
+        if offset.saturating_add(len as u64) > self.len()? {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.read_file(offset, out)?;
+        let changes = self.changes();
+        for block in blocks(offset, len) {
+            if let Some(bytes) = changes.blocks.get(&block) {
+                let (in_block, at, len) = common(block, offset, len);
+                out[at..at + len].copy_from_slice(&bytes[in_block..in_block + len]);
+            }
+        }
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.changes().len = Some(len);
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let mut changes = self.changes();
+        for block in blocks(offset, data.len()) {
+            let (in_block, at, len) = common(block, offset, data.len());
+            let bytes = match changes.blocks.remove(&block) {
+                Some(bytes) => bytes,
+                None => {
+                    let mut bytes = vec![0; BLOCK].into_boxed_slice();
+                    self.read_file(block, &mut bytes)?;
+                    bytes
+                }
+            };
+            let bytes = changes.blocks.entry(block).or_insert(bytes);
+            bytes[in_block..in_block + len].copy_from_slice(&data[at..at + len]);
+        }
+        Ok(())
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.file.close()
+    }
+
+    fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        if self.is_alone {
+            self.file.try_lock_range(start, end)
+        } else {
+            self.file.try_lock_shared_range(start, end)
+        }
+    }
+
+    fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.file.query_lock_range(start, end)
+    }
+
+    fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.file.unlock_range(start, end)
+    }
+}

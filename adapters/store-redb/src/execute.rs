@@ -1,0 +1,174 @@
+//! What the operations that change something do to the tables.
+//!
+//! Nothing here is durable: whoever begins a transaction commits it, and decides what a failure
+//! means for the rest of a batch. Any error leaves the transaction half done, to be dropped.
+
+use core::ops::Bound;
+
+use bytes::Bytes;
+use pinch_proto::queue::{Append, Operation, Outcome, Read, Seq};
+use pinch_proto::{Address, UnixMillis};
+use redb::{ReadableTable as _, Table, WriteTransaction};
+
+use crate::accounts::Accounts;
+use crate::read::{Tables, anything_expired, nothing};
+use crate::schema::{BLOCKS, BODIES, EXPIRIES, ExpiryKey, INDEX, IndexKey, Placed, corrupted};
+
+/// All tables, open for writing.
+pub(crate) struct Writer<'t> {
+    bodies: Table<'t, u64, &'static [u8]>,
+    /// Messages with their places, which are yet to be written behind the last of the bodies. redb
+    /// fills its pages with what is written in one go, and leaves them half empty otherwise.
+    arrived: Vec<(u64, Bytes)>,
+    index: Table<'t, IndexKey, Placed>,
+    expiries: Table<'t, ExpiryKey, IndexKey>,
+    blocks: Table<'t, (&'static str, &'static str), ()>,
+    accounts: Accounts<'t>,
+    is_changed: bool,
+}
+
+impl<'t> Writer<'t> {
+    pub(crate) fn new(transaction: &'t WriteTransaction) -> Result<Self, redb::Error> {
+        Ok(Self {
+            bodies: transaction.open_table(BODIES)?,
+            arrived: Vec::new(),
+            index: transaction.open_table(INDEX)?,
+            expiries: transaction.open_table(EXPIRIES)?,
+            blocks: transaction.open_table(BLOCKS)?,
+            accounts: Accounts::new(transaction)?,
+            is_changed: false,
+        })
+    }
+
+    pub(crate) fn execute(&mut self, operation: &Operation) -> Result<Outcome, redb::Error> {
+        match operation {
+            Operation::Append(append) => self.append(append),
+            Operation::Read(wanted) => self.read(wanted),
+            Operation::Remove { recipient, through } => self.remove_through(recipient, *through),
+            Operation::Expire { now } => {
+                self.forget_expired(*now)?;
+                let count = core::mem::take(&mut self.accounts.expired);
+                self.is_changed |= count > 0;
+                Ok(Outcome::Expired { count })
+            }
+            Operation::Block { blocker, blocked } => {
+                let block = (blocker.as_str(), blocked.as_str());
+                self.is_changed |= self.blocks.insert(block, ())?.is_none();
+                Ok(Outcome::Done)
+            }
+            Operation::Unblock { blocker, blocked } => {
+                let block = (blocker.as_str(), blocked.as_str());
+                self.is_changed |= self.blocks.remove(block)?.is_some();
+                Ok(Outcome::Done)
+            }
+        }
+    }
+
+    /// Ends the work on the tables. Says the how manieth commit this will be; `None` if there is
+    /// nothing to commit.
+    pub(crate) fn finish(mut self) -> Result<Option<u64>, redb::Error> {
+        if !self.is_changed {
+            return Ok(None);
+        }
+        self.write_arrived()?;
+        self.accounts.write().map(Some)
+    }
+
+    fn append(&mut self, append: &Append) -> Result<Outcome, redb::Error> {
+        let Append {
+            seq: Seq(seq),
+            now: UnixMillis(accepted_at),
+            expires_at: UnixMillis(expires_at),
+            ..
+        } = *append;
+        if let Some(recipient) = self.accounts.agent(&append.recipient)?
+            && self.index.get((recipient, seq))?.is_some()
+        {
+            return Ok(Outcome::Done);
+        }
+        if self.accounts.refusal(append)?.is_some() {
+            self.forget_expired(append.now)?;
+        }
+        if let Some(refusal) = self.accounts.refusal(append)? {
+            return Ok(Outcome::Refused(refusal));
+        }
+        self.is_changed = true;
+        let (recipient, sender, place) = self.accounts.charge(append)?;
+        self.arrived.push((place, append.message.clone()));
+        let placed = (place, sender, accepted_at, expires_at, append.cost());
+        self.index.insert((recipient, seq), placed)?;
+        self.expiries
+            .insert((expires_at, place), (recipient, seq))?;
+        Ok(Outcome::Done)
+    }
+
+    fn read(&mut self, wanted: &Read) -> Result<Outcome, redb::Error> {
+        self.write_arrived()?;
+        let Some(recipient) = self.accounts.agent(&wanted.recipient)? else {
+            return Ok(nothing());
+        };
+        let waiting = self.accounts.waiting(recipient)?;
+        let (bodies, index, expiries) = (&self.bodies, &self.index, &self.expiries);
+        let tables = Tables {
+            bodies,
+            index,
+            expiries,
+        };
+        tables.read(wanted, recipient, waiting)
+    }
+
+    fn remove_through(
+        &mut self,
+        recipient: &Address,
+        Seq(through): Seq,
+    ) -> Result<Outcome, redb::Error> {
+        self.write_arrived()?;
+        let Some(recipient) = self.accounts.agent(recipient)? else {
+            return Ok(Outcome::Done);
+        };
+        let arrived = (recipient, 0)..=(recipient, through);
+        for row in self.index.extract_from_if(arrived, |_, _| true)? {
+            let (_, placed) = row?;
+            let (place, sender, _, expires_at, cost) = placed.value();
+            let body = self.bodies.remove(place)?;
+            body.ok_or_else(|| corrupted("an envelope in the index has no body"))?;
+            let expiry = self.expiries.remove((expires_at, place))?;
+            expiry.ok_or_else(|| corrupted("an envelope in the index never expires"))?;
+            self.accounts.release(recipient, sender, cost)?;
+            self.is_changed = true;
+        }
+        Ok(Outcome::Done)
+    }
+
+    fn forget_expired(&mut self, UnixMillis(now): UnixMillis) -> Result<(), redb::Error> {
+        if !anything_expired(&self.expiries, now)? {
+            return Ok(());
+        }
+        self.write_arrived()?;
+        self.is_changed = true;
+        let expired = ..=(now, u64::MAX);
+        for row in self.expiries.extract_from_if(expired, |_, _| true)? {
+            let (expiry, key) = row?;
+            let ((_, place), (recipient, _)) = (expiry.value(), key.value());
+            let placed = self.index.remove(key.value())?;
+            let placed = placed.ok_or_else(|| corrupted("what has expired is in no index"))?;
+            let (_, sender, _, _, cost) = placed.value();
+            let body = self.bodies.remove(place)?;
+            body.ok_or_else(|| corrupted("what has expired has no body"))?;
+            self.accounts.release(recipient, sender, cost)?;
+            self.accounts.expired += 1;
+        }
+        Ok(())
+    }
+
+    fn write_arrived(&mut self) -> Result<(), redb::Error> {
+        if self.arrived.is_empty() {
+            return Ok(());
+        }
+        let mut behind = self.bodies.upper_bound_mut(Bound::<u64>::Unbounded)?;
+        for (place, message) in self.arrived.drain(..) {
+            behind.insert_before(place, &*message)?;
+        }
+        Ok(behind.close()?)
+    }
+}

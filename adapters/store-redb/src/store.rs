@@ -1,0 +1,134 @@
+//! The store as others see it: what it is asked goes to its thread, and the answers come back.
+
+use std::io;
+use std::path::Path;
+use std::thread::{self, JoinHandle};
+
+use futures_util::future::{BoxFuture, FutureExt as _};
+use pinch_driver::Store;
+use pinch_proto::queue::{Failure, Operation, Outcome, Restored};
+
+use crate::backend::FirstError;
+use crate::error::OpenError;
+use crate::inspect::{self, Inspection};
+use crate::medium::{self, Medium, OnDisk};
+use crate::worker::{Job, Worker};
+
+/// A queue in a file.
+///
+/// A thread of its own does all that waits for the disk, so that a store can be used from any
+/// runtime. The limits of what it holds come with each envelope; the file itself grows with what
+/// waits, and shrinks again.
+///
+/// # Failures
+///
+/// A batch whose commit fails has no effect, with one exception: if the disk fails while it makes
+/// the batch durable, and again when it is asked to once more, all operations of the batch are
+/// reported as failed, and whether they are in effect is open, as after a crash.
+///
+/// # The end
+///
+/// Dropping a store finishes the batch that is being executed, closes the file and ends the thread;
+/// it blocks for that long.
+#[derive(Debug)]
+pub struct RedbStore {
+    name: String,
+    /// Has room for one job. `None` only while the store is being dropped.
+    jobs: Option<async_channel::Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl RedbStore {
+    /// Opens the queue at `path`, or makes one if there is no such file.
+    ///
+    /// Every page of the file is read and checked, and what a crash has left unfinished is undone:
+    /// that blocks, for a time that grows with the file.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`] says what is wrong with the file or its place, and what to do.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
+        let path = path.as_ref();
+        medium::create_if_missing(path)?;
+        Self::open_on(Box::new(OnDisk(path.to_owned())))
+    }
+
+    /// Says what waits in the queue at `path`, and for whom; never the contents.
+    ///
+    /// The file is only read, even if its relay has crashed, and no relay may have it open.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`] says what is wrong with the file, or that it is in use.
+    pub fn inspect(path: impl AsRef<Path>) -> Result<Inspection, OpenError> {
+        inspect::inspect(path.as_ref())
+    }
+
+    pub(crate) fn open_on(medium: Box<dyn Medium>) -> Result<Self, OpenError> {
+        let first_error = FirstError::default();
+        let (database, restored) = medium::open(&*medium, &first_error)?;
+        let path = medium.path().to_owned();
+        let name = format!("redb at {}", path.display());
+        let (jobs, received) = async_channel::bounded(1);
+        let worker = Worker::new(medium, database, restored, first_error);
+        let thread = thread::Builder::new().name("pinch-store".to_owned());
+        let thread = thread
+            .spawn(move || worker.run(&received))
+            .map_err(|source: io::Error| OpenError::Io { path, source })?;
+        Ok(Self {
+            name,
+            jobs: Some(jobs),
+            thread: Some(thread),
+        })
+    }
+
+    fn jobs(&self) -> &async_channel::Sender<Job> {
+        let jobs = self.jobs.as_ref();
+        jobs.expect("only a store that is being dropped takes no more jobs")
+    }
+}
+
+impl Store for RedbStore {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Blocks until the batch that is being executed is done.
+    fn restored(&self) -> Restored {
+        let (reply, replied) = async_channel::bounded(1);
+        let asked = self.jobs().send_blocking(Job::Restore(reply));
+        let restored = asked.ok().and_then(|()| replied.recv_blocking().ok());
+        restored.expect("the thread of a store ends when the store is dropped")
+    }
+
+    fn execute(&self, batch: Vec<Operation>) -> BoxFuture<'_, Vec<Outcome>> {
+        async move {
+            let count = batch.len();
+            let (reply, replied) = async_channel::bounded(1);
+            let asked = self.jobs().send(Job::Execute(batch, reply)).await;
+            match asked {
+                Ok(()) => replied.recv().await.unwrap_or_else(|_| ended(count)),
+                Err(_) => ended(count),
+            }
+        }
+        .boxed()
+    }
+}
+
+impl Drop for RedbStore {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            // It has said on the standard error stream why, if it panicked.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn ended(count: usize) -> Vec<Outcome> {
+    let failed = Outcome::Failed {
+        failure: Failure::Broken,
+        detail: "the thread of the store has ended".into(),
+    };
+    vec![failed; count]
+}

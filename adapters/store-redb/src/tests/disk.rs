@@ -1,0 +1,259 @@
+//! A disk in memory that fails as disks do.
+
+use core::mem;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use redb::{Builder, StorageBackend};
+
+use crate::medium::Medium;
+use crate::schema;
+
+/// The size of what a disk writes as a whole or not at all.
+const SECTOR: usize = 512;
+
+/// A disk with one file. Clones are the same disk.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Disk(Arc<Mutex<State>>);
+
+/// How a disk fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// From that operation on, nothing is written any more.
+    From(u64, Cause),
+    /// That operation fails, and no other.
+    Once(u64, Cause),
+    /// The file cannot become longer than that.
+    FullAt(u64),
+}
+
+/// What a disk says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    Full,
+    ReadOnly,
+    Defect,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// What is found as long as the power does not fail.
+    file: Vec<u8>,
+    /// What is found when it has.
+    durable: Vec<u8>,
+    /// What was done since the last flush.
+    changes: Vec<Change>,
+    fault: Option<Fault>,
+    /// How many writes, truncations and flushes there were.
+    operations: u64,
+}
+
+#[derive(Debug)]
+enum Change {
+    Write(usize, Vec<u8>),
+    SetLen(usize),
+}
+
+impl Change {
+    fn apply(&self, file: &mut Vec<u8>) {
+        match self {
+            Self::Write(offset, data) => {
+                let end = offset + data.len();
+                if file.len() < end {
+                    file.resize(end, 0);
+                }
+                file[*offset..end].copy_from_slice(data);
+            }
+            Self::SetLen(len) => file.resize(*len, 0),
+        }
+    }
+}
+
+impl Disk {
+    /// A disk with an empty queue.
+    pub(super) fn with_queue() -> Self {
+        let disk = Self::default();
+        let database = Builder::new().create_with_backend(disk.clone()).unwrap();
+        schema::create(&database).unwrap();
+        database.close().unwrap();
+        disk
+    }
+
+    pub(super) fn fail(&self, fault: Fault) {
+        let mut state = self.state();
+        state.operations = 0;
+        state.fault = Some(fault);
+    }
+
+    /// Makes room, or whatever it takes.
+    pub(super) fn repair(&self) {
+        self.state().fault = None;
+    }
+
+    pub(super) fn operations(&self) -> u64 {
+        self.state().operations
+    }
+
+    pub(super) fn len(&self) -> u64 {
+        self.state().file.len() as u64
+    }
+
+    /// Cuts the power: of what was not flushed, any part may be on the disk.
+    pub(super) fn cut_power(&self, random: &mut fastrand::Rng) {
+        let mut state = self.state();
+        let mut durable = mem::take(&mut state.durable);
+        for change in mem::take(&mut state.changes) {
+            match change {
+                Change::SetLen(_) => {
+                    if random.bool() {
+                        change.apply(&mut durable);
+                    }
+                }
+                Change::Write(offset, data) => {
+                    let is_torn = random.u8(..4) == 0;
+                    let is_lost = random.bool();
+                    for (at, sector) in (offset..).step_by(SECTOR).zip(data.chunks(SECTOR)) {
+                        if if is_torn { random.bool() } else { !is_lost } {
+                            Change::Write(at, sector.to_vec()).apply(&mut durable);
+                        }
+                    }
+                }
+            }
+        }
+        state.file.clone_from(&durable);
+        state.durable = durable;
+        state.fault = None;
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap()
+    }
+
+    /// Does something that may fail, half of it if it does.
+    fn change(&self, change: Change) -> io::Result<()> {
+        let mut state = self.state();
+        let state = &mut *state;
+        state.operations += 1;
+        let done = state.done(&change);
+        let change = match (change, &done) {
+            (Change::Write(offset, mut data), Err(_)) => {
+                data.truncate(data.len() / 2);
+                Change::Write(offset, data)
+            }
+            (Change::SetLen(_), Err(_)) => return done,
+            (change, Ok(())) => change,
+        };
+        change.apply(&mut state.file);
+        state.changes.push(change);
+        done
+    }
+}
+
+impl State {
+    /// Whether the operation that is going on succeeds.
+    fn succeeds(&self) -> io::Result<()> {
+        match self.fault {
+            Some(Fault::From(first, cause)) if first <= self.operations => Err(cause.error()),
+            Some(Fault::Once(at, cause)) if at == self.operations => Err(cause.error()),
+            Some(Fault::From(..) | Fault::Once(..) | Fault::FullAt(_)) | None => Ok(()),
+        }
+    }
+
+    fn done(&self, change: &Change) -> io::Result<()> {
+        self.succeeds()?;
+        let end = match change {
+            Change::Write(offset, data) => offset + data.len(),
+            Change::SetLen(len) => *len,
+        };
+        match self.fault {
+            Some(Fault::FullAt(limit)) if end as u64 > limit => Err(Cause::Full.error()),
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+impl Cause {
+    fn error(self) -> io::Error {
+        match self {
+            Self::Full => io::ErrorKind::StorageFull.into(),
+            Self::ReadOnly => io::ErrorKind::ReadOnlyFilesystem.into(),
+            Self::Defect => io::Error::other("the disk does not answer"),
+        }
+    }
+}
+
+impl Medium for Disk {
+    fn path(&self) -> &Path {
+        Path::new("a disk in memory")
+    }
+
+    fn open(&self, is_writable: bool) -> io::Result<Box<dyn StorageBackend>> {
+        if is_writable {
+            return Ok(Box::new(self.clone()));
+        }
+        Ok(Box::new(ReadOnly(self.clone())))
+    }
+}
+
+impl StorageBackend for Disk {
+    fn len(&self) -> io::Result<u64> {
+        Ok(Self::len(self))
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let state = self.state();
+        let offset = usize::try_from(offset).unwrap();
+        let found = state.file.get(offset..offset + out.len());
+        out.copy_from_slice(found.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.change(Change::SetLen(usize::try_from(len).unwrap()))
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let mut state = self.state();
+        state.operations += 1;
+        match state.succeeds() {
+            // What has its place already can be flushed.
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {}
+            succeeds => succeeds?,
+        }
+        state.durable = state.file.clone();
+        state.changes.clear();
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let offset = usize::try_from(offset).unwrap();
+        self.change(Change::Write(offset, data.to_vec()))
+    }
+}
+
+/// A disk as one sees it who may not write to it.
+#[derive(Debug)]
+struct ReadOnly(Disk);
+
+impl StorageBackend for ReadOnly {
+    fn len(&self) -> io::Result<u64> {
+        StorageBackend::len(&self.0)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.read(offset, out)
+    }
+
+    fn set_len(&self, _: u64) -> io::Result<()> {
+        panic!("a view truncates nothing");
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        panic!("a view flushes nothing");
+    }
+
+    fn write(&self, _: u64, _: &[u8]) -> io::Result<()> {
+        panic!("a view writes nothing");
+    }
+}

@@ -1,0 +1,208 @@
+//! The thread that owns the database: it executes batches, and goes on after failures.
+//!
+//! redb refuses everything after the first error of its disk. So the database is closed then, and
+//! opened again for the next batch: with that, what was committed is there and nothing else. While
+//! it cannot be written to, it is only looked at, so that agents get what waits for them while the
+//! disk is full.
+
+use core::mem;
+use core::panic::AssertUnwindSafe;
+use std::panic;
+
+use pinch_proto::queue::{Failure, Operation, Outcome, Restored};
+use redb::{Database, ReadableDatabase as _};
+
+use crate::backend::FirstError;
+use crate::error::failure_of;
+use crate::execute::Writer;
+use crate::medium::{self, Medium};
+use crate::{read, schema};
+
+/// What the thread is asked for.
+#[derive(Debug)]
+pub(crate) enum Job {
+    /// Execute a batch.
+    Execute(Vec<Operation>, async_channel::Sender<Vec<Outcome>>),
+    /// Say what a hub has to know.
+    Restore(async_channel::Sender<Restored>),
+}
+
+/// What the thread has.
+pub(crate) struct Worker {
+    medium: Box<dyn Medium>,
+    database: State,
+    /// Of the database as it is open.
+    first_error: FirstError,
+    /// What a hub had to know when that was last asked for.
+    restored: Restored,
+}
+
+enum State {
+    /// Nothing is known to be wrong.
+    Open(Database),
+    /// It failed, and is open to be read only.
+    View(Database),
+    /// It failed.
+    Closed,
+}
+
+impl Worker {
+    pub(crate) fn new(
+        medium: Box<dyn Medium>,
+        database: Database,
+        restored: Restored,
+        first_error: FirstError,
+    ) -> Self {
+        Self {
+            medium,
+            database: State::Open(database),
+            first_error,
+            restored,
+        }
+    }
+
+    /// Does jobs until nobody can send another.
+    pub(crate) fn run(mut self, jobs: &async_channel::Receiver<Job>) {
+        while let Ok(job) = jobs.recv_blocking() {
+            // Whoever has gone away meanwhile does not want to know.
+            match job {
+                Job::Execute(batch, reply) => drop(reply.try_send(self.execute(&batch))),
+                Job::Restore(reply) => drop(reply.try_send(self.restored())),
+            }
+        }
+    }
+
+    fn execute(&mut self, batch: &[Operation]) -> Vec<Outcome> {
+        if batch
+            .iter()
+            .all(|operation| matches!(operation, Operation::Read(_)))
+        {
+            let read = |operation| self.read(operation);
+            return batch.iter().filter_map(read).collect();
+        }
+        match self.guarded(|worker| worker.write(batch)) {
+            Ok(outcomes) => outcomes,
+            Err(failed) => {
+                let read = |operation| self.read(operation).unwrap_or_else(|| failed.clone());
+                batch.iter().map(read).collect()
+            }
+        }
+    }
+
+    /// Executes an operation that changes nothing on what is committed; `None` if it is another.
+    fn read(&mut self, operation: &Operation) -> Option<Outcome> {
+        let Operation::Read(wanted) = operation else {
+            return None;
+        };
+        let read = self.guarded(|worker| read::read(wanted, &worker.readable()?.begin_read()?));
+        Some(read.unwrap_or_else(|failed| failed))
+    }
+
+    fn restored(&mut self) -> Restored {
+        let restored = self.guarded(|worker| schema::restored(&worker.readable()?.begin_read()?));
+        if let Ok(restored) = restored {
+            self.restored = restored;
+        }
+        self.restored.clone()
+    }
+
+    /// Executes a batch in one transaction.
+    fn write(&mut self, batch: &[Operation]) -> Result<Vec<Outcome>, redb::Error> {
+        let transaction = self.writable()?.begin_write()?;
+        let mut writer = Writer::new(&transaction)?;
+        let outcomes = batch.iter().map(|operation| writer.execute(operation));
+        let outcomes = outcomes.collect::<Result<_, _>>()?;
+        let Some(commits) = writer.finish()? else {
+            transaction.abort()?;
+            return Ok(outcomes);
+        };
+        match transaction.commit() {
+            Ok(()) => Ok(outcomes),
+            Err(error) => {
+                let error = self.cause_of(error.into());
+                // It may have failed behind the point of no return.
+                if self.has_committed(commits) {
+                    Ok(outcomes)
+                } else {
+                    Err(error)
+                }
+            }
+        }
+    }
+
+    /// Whether the commit of that number is in the file, and durable.
+    fn has_committed(&mut self, commits: u64) -> bool {
+        self.database = State::Closed;
+        // What is in the file may be in memory only. If it cannot be flushed now, either, the batch
+        // has failed, and whether it is in effect is open, as after a crash.
+        let flushed = self.medium.open(true).and_then(|file| file.sync_data());
+        let found = flushed
+            .map_err(redb::Error::Io)
+            .and_then(|()| schema::commits(&self.readable()?.begin_read()?));
+        found.is_ok_and(|found| found == commits)
+    }
+
+    /// The database, to be written to.
+    fn writable(&mut self) -> Result<&Database, redb::Error> {
+        if !matches!(self.database, State::Open(_)) {
+            // A view has a lock on the file, which has to go first.
+            self.database = State::Closed;
+            let first_error = FirstError::default();
+            let database = medium::reopen(&*self.medium, &first_error)?;
+            self.first_error = first_error;
+            self.database = State::Open(database);
+        }
+        self.readable()
+    }
+
+    /// The database, to be read.
+    fn readable(&mut self) -> Result<&Database, redb::Error> {
+        if let State::Closed = self.database {
+            self.database = State::View(medium::reopen_view(&*self.medium)?);
+        }
+        match &self.database {
+            State::Open(database) | State::View(database) => Ok(database),
+            State::Closed => Err(redb::Error::DatabaseClosed),
+        }
+    }
+
+    /// Does something, and closes the database if that fails. What comes back then is the outcome
+    /// of all that was to be done.
+    fn guarded<T>(
+        &mut self,
+        act: impl FnOnce(&mut Self) -> Result<T, redb::Error>,
+    ) -> Result<T, Outcome> {
+        let error = match panic::catch_unwind(AssertUnwindSafe(|| act(self))) {
+            Ok(Ok(done)) => return Ok(done),
+            Ok(Err(error)) => Some(error),
+            // What the panic says is on the standard error stream already.
+            Err(_) => None,
+        };
+        let failed = self.failed(error);
+        let broken = mem::replace(&mut self.database, State::Closed);
+        // Closing a database that is in disorder may panic, too, and would end the thread.
+        let _ = panic::catch_unwind(AssertUnwindSafe(|| drop(broken)));
+        Err(failed)
+    }
+
+    /// What happened first, where redb says only that something has.
+    fn cause_of(&self, error: redb::Error) -> redb::Error {
+        match self.first_error.copy() {
+            Some(first) if matches!(error, redb::Error::PreviousIo) => redb::Error::Io(first),
+            _ => error,
+        }
+    }
+
+    fn failed(&self, error: Option<redb::Error>) -> Outcome {
+        let (failure, cause) = match error.map(|error| self.cause_of(error)) {
+            Some(redb::Error::Io(error)) => (failure_of(&error), error.to_string()),
+            Some(other) => (Failure::Broken, other.to_string()),
+            None => (
+                Failure::Broken,
+                "the database contradicts itself".to_owned(),
+            ),
+        };
+        let detail = format!("{}: {cause}", self.medium.path().display()).into();
+        Outcome::Failed { failure, detail }
+    }
+}
