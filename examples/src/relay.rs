@@ -6,13 +6,14 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use futures_util::future::{Either, select};
-use pinch_driver::{Auth, BindError, Relay, Runtime};
+use pinch_driver::{Auth, BindError, Relay, Runtime, Store as _};
+use pinch_store_redb::{OpenError, RedbStore};
 use thiserror::Error;
 use tracing::{error, info, warn};
 
-use crate::logging;
-use crate::options::Options;
+use crate::options::{Database, Invocation, Options};
 use crate::signals::{Signals, Stop};
+use crate::{inspection, logging};
 
 /// Why a relay did not start.
 #[derive(Debug, Error)]
@@ -24,6 +25,9 @@ pub enum Failure {
     /// It could not be told to stop.
     #[error("cannot listen for signals: {0}")]
     Signals(io::Error),
+    /// Its queue cannot be opened.
+    #[error("{0} [--db PATH, PINCH_RELAY_DB]")]
+    Queue(#[from] OpenError),
     /// It cannot listen.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -33,9 +37,13 @@ pub enum Failure {
 /// one.
 pub type Ended = Result<Option<Stop>, Failure>;
 
-/// Runs a relay with the settings of this process. `block_on` runs a future on the runtime `R`.
+/// Does what this process is asked to: runs a relay, or says what is in the queue of one. `block_on`
+/// runs a future on the runtime `R`.
 pub fn main<R: Runtime + Default>(block_on: impl FnOnce(Running) -> Ended) -> ExitCode {
-    let options = Options::from_process();
+    let options = match Invocation::of_process() {
+        Invocation::Relay(options) => *options,
+        Invocation::InspectQueue(options) => return inspection::main(&options),
+    };
     if let Err(error) = logging::init(options.log) {
         let _ = writeln!(
             io::stderr(),
@@ -58,10 +66,17 @@ pub type Running = core::pin::Pin<Box<dyn Future<Output = Ended>>>;
 
 async fn run<R: Runtime + Default>(options: Options) -> Ended {
     let signals = Signals::listen().map_err(Failure::Signals)?;
-    let relay = options.apply(Relay::<R>::builder());
+    let mut relay = options.apply(Relay::<R>::builder());
+    let mut queue = "none".to_owned();
+    if let Database::File(path) = &options.database {
+        let store = RedbStore::open(path)?;
+        store.name().clone_into(&mut queue);
+        relay = relay.store(store);
+    }
     let relay = relay.bind(options.listen).await?;
     let listen = relay.local_addr().unwrap_or(options.listen);
-    info!(%listen, host = %options.hub.host(), auth = ?options.auth, runtime = R::NAME, "started");
+    let (host, auth) = (options.hub.host(), options.auth);
+    info!(%listen, %host, ?auth, queue, runtime = R::NAME, "started");
     if options.auth == Auth::Open {
         warn!("in open mode, agents are whoever they say they are");
     }

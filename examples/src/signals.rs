@@ -30,6 +30,9 @@ impl Stop {
 }
 
 /// The signals that ask this process to stop. They do nothing else from the first listener on.
+///
+/// From then on, SIGXFSZ does nothing either: a file that may not grow beyond the limit of a process
+/// is an error for whoever writes, and no reason to end.
 #[derive(Debug)]
 pub struct Signals {
     stops: Receiver<Stop>,
@@ -42,18 +45,18 @@ impl Signals {
     /// The system does not allow it.
     #[cfg(unix)]
     pub fn listen() -> io::Result<Self> {
-        use signal_hook::consts::{SIGINT, SIGTERM};
+        use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 
-        let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
+        let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGXFSZ])?;
         let (sender, stops) = async_channel::bounded(WAITING);
         std::thread::Builder::new()
             .name("signals".into())
             .spawn(move || {
                 for signal in signals.forever() {
-                    let stop = if signal == SIGINT {
-                        Stop::Interrupt
-                    } else {
-                        Stop::Terminate
+                    let stop = match signal {
+                        SIGINT => Stop::Interrupt,
+                        SIGTERM => Stop::Terminate,
+                        _ => continue,
                     };
                     if sender.try_send(stop).is_err_and(|error| error.is_closed()) {
                         return;

@@ -145,6 +145,8 @@ impl Relay {
 fn relay() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_relay-tokio"));
     command.env_clear().env("RUST_LOG", "warn");
+    // A test that wants a queue says where.
+    command.env("PINCH_RELAY_DB", "none");
     command
 }
 
@@ -223,6 +225,20 @@ fn a_message_arrives_as_a_line() {
     );
     listener.signal("INT");
     assert_eq!(listener.code(), Some(0));
+}
+
+#[test]
+fn a_message_to_somebody_who_is_away_arrives_when_they_return() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("queue.db");
+    let relay = Relay::start(&["--db", path.to_str().unwrap()]);
+    let (alice, bob) = (Person::at(&relay), Person::at(&relay));
+    let sent = alice.run("send", &[&bob.address(), "Hello"]);
+    assert_eq!(sent.status.code(), Some(0));
+    let listener = Process::start(bob.agent("listen", &[]));
+    assert_eq!(listener.line(), format!("-- joined as {}", bob.address()));
+    assert_eq!(listener.line(), "-- 1 waiting");
+    assert_eq!(listener.line(), format!("{}: Hello", alice.address()));
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 
+use pinch_store_redb::RedbStore;
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Longer than anything here takes, so that what hangs fails.
@@ -43,8 +44,10 @@ fn each_relay_starts_without_configuration_names_its_runtime_and_ends_in_order()
         ("async-std", env!("CARGO_BIN_EXE_relay-async-std")),
     ];
     for (runtime, program) in relays {
+        let directory = tempfile::tempdir().unwrap();
         let mut command = Command::new(program);
         command.env_clear().args(["--listen", "127.0.0.1:0"]);
+        command.current_dir(directory.path());
         let command = command.stdout(Stdio::piped()).stderr(Stdio::null());
         let mut relay = Relay(command.spawn().unwrap());
         let mut output = BufReader::new(relay.0.stdout.take().unwrap());
@@ -56,11 +59,18 @@ fn each_relay_starts_without_configuration_names_its_runtime_and_ends_in_order()
         let (first, open) = health(address);
         assert_eq!(first["runtime"], runtime);
         assert_eq!(first["connections"], 0);
-        assert_eq!(first["tasks"], 3, "the timer's, the listener's, this one's");
+        assert_eq!(
+            first["tasks"], 4,
+            "the timer's, the listener's, the store's, this one's"
+        );
+        assert_eq!(
+            (&first["store"], &first["stored"]),
+            (&"ok".into(), &0.into())
+        );
         // The end of an answer is told at once, and not by dropping who was answered.
         let (second, _) = health(address);
         assert_eq!(
-            second["tasks"], 4,
+            second["tasks"], 5,
             "{runtime} waits for the first to close its half"
         );
         drop(open);
@@ -71,5 +81,8 @@ fn each_relay_starts_without_configuration_names_its_runtime_and_ends_in_order()
         let mut rest = String::new();
         output.read_to_string(&mut rest).unwrap();
         assert_eq!(rest, "", "{runtime} says one line");
+        let queue = directory.path().join("pinch-relay.db");
+        let inspection = RedbStore::inspect(queue).unwrap();
+        assert_eq!((inspection.count, inspection.blocks), (0, 0));
     }
 }

@@ -5,6 +5,8 @@
 //! with code 2 and a message that names the flag or variable, the value, and what is accepted: a
 //! relay never starts with other settings than it was given.
 
+mod inspect;
+mod queue;
 mod values;
 
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -13,13 +15,26 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use clap::error::ErrorKind;
-use clap::{CommandFactory as _, Parser, ValueEnum};
+use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 use pinch_driver::{AllowedOrigins, Auth, Builder, Runtime};
 use pinch_proto::Host;
 use pinch_proto::hub::{Config, ConfigError, OnDuplicate, RateLimit};
 use thiserror::Error;
 
+use self::inspect::InspectFlags;
+pub use self::inspect::InspectOptions;
+pub use self::queue::Database;
+use self::queue::{QueueFlags, QueueVariables};
 use self::values::Rate;
+
+/// What a relay's program is asked to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Invocation {
+    /// Be a relay.
+    Relay(Box<Options>),
+    /// Say what waits in the queue of one.
+    InspectQueue(InspectOptions),
+}
 
 /// The settings of a relay.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,17 +49,16 @@ pub struct Options {
     pub allowed_origins: AllowedOrigins,
     /// What the hub decides by.
     pub hub: Config,
+    /// Where it keeps its queue.
+    pub database: Database,
     /// The form of the logs.
     pub log: LogFormat,
     /// Variables that are set, and that older relays heed, but this one does not.
     pub without_effect: Vec<&'static str>,
 }
 
-/// Variables of older relays for what this one does not do: a durable queue, and registration.
-const WITHOUT_EFFECT: [&str; 9] = [
-    "PINCH_RELAY_DB",
-    "PINCH_RELAY_QUEUE_MAX",
-    "PINCH_RELAY_QUEUE_TTL",
+/// Variables of older relays for what this one does not do: registration.
+const WITHOUT_EFFECT: [&str; 6] = [
     "PINCH_RELAY_PENDING_KEY_TTL_HOURS",
     "PINCH_RELAY_PENDING_SWEEP_INTERVAL_MINUTES",
     "PINCH_RELAY_REGISTER_RATE_LIMIT",
@@ -77,9 +91,12 @@ enum OnDuplicateFlag {
 
 /// A Pinch relay: forwards end-to-end encrypted envelopes between agents.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version, args_conflicts_with_subcommands = true)]
 #[allow(clippy::doc_markdown, reason = "this is the text of the help")]
 struct Flags {
+    #[command(subcommand)]
+    command: Option<Command>,
+
     /// Where to listen; port 0 lets the system pick one. PINCH_RELAY_PORT, without this flag,
     /// sets the port and listens on every interface; with this flag, it has no effect.
     /// [default: 127.0.0.1:8080]
@@ -132,6 +149,23 @@ struct Flags {
     /// The form of the logs on stderr. RUST_LOG selects what is logged (without it, info).
     #[arg(long, value_name = "FORM", default_value = "text")]
     log: LogFormat,
+
+    #[command(flatten)]
+    queue: QueueFlags,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Looks at the queue of a relay that is not running.
+    #[command(subcommand)]
+    Queue(QueueCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum QueueCommand {
+    /// Says for whom how many envelopes wait, and since when; never what is in them. Nothing in
+    /// the file is changed.
+    Inspect(InspectFlags),
 }
 
 /// An environment variable makes no sense.
@@ -143,44 +177,51 @@ struct VariableError {
     expected: String,
 }
 
-impl Options {
-    /// The settings of this process. Prints what is asked for, or what is wrong, and ends the
+impl Invocation {
+    /// What this process is asked to do. Prints what is asked for, or what is wrong, and ends the
     /// process if it cannot go on.
     #[must_use]
-    pub fn from_process() -> Self {
+    pub fn of_process() -> Self {
         Self::parse(std::env::args_os(), |name| std::env::var_os(name))
             .unwrap_or_else(|error| error.exit())
     }
 
-    /// The settings in `arguments` (of which the first is the program's name) and in the
+    /// What is asked for by `arguments` (of which the first is the program's name) and by the
     /// environment variables that `variable` finds.
     ///
     /// # Errors
     /// An error that prints itself. Help and version are errors of that kind, too.
     pub fn parse(
         arguments: impl IntoIterator<Item = OsString>,
-        variable: impl Fn(&str) -> Option<OsString>,
+        variables: impl Fn(&str) -> Option<OsString>,
     ) -> Result<Self, clap::Error> {
         let arguments: Vec<OsString> = arguments.into_iter().collect();
         let program = arguments.first().map(Path::new).and_then(Path::file_name);
         let program = program.unwrap_or_default().to_string_lossy().into_owned();
-        let flags = Flags::try_parse_from(arguments)?;
+        let mut flags = Flags::try_parse_from(arguments)?;
         let invalid = |message: String| {
             let mut command = Flags::command().bin_name(&program);
             command.error(ErrorKind::ValueValidation, message)
         };
+        if let Some(Command::Queue(QueueCommand::Inspect(flags))) = flags.command.take() {
+            let options = flags.merge(&variables).map_err(invalid)?;
+            return Ok(Self::InspectQueue(options));
+        }
         let without_effect = WITHOUT_EFFECT.into_iter();
         let without_effect = without_effect
-            .filter(|name| variable(name).is_some())
+            .filter(|name| variables(name).is_some())
             .collect();
-        let variables = Variables::read(&variable).map_err(|error| invalid(error.to_string()))?;
-        let options = Self::merge(flags, variables).map_err(|error| invalid(error.to_string()))?;
-        Ok(Self {
+        let variables = Variables::read(&variables).map_err(|error| invalid(error.to_string()))?;
+        let options = Options::merge(flags, variables);
+        let options = options.map_err(|error| invalid(error.to_string()))?;
+        Ok(Self::Relay(Box::new(Options {
             without_effect,
             ..options
-        })
+        })))
     }
+}
 
+impl Options {
     fn merge(flags: Flags, variables: Variables) -> Result<Self, ConfigError> {
         let by_port = variables
             .port
@@ -206,8 +247,8 @@ impl Options {
             .on_duplicate(match flags.on_duplicate {
                 OnDuplicateFlag::Refuse => OnDuplicate::Refuse,
                 OnDuplicateFlag::Replace => OnDuplicate::Replace,
-            })
-            .build()?;
+            });
+        let (database, hub) = flags.queue.merge(variables.queue, hub);
         Ok(Self {
             listen: flags.listen.or(by_port).unwrap_or(default),
             auth: match flags.auth {
@@ -219,13 +260,14 @@ impl Options {
                 .allowed_origins
                 .or(variables.allowed_origins)
                 .unwrap_or_default(),
-            hub,
+            hub: hub.build()?,
+            database,
             log: flags.log,
             without_effect: Vec::new(),
         })
     }
 
-    /// Hands the settings to a relay that is about to be bound.
+    /// Hands the settings to a relay that is about to be bound, but for its store.
     pub fn apply<R: Runtime>(&self, builder: Builder<R>) -> Builder<R> {
         builder
             .hub(self.hub.clone())
@@ -243,26 +285,28 @@ struct Variables {
     rate_limit: Option<Rate>,
     rate_burst: Option<u32>,
     allowed_origins: Option<AllowedOrigins>,
+    queue: QueueVariables,
 }
 
 impl Variables {
-    fn read(variable: impl Fn(&str) -> Option<OsString>) -> Result<Self, VariableError> {
+    fn read(variables: impl Fn(&str) -> Option<OsString>) -> Result<Self, VariableError> {
         Ok(Self {
-            port: parse(&variable, "PINCH_RELAY_PORT", values::port)?,
-            public_host: parse(&variable, "PINCH_RELAY_PUBLIC_HOST", values::host)?,
-            rate_limit: parse(&variable, "PINCH_RELAY_RATE_LIMIT", values::rate)?,
-            rate_burst: parse(&variable, "PINCH_RELAY_RATE_BURST", values::burst)?,
-            allowed_origins: parse(&variable, "PINCH_RELAY_ALLOWED_ORIGINS", values::origins)?,
+            port: variable(&variables, "PINCH_RELAY_PORT", values::port)?,
+            public_host: variable(&variables, "PINCH_RELAY_PUBLIC_HOST", values::host)?,
+            rate_limit: variable(&variables, "PINCH_RELAY_RATE_LIMIT", values::rate)?,
+            rate_burst: variable(&variables, "PINCH_RELAY_RATE_BURST", values::burst)?,
+            allowed_origins: variable(&variables, "PINCH_RELAY_ALLOWED_ORIGINS", values::origins)?,
+            queue: QueueVariables::read(&variables)?,
         })
     }
 }
 
-fn parse<T>(
-    variable: impl Fn(&str) -> Option<OsString>,
+fn variable<T>(
+    variables: impl Fn(&str) -> Option<OsString>,
     name: &'static str,
     parser: impl FnOnce(&str) -> Result<T, String>,
 ) -> Result<Option<T>, VariableError> {
-    let Some(value) = variable(name) else {
+    let Some(value) = variables(name) else {
         return Ok(None);
     };
     let parsed = value

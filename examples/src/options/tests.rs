@@ -1,12 +1,14 @@
 //! Which settings come from where, and what is said about wrong ones.
 
+use pinch_proto::hub::{Delivery, QueueConfig, SlowReader};
+
 use super::*;
 
 type Variable = (&'static str, &'static str);
 
-fn parse(flags: &[&str], variables: &[Variable]) -> Result<Options, clap::Error> {
+fn parse(flags: &[&str], variables: &[Variable]) -> Result<Invocation, clap::Error> {
     let arguments = ["relay"].iter().chain(flags).map(OsString::from);
-    Options::parse(arguments, |name| {
+    Invocation::parse(arguments, |name| {
         variables
             .iter()
             .find(|variable| variable.0 == name)
@@ -15,7 +17,10 @@ fn parse(flags: &[&str], variables: &[Variable]) -> Result<Options, clap::Error>
 }
 
 fn valid(flags: &[&str], variables: &[Variable]) -> Options {
-    parse(flags, variables).unwrap()
+    match parse(flags, variables).unwrap() {
+        Invocation::Relay(options) => *options,
+        Invocation::InspectQueue(options) => panic!("expected a relay, got {options:?}"),
+    }
 }
 
 /// The first line of the error, which ends the program with code 2.
@@ -27,7 +32,11 @@ fn error(flags: &[&str], variables: &[Variable]) -> String {
 }
 
 fn hub() -> Config {
-    Config::new(values::localhost())
+    Config::new(values::localhost()).queue(QueueConfig::new())
+}
+
+fn file(path: &str) -> Database {
+    Database::File(path.into())
 }
 
 fn origins(list: &[&str]) -> AllowedOrigins {
@@ -42,6 +51,7 @@ fn the_defaults_are_those_of_the_protocol() {
         auth_timeout: Duration::from_secs(10),
         allowed_origins: AllowedOrigins::None,
         hub: hub(),
+        database: file("./pinch-relay.db"),
         log: LogFormat::Text,
         without_effect: vec![],
     };
@@ -61,8 +71,20 @@ fn every_flag_has_its_effect() {
         "--rate-burst=3",
         "--allowed-origins=https://a.example.com, http://localhost:3000",
         "--on-duplicate=replace",
+        "--db=/var/lib/pinch/queue",
+        "--queue-max=50",
+        "--queue-ttl=1day 12h",
+        "--queue-sender-bytes=1MiB",
+        "--queue-total-bytes=2000000",
+        "--slow-reader=disconnect",
+        "--delivery=at-most-once",
         "--log=json",
     ];
+    let queue = QueueConfig::new()
+        .recipient_count(50)
+        .ttl(Duration::from_secs(36 * 3600))
+        .sender_bytes(1 << 20)
+        .total_bytes(2_000_000);
     let expected = Options {
         listen: "[::1]:0".parse().unwrap(),
         auth: Auth::Open,
@@ -72,7 +94,11 @@ fn every_flag_has_its_effect() {
             .heartbeat_interval(Duration::from_secs(90))
             .pong_timeout(Duration::from_millis(500))
             .rate_limit(Some(RateLimit::new(2.5, 3).unwrap()))
-            .on_duplicate(OnDuplicate::Replace),
+            .on_duplicate(OnDuplicate::Replace)
+            .queue(queue)
+            .slow_reader(SlowReader::Disconnect)
+            .delivery(Delivery::AtMostOnce),
+        database: file("/var/lib/pinch/queue"),
         log: LogFormat::Json,
         without_effect: vec![],
     };
@@ -87,12 +113,20 @@ fn every_variable_has_its_effect() {
         ("PINCH_RELAY_RATE_LIMIT", "0.5"),
         ("PINCH_RELAY_RATE_BURST", "20"),
         ("PINCH_RELAY_ALLOWED_ORIGINS", "*"),
+        ("PINCH_RELAY_DB", "queue.db"),
+        ("PINCH_RELAY_QUEUE_MAX", "10"),
+        ("PINCH_RELAY_QUEUE_TTL", "12"),
     ];
+    let queue = QueueConfig::new()
+        .recipient_count(10)
+        .ttl(Duration::from_secs(12 * 3600));
     let expected = Options {
         listen: "0.0.0.0:9000".parse().unwrap(),
         allowed_origins: AllowedOrigins::Any,
         hub: Config::new(Host::parse("relay.example.com").unwrap())
-            .rate_limit(Some(RateLimit::new(0.5, 20).unwrap())),
+            .rate_limit(Some(RateLimit::new(0.5, 20).unwrap()))
+            .queue(queue),
+        database: file("queue.db"),
         ..valid(&[], &[])
     };
     assert_eq!(valid(&[], &variables), expected);
@@ -103,6 +137,9 @@ fn every_variable_has_its_effect() {
         "--rate-limit=1",
         "--rate-burst=10",
         "--allowed-origins=https://a.example.com",
+        "--db=./pinch-relay.db",
+        "--queue-max=1000",
+        "--queue-ttl=168h",
     ];
     let expected = Options {
         allowed_origins: origins(&["https://a.example.com"]),
@@ -191,6 +228,31 @@ fn a_wrong_flag_is_named_with_its_value_and_what_is_accepted() {
             "--on-duplicate=both",
             "'both' for '--on-duplicate <ACTION>'",
         ),
+        (
+            "--queue-max=0",
+            "'0' for '--queue-max <NUMBER>': expected a number of envelopes, 1 to",
+        ),
+        (
+            "--queue-ttl=168",
+            "'168' for '--queue-ttl <DURATION>': expected 1s to 3650days",
+        ),
+        (
+            "--queue-ttl=0s",
+            "'0s' for '--queue-ttl <DURATION>': expected 1s to 3650days",
+        ),
+        (
+            "--queue-sender-bytes=lots",
+            "'lots' for '--queue-sender-bytes <SIZE>': expected a number of bytes, such as",
+        ),
+        (
+            "--queue-total-bytes=0",
+            "'0' for '--queue-total-bytes <SIZE>': expected a number of bytes, such as",
+        ),
+        ("--slow-reader=wait", "'wait' for '--slow-reader <ACTION>'"),
+        (
+            "--delivery=exactly-once",
+            "'exactly-once' for '--delivery <HOW>'",
+        ),
         ("--log=xml", "'xml' for '--log <FORM>'"),
     ];
     for (flag, expected) in cases {
@@ -215,6 +277,13 @@ fn an_empty_flag_is_an_error() {
         "rate-burst",
         "allowed-origins",
         "on-duplicate",
+        "db",
+        "queue-max",
+        "queue-ttl",
+        "queue-sender-bytes",
+        "queue-total-bytes",
+        "slow-reader",
+        "delivery",
         "log",
     ];
     for name in names {
@@ -309,6 +378,24 @@ fn a_wrong_variable_is_named_with_its_value_and_what_is_accepted() {
             "",
             "expected origins such as",
         ),
+        ("PINCH_RELAY_DB", "", "expected the path of a file, or none"),
+        (
+            "PINCH_RELAY_QUEUE_MAX",
+            "0",
+            "expected a number of envelopes",
+        ),
+        (
+            "PINCH_RELAY_QUEUE_MAX",
+            "",
+            "expected a number of envelopes",
+        ),
+        ("PINCH_RELAY_QUEUE_TTL", "7d", "expected hours, 1 to 87600"),
+        ("PINCH_RELAY_QUEUE_TTL", "0", "expected hours, 1 to 87600"),
+        (
+            "PINCH_RELAY_QUEUE_TTL",
+            "87601",
+            "expected hours, 1 to 87600",
+        ),
     ];
     for (name, value, expected) in cases {
         let error = error(&[], &[(name, value)]);
@@ -332,7 +419,7 @@ fn a_variable_is_text() {
 
     let variable =
         |name: &str| (name == "PINCH_RELAY_PORT").then(|| OsString::from_vec(vec![0xff]));
-    let error = Options::parse(["relay".into()], variable)
+    let error = Invocation::parse(["relay".into()], variable)
         .unwrap_err()
         .to_string();
     assert!(
@@ -352,6 +439,9 @@ fn help_names_the_variables() {
         "RATE_LIMIT",
         "RATE_BURST",
         "ALLOWED_ORIGINS",
+        "DB",
+        "QUEUE_MAX",
+        "QUEUE_TTL",
     ] {
         assert!(
             help.contains(&format!("PINCH_RELAY_{name}")),
@@ -362,8 +452,51 @@ fn help_names_the_variables() {
 
 #[test]
 fn variables_of_older_relays_that_do_nothing_here_are_named() {
-    let variables = [("PINCH_RELAY_DB", "./relay.db"), ("PINCH_RELAY_PORT", "0")];
-    assert_eq!(valid(&[], &variables).without_effect, ["PINCH_RELAY_DB"]);
+    let variables = [("PINCH_TURNSTILE_SITE_KEY", "x"), ("PINCH_RELAY_PORT", "0")];
+    let without_effect = valid(&[], &variables).without_effect;
+    assert_eq!(without_effect, ["PINCH_TURNSTILE_SITE_KEY"]);
+}
+
+#[test]
+fn a_relay_without_a_queue_has_none_in_its_hub() {
+    let without = Options {
+        database: Database::None,
+        hub: Config::new(values::localhost()),
+        ..valid(&[], &[])
+    };
+    assert_eq!(valid(&["--db=none"], &[]), without);
+    assert_eq!(valid(&[], &[("PINCH_RELAY_DB", "none")]), without);
+    assert_eq!(valid(&["--db=none", "--queue-max=5"], &[]), without);
+    assert_eq!(
+        valid(&["--db=x"], &[("PINCH_RELAY_DB", "none")]).database,
+        file("x")
+    );
+}
+
+fn inspection(flags: &[&str], variables: &[Variable]) -> InspectOptions {
+    let flags = [&["queue", "inspect"], flags].concat();
+    match parse(&flags, variables).unwrap() {
+        Invocation::InspectQueue(options) => options,
+        Invocation::Relay(options) => panic!("expected an inspection, got {options:?}"),
+    }
+}
+
+#[test]
+fn the_queue_that_is_inspected_is_the_one_that_a_relay_would_open() {
+    let table = |path: &str| InspectOptions {
+        path: path.into(),
+        json: false,
+    };
+    assert_eq!(inspection(&[], &[]), table("./pinch-relay.db"));
+    let variable = [("PINCH_RELAY_DB", "a.db"), ("PINCH_RELAY_PORT", "x")];
+    assert_eq!(inspection(&[], &variable), table("a.db"));
+    assert_eq!(inspection(&["--db=b.db"], &variable), table("b.db"));
+    assert!(inspection(&["--json"], &[]).json);
+
+    assert!(error(&["queue", "inspect", "--db=none"], &[]).contains("no queue to inspect"));
+    assert!(error(&["queue", "inspect", "--db="], &[]).contains("'--db <PATH>"));
+    assert!(error(&["queue", "inspect"], &[("PINCH_RELAY_DB", "")]).contains("PINCH_RELAY_DB"));
+    assert!(error(&["--auth=open", "queue", "inspect"], &[]).contains("cannot be used with"));
 }
 
 #[test]

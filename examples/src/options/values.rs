@@ -3,9 +3,12 @@
 use core::net::SocketAddr;
 use core::time::Duration;
 
+use bytesize::ByteSize;
 use pinch_driver::AllowedOrigins;
 use pinch_proto::Host;
 use pinch_proto::hub::RateLimit;
+
+use super::Database;
 
 /// How fast an agent may send.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -14,8 +17,13 @@ pub(super) enum Rate {
     Off,
 }
 
+const HOUR: Duration = Duration::from_secs(60 * 60);
+
 /// Longer than any sensible interval, short enough for every clock.
-const MAX_DURATION: Duration = Duration::from_secs(24 * 3600);
+const MAX_DURATION: Duration = HOUR.saturating_mul(24);
+
+/// Ten years.
+const MAX_TTL_HOURS: u32 = 10 * 365 * 24;
 
 pub(super) fn localhost() -> Host {
     Host::parse("localhost").expect("localhost is a host")
@@ -43,6 +51,43 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
             Ok(duration)
         }
         Ok(_) | Err(_) => Err("expected 1ms to 24h, such as 500ms, 25s or 1m 30s".into()),
+    }
+}
+
+pub(super) fn database(text: &str) -> Result<Database, String> {
+    match text {
+        "" => Err("expected the path of a file, or none".into()),
+        "none" => Ok(Database::None),
+        path => Ok(Database::File(path.into())),
+    }
+}
+
+pub(super) fn queue_max(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(count) if count > 0 => Ok(count),
+        Ok(_) | Err(_) => Err(format!("expected a number of envelopes, 1 to {}", u64::MAX)),
+    }
+}
+
+pub(super) fn ttl(text: &str) -> Result<Duration, String> {
+    let longest = HOUR * MAX_TTL_HOURS;
+    match humantime::parse_duration(text) {
+        Ok(ttl) if (Duration::from_secs(1)..=longest).contains(&ttl) => Ok(ttl),
+        Ok(_) | Err(_) => Err("expected 1s to 3650days, such as 90m, 12h or 7days".into()),
+    }
+}
+
+pub(super) fn ttl_hours(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(hours) if (1..=MAX_TTL_HOURS).contains(&hours) => Ok(HOUR * hours),
+        Ok(_) | Err(_) => Err(format!("expected hours, 1 to {MAX_TTL_HOURS}")),
+    }
+}
+
+pub(super) fn size(text: &str) -> Result<ByteSize, String> {
+    match text.parse() {
+        Ok(size) if size > ByteSize(0) => Ok(size),
+        Ok(_) | Err(_) => Err("expected a number of bytes, such as 500000, 64MiB or 4GiB".into()),
     }
 }
 

@@ -104,6 +104,7 @@ table! {
         is_turned_away_without_a_proof_or_a_name,
         is_answered_in_http_before_the_upgrade,
         reads_why_an_envelope_will_not_arrive,
+        gets_what_came_while_it_was_away,
     ]
     node_challenge: Node, Challenge;
     node_open: Node, Open;

@@ -22,11 +22,14 @@ pub(crate) struct Relay {
 
 impl Relay {
     /// Starts a relay on a port that the system picks. Without a flag that says otherwise, there is
-    /// no rate limit.
+    /// no rate limit, and no queue.
     pub(crate) async fn start(mode: Mode, flags: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_relay-tokio"));
         command.args(["--listen", "127.0.0.1:0", "--public-host", HOST]);
         command.args(["--auth", mode.flag()]).args(flags);
+        if !flags.contains(&"--db") {
+            command.args(["--db", "none"]);
+        }
         if !flags.contains(&"--rate-limit") {
             command.args(["--rate-limit", "off"]);
         }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::peer::{Event, Foreign, Party};
 use crate::relay::Relay;
-use crate::row::{ALICE, BOB, Mode, QUEUE_FULL, RATE_LIMITED, Row, message};
+use crate::row::{ALICE, BOB, Mode, QUEUE_FULL, QUEUE_STATUS, RATE_LIMITED, Row, message};
 use crate::soon;
 
 fn closed(code: u16, reason: &str) -> Event {
@@ -242,4 +242,33 @@ pub(crate) async fn reads_why_an_envelope_will_not_arrive(row: Row) {
         .expect("a number");
     assert!((1..=100_000).contains(&wait), "{wait} ms");
     assert_ne!(refusal["rate_limited"]["reason"].as_str(), None);
+}
+
+pub(crate) async fn gets_what_came_while_it_was_away(row: Row) {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("queue.db");
+    let db = ["--db", path.to_str().expect("text")];
+    let mut relay = row.relay(&db).await;
+    let mut alice = row.joined(&relay, ALICE).await;
+    let mut sent = Vec::new();
+    for number in 1..=20 {
+        let message = row.message(ALICE, BOB, number, 1000);
+        let hex = alice.send(&message, "9a060568656c6c6f").await;
+        sent.push((hex, message));
+    }
+    // Behind all of them: what has come back has passed the relay.
+    let message = row.message(ALICE, ALICE, 1, 1);
+    let hex = alice.send(&message, "").await;
+    assert_eq!(alice.receive().await, (hex, message));
+    relay.terminate();
+    assert_eq!(relay.ended().await.code(), Some(0));
+
+    let relay = row.relay(&db).await;
+    let mut bob = row.joined(&relay, BOB).await;
+    let (_, status) = bob.receive().await;
+    assert_eq!(status["type"], QUEUE_STATUS);
+    assert_eq!(status["queue_status"]["pending_count"], 20);
+    for (hex, message) in sent {
+        assert_eq!(bob.receive().await, (hex, message), "byte for byte");
+    }
 }

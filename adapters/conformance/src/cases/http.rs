@@ -61,6 +61,7 @@ pub(crate) async fn health_counts_connections_and_tasks<R: Runtime>(runtime: &Tr
             "version": env!("CARGO_PKG_VERSION"),
             "runtime": R::NAME,
             "store": "none",
+            "stored": 0,
         });
         let tasks = || relay.stats().tasks == IDLE_TASKS + connections;
         eventually("other requests are over", tasks).await;

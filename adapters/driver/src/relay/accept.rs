@@ -366,13 +366,14 @@ impl Inbox {
 fn health<R: Runtime>(shared: &Shared<R>) -> Vec<u8> {
     let stats = shared.stats();
     let body = format!(
-        r#"{{"status":"ok","connections":{},"tasks":{},"uptime_seconds":{},"version":"{}","runtime":"{}","store":"{}"}}"#,
+        r#"{{"status":"ok","connections":{},"tasks":{},"uptime_seconds":{},"version":"{}","runtime":"{}","store":"{}","stored":{}}}"#,
         stats.hub.connections,
         stats.tasks,
         shared.uptime().as_secs(),
         env!("CARGO_PKG_VERSION"),
         R::NAME,
         stats.store.as_str(),
+        stats.hub.stored,
     );
     head::respond(StatusCode::OK, "application/json", &body, &[])
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
@@ -91,6 +92,8 @@ async fn memory(name: &str, connections: usize) -> io::Result<(u64, u64)> {
 /// A relay's program, which ends with this one.
 struct Relay {
     child: Child,
+    /// Where it keeps its queue.
+    _directory: TempDir,
     url: String,
 }
 
@@ -99,6 +102,8 @@ impl Relay {
         let program = program(name)?;
         let mut command = Command::new(&program);
         command.args(["--listen", "127.0.0.1:0", "--auth", "open"]);
+        let directory = tempfile::tempdir()?;
+        command.arg("--db").arg(directory.path().join("queue"));
         command.args(["--rate-limit", "off"]).env_clear();
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         command.stderr(Stdio::null());
@@ -113,6 +118,7 @@ impl Relay {
         Ok(Self {
             url: url.into(),
             child,
+            _directory: directory,
         })
     }
 }

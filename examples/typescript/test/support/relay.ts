@@ -35,8 +35,9 @@ export class Relay {
   #url = '';
 
   private constructor(program: string, { mode, flags = [], port = 0 }: RelayOptions) {
-    const settings = ['--listen', `127.0.0.1:${port}`, '--public-host', HOST, '--auth', mode, '--rate-limit', 'off'];
-    this.#child = spawn(program, [...settings, ...flags], { env: {}, stdio: ['ignore', 'pipe', 'pipe'] });
+    const settings = ['--listen', `127.0.0.1:${port}`, '--public-host', HOST, '--auth', mode];
+    const quiet = ['--rate-limit', 'off', '--db', 'none'];
+    this.#child = spawn(program, [...settings, ...quiet, ...flags], { env: {}, stdio: ['ignore', 'pipe', 'pipe'] });
     this.#child.stderr?.setEncoding('utf8').on('data', (text: string) => (this.log += text));
   }
 
