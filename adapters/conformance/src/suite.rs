@@ -85,6 +85,9 @@ macro_rules! cases {
                 a_store_that_gives_too_few_outcomes_has_failed,
                 a_queue_needs_a_store,
             ]
+            redelivery: [
+                a_client_that_is_cut_before_it_has_confirmed_hands_everything_over_once,
+            ]
             heartbeat: [
                 who_only_answers_pings_lives_on,
                 who_answers_no_ping_is_told_and_closed,

@@ -10,6 +10,7 @@ pub(crate) mod http;
 pub(crate) mod join;
 pub(crate) mod lifecycle;
 pub(crate) mod queue;
+pub(crate) mod redelivery;
 pub(crate) mod runtime;
 pub(crate) mod starvation;
 pub(crate) mod stores;

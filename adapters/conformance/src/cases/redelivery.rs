@@ -1,0 +1,130 @@
+//! What a relay delivers twice, because it cannot know that it has arrived, and what our own client
+//! makes of it.
+
+use core::pin::Pin;
+use core::sync::atomic::{AtomicBool, Ordering};
+use core::task::{Context, Poll};
+use std::io;
+use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
+
+use async_io::Async;
+use bytes::Bytes;
+use futures_util::io::{AsyncRead, AsyncWrite};
+use pinch_driver::proto::client::{Config, Event, Identity};
+use pinch_driver::{Auth, MemoryStore, Runtime};
+
+use crate::agents::{Client, client, url};
+use crate::envelopes::{address, decode, message};
+use crate::peer::Peer;
+use crate::relays::{self, builder, config};
+use crate::tracked::Tracked;
+use crate::wait::{eventually, millis, soon};
+
+const COUNT: u64 = 200;
+
+/// A connection that can be made to swallow what is written to it, and to end.
+#[derive(Clone)]
+struct Link {
+    stream: Arc<Async<TcpStream>>,
+    swallows: Arc<AtomicBool>,
+}
+
+impl AsyncRead for Link {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut &*self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Link {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.swallows.load(Ordering::Relaxed) {
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        Pin::new(&mut &*self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut &*self.stream).poll_flush(cx)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut &*self.stream).poll_close(cx)
+    }
+}
+
+/// The next envelope from another agent, whatever else happens before it.
+async fn next<R: Runtime>(client: &mut Client<R>, from: &str) -> Bytes {
+    loop {
+        let event = soon("an envelope", client.next_event()).await;
+        match event.expect("a client that lives") {
+            Event::Received(envelope)
+                if envelope.windows(from.len()).any(|it| it == from.as_bytes()) =>
+            {
+                return envelope;
+            }
+            _ => {}
+        }
+    }
+}
+
+pub(crate) async fn a_client_that_is_cut_before_it_has_confirmed_hands_everything_over_once<
+    R: Runtime,
+>(
+    runtime: &Tracked<R>,
+) {
+    let relay = builder(runtime).hub(config()).auth(Auth::Open);
+    let relay = relays::bind(relay.store(MemoryStore::new())).await;
+    let (from, to) = (address("alice"), address("bob"));
+    let numbered = |number| message(&from, &to, number, 100);
+    let mut alice = Peer::named(&relay, "alice").await;
+    for number in 0..COUNT {
+        alice.send(numbered(number)).await;
+    }
+    eventually("all are stored", || relay.stats().hub.stored == COUNT).await;
+
+    let (dialed, links) = async_channel::unbounded();
+    let addr = relay.local_addr().expect("it listens");
+    let dial = move || {
+        let dialed = dialed.clone();
+        async move {
+            let link = Link {
+                stream: Arc::new(Async::<TcpStream>::connect(addr).await?),
+                swallows: Arc::default(),
+            };
+            dialed.try_send(link.clone()).map_err(io::Error::other)?;
+            Ok(link)
+        }
+    };
+    let bob = client(runtime, url(&relay), Identity::Name(to.clone())).dial_with(dial);
+    let quick = Config::new().backoff(millis(1), millis(2));
+    let mut bob = bob.config(quick).start().expect("a client");
+    let link = soon("a link", links.recv()).await.expect("a link");
+    for number in 0..COUNT {
+        assert_eq!(next(&mut bob, from.as_str()).await, numbered(number));
+        // From the first on, whatever it confirms is lost.
+        link.swallows.store(true, Ordering::Relaxed);
+    }
+    let socket = link.stream.get_ref();
+    socket.shutdown(Shutdown::Both).expect("an open socket");
+    let joins = || relay.stats().hub.registered == 3;
+    eventually("another connection", joins).await;
+    alice.send(numbered(COUNT)).await;
+    assert_eq!(next(&mut bob, from.as_str()).await, numbered(COUNT));
+    let dropped = bob.dropped_duplicates();
+    assert!((1..=COUNT).contains(&dropped), "{dropped} came twice");
+    eventually("all is confirmed", || {
+        relay.stats().hub.delivered == COUNT + 1
+    })
+    .await;
+    drop(bob);
+    alice.leave().await;
+}
