@@ -65,13 +65,10 @@ impl AsyncWrite for Link {
 async fn next<R: Runtime>(client: &mut Client<R>, from: &str) -> Bytes {
     loop {
         let event = soon("an envelope", client.next_event()).await;
-        match event.expect("a client that lives") {
-            Event::Received(envelope)
-                if envelope.windows(from.len()).any(|it| it == from.as_bytes()) =>
-            {
-                return envelope;
-            }
-            _ => {}
+        if let Event::Received(envelope) = event.expect("a client that lives")
+            && decode(&envelope).from_address == from
+        {
+            return envelope;
         }
     }
 }
