@@ -26,15 +26,20 @@ fn joined(world: &mut World, name: &str) -> ConnId {
     conn
 }
 
-#[test]
-fn who_is_back_before_the_store_has_everything_waits_for_it() {
-    let (mut world, alice) = held();
-    let bob = joined(&mut world, "bob");
+/// Bob joins, is given something of Alice's, and leaves without having confirmed it.
+fn leave_unconfirmed(world: &mut World, alice: ConnId) {
+    let bob = joined(world, "bob");
     world.answer();
     world.set(bob, Manner::Silent);
     world.say(alice, "bob", "1");
     world.settle();
     world.give(Input::Closed { conn: bob });
+}
+
+#[test]
+fn who_is_back_before_the_store_has_everything_waits_for_it() {
+    let (mut world, alice) = held();
+    leave_unconfirmed(&mut world, alice);
     let bob = world.knock("bob", Admission::Named).unwrap();
     world.say(alice, "bob", "2");
     world.settle();
@@ -194,12 +199,7 @@ fn who_is_out_of_disk_tells_the_senders_and_goes_on_with_live_traffic() {
 #[test]
 fn what_cannot_be_given_back_is_told_to_its_sender() {
     let (mut world, alice) = held();
-    let bob = joined(&mut world, "bob");
-    world.answer();
-    world.set(bob, Manner::Silent);
-    world.say(alice, "bob", "1");
-    world.settle();
-    world.give(Input::Closed { conn: bob });
+    leave_unconfirmed(&mut world, alice);
     world.fail(Failure::DiskFull);
     world.settle();
     assert_eq!(

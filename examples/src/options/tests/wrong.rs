@@ -1,0 +1,251 @@
+//! What is said about settings that make no sense: which one, what it is, and what is accepted.
+
+use super::*;
+
+#[test]
+fn a_wrong_flag_is_named_with_its_value_and_what_is_accepted() {
+    let cases = [
+        (
+            "--listen=8080",
+            "'8080' for '--listen <IP:PORT>': expected an IP address and a port",
+        ),
+        (
+            "--public-host=a b",
+            "'a b' for '--public-host <HOST>': byte 1 of the host is 0x20",
+        ),
+        ("--auth=none", "'none' for '--auth <MODE>'"),
+        (
+            "--heartbeat-interval=25",
+            "'25' for '--heartbeat-interval <DURATION>': expected 1ms to 24h",
+        ),
+        (
+            "--heartbeat-interval=0s",
+            "'0s' for '--heartbeat-interval <DURATION>': expected 1ms to 24h",
+        ),
+        (
+            "--pong-timeout=-1s",
+            "'-1s' for '--pong-timeout <DURATION>': expected 1ms to 24h",
+        ),
+        (
+            "--auth-timeout=2d",
+            "'2d' for '--auth-timeout <DURATION>': expected 1ms to 24h",
+        ),
+        (
+            "--rate-limit=0",
+            "'0' for '--rate-limit <NUMBER>': expected envelopes per second",
+        ),
+        (
+            "--rate-limit=nan",
+            "'nan' for '--rate-limit <NUMBER>': expected envelopes per second",
+        ),
+        (
+            "--rate-burst=0",
+            "'0' for '--rate-burst <NUMBER>': expected a number of envelopes, 1 to",
+        ),
+        (
+            "--allowed-origins=x",
+            "'x' for '--allowed-origins <LIST>': expected origins such as",
+        ),
+        (
+            "--on-duplicate=both",
+            "'both' for '--on-duplicate <ACTION>'",
+        ),
+        (
+            "--queue-max=0",
+            "'0' for '--queue-max <NUMBER>': expected a number of envelopes, 1 to",
+        ),
+        (
+            "--queue-ttl=168",
+            "'168' for '--queue-ttl <DURATION>': expected 1s to 3650days",
+        ),
+        (
+            "--queue-ttl=0s",
+            "'0s' for '--queue-ttl <DURATION>': expected 1s to 3650days",
+        ),
+        (
+            "--queue-sender-bytes=lots",
+            "'lots' for '--queue-sender-bytes <SIZE>': expected a number of bytes, such as",
+        ),
+        (
+            "--queue-total-bytes=0",
+            "'0' for '--queue-total-bytes <SIZE>': expected a number of bytes, such as",
+        ),
+        ("--slow-reader=wait", "'wait' for '--slow-reader <ACTION>'"),
+        (
+            "--delivery=exactly-once",
+            "'exactly-once' for '--delivery <HOW>'",
+        ),
+        ("--log=xml", "'xml' for '--log <FORM>'"),
+    ];
+    for (flag, expected) in cases {
+        let error = error(&[flag], &[]);
+        assert!(
+            error.starts_with(&format!("error: invalid value {expected}")),
+            "{flag}: {error}"
+        );
+    }
+}
+
+#[test]
+fn an_empty_flag_is_an_error() {
+    let names = [
+        "listen",
+        "public-host",
+        "auth",
+        "heartbeat-interval",
+        "pong-timeout",
+        "auth-timeout",
+        "rate-limit",
+        "rate-burst",
+        "allowed-origins",
+        "on-duplicate",
+        "db",
+        "queue-max",
+        "queue-ttl",
+        "queue-sender-bytes",
+        "queue-total-bytes",
+        "slow-reader",
+        "delivery",
+        "log",
+    ];
+    for name in names {
+        let error = error(&[&format!("--{name}=")], &[]);
+        assert!(error.contains(&format!("'--{name} <")), "{name}: {error}");
+    }
+}
+
+#[test]
+fn a_wrong_variable_is_named_with_its_value_and_what_is_accepted() {
+    let cases = [
+        ("PINCH_RELAY_PORT", "65536", "expected a port, 0 to 65535"),
+        (
+            "PINCH_RELAY_PORT",
+            "127.0.0.1:80",
+            "expected a port, 0 to 65535",
+        ),
+        ("PINCH_RELAY_PORT", "", "expected a port, 0 to 65535"),
+        (
+            "PINCH_RELAY_PUBLIC_HOST",
+            "me@home",
+            "byte 2 of the host is 0x40",
+        ),
+        ("PINCH_RELAY_PUBLIC_HOST", "", "the host is empty"),
+        (
+            "PINCH_RELAY_RATE_LIMIT",
+            "fast",
+            "expected envelopes per second",
+        ),
+        (
+            "PINCH_RELAY_RATE_LIMIT",
+            "-1",
+            "expected envelopes per second",
+        ),
+        (
+            "PINCH_RELAY_RATE_LIMIT",
+            "inf",
+            "expected envelopes per second",
+        ),
+        (
+            "PINCH_RELAY_RATE_LIMIT",
+            "",
+            "expected envelopes per second",
+        ),
+        (
+            "PINCH_RELAY_RATE_BURST",
+            "1.5",
+            "expected a number of envelopes",
+        ),
+        (
+            "PINCH_RELAY_RATE_BURST",
+            "4294967296",
+            "expected a number of envelopes",
+        ),
+        (
+            "PINCH_RELAY_RATE_BURST",
+            "",
+            "expected a number of envelopes",
+        ),
+        (
+            "PINCH_RELAY_ALLOWED_ORIGINS",
+            "app.example.com",
+            "expected origins such as",
+        ),
+        (
+            "PINCH_RELAY_ALLOWED_ORIGINS",
+            "https://a.example.com,",
+            "expected origins such as",
+        ),
+        (
+            "PINCH_RELAY_ALLOWED_ORIGINS",
+            "https://a.example.com,*",
+            "expected origins such as",
+        ),
+        (
+            "PINCH_RELAY_ALLOWED_ORIGINS",
+            "https://*.example.com",
+            "expected origins such as",
+        ),
+        (
+            "PINCH_RELAY_ALLOWED_ORIGINS",
+            "https://a.example.com/path",
+            "expected origins such as",
+        ),
+        (
+            "PINCH_RELAY_ALLOWED_ORIGINS",
+            "https://me@a.example.com",
+            "expected origins such as",
+        ),
+        (
+            "PINCH_RELAY_ALLOWED_ORIGINS",
+            "",
+            "expected origins such as",
+        ),
+        ("PINCH_RELAY_DB", "", "expected the path of a file, or none"),
+        (
+            "PINCH_RELAY_QUEUE_MAX",
+            "0",
+            "expected a number of envelopes",
+        ),
+        (
+            "PINCH_RELAY_QUEUE_MAX",
+            "",
+            "expected a number of envelopes",
+        ),
+        ("PINCH_RELAY_QUEUE_TTL", "7d", "expected hours, 1 to 87600"),
+        ("PINCH_RELAY_QUEUE_TTL", "0", "expected hours, 1 to 87600"),
+        (
+            "PINCH_RELAY_QUEUE_TTL",
+            "87601",
+            "expected hours, 1 to 87600",
+        ),
+    ];
+    for (name, value, expected) in cases {
+        let error = error(&[], &[(name, value)]);
+        let start = format!(
+            "error: invalid value {value:?} for the environment variable {name}: {expected}"
+        );
+        assert!(error.starts_with(&start), "{error}");
+    }
+}
+
+#[test]
+fn a_variable_must_make_sense_even_if_a_flag_wins() {
+    let error = error(&["--listen=127.0.0.1:0"], &[("PINCH_RELAY_PORT", "http")]);
+    assert!(error.contains("PINCH_RELAY_PORT"), "{error}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_variable_is_text() {
+    use std::os::unix::ffi::OsStringExt as _;
+
+    let variable =
+        |name: &str| (name == "PINCH_RELAY_PORT").then(|| OsString::from_vec(vec![0xff]));
+    let error = Invocation::parse(["relay".into()], variable)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("for the environment variable PINCH_RELAY_PORT: expected UTF-8"),
+        "{error}"
+    );
+}
