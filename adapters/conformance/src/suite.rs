@@ -63,6 +63,7 @@ macro_rules! cases {
                 who_sends_too_fast_is_told_when_to_go_on,
                 what_a_blocked_sender_says_goes_nowhere_in_silence,
                 a_heartbeat_for_the_relay_is_not_answered,
+                a_ping_behind_what_is_not_taken_is_not_answered,
             ]
             backpressure: [
                 a_reader_that_stops_gets_what_was_accepted_when_it_reads_on,

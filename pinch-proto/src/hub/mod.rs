@@ -38,6 +38,12 @@
 //! pong is overdue is woken, and ends with the next of the two if nothing came before it: so a
 //! driver that was held up itself cuts nobody who has answered in time.
 //!
+//! Pings of a peer are the driver's to answer, by a pong behind everything that came before it: the
+//! peer takes it as a sign that all of that has arrived, and forgets it. But what comes from a
+//! connection that is being closed is ignored. So a driver leaves pings unanswered that came with or
+//! after something for which the connection was not [open](Hub::is_open); what the peer sent is
+//! then its own still, for its next connection.
+//!
 //! A connection that was [`Output::Registered`] ends in exactly one [`Output::Closed`], whatever
 //! happens in whatever order; after it nothing of it is held but the rate bucket of its address,
 //! and that only for as long as an empty one takes to fill.
@@ -264,6 +270,14 @@ impl Hub {
     #[must_use]
     pub fn holds(&self, conn: ConnId) -> bool {
         self.connections.get(conn.0).is_some()
+    }
+
+    /// Whether what comes from `conn` is taken: it has neither ended nor begun to. Whoever answers
+    /// pings asks this, for the reason given [above](self#the-rules-of-the-two-sides).
+    #[must_use]
+    pub fn is_open(&self, conn: ConnId) -> bool {
+        let connection = self.connections.get(conn.0);
+        connection.is_some_and(|connection| !connection.is_closing())
     }
 
     /// The settings.

@@ -5,14 +5,17 @@ use bytes::Bytes;
 use futures_lite::future::zip;
 use futures_util::future::join_all;
 use pinch_driver::Runtime;
-use pinch_driver::proto::hub::RateLimit;
+use pinch_driver::proto::hub::{OnDuplicate, RateLimit};
 use pinch_driver::proto::wire::{BlockNotification, Envelope, MessageType, Payload};
 
 use crate::envelopes::{
     address, decode, envelope, key_address, message, message_of, number, refusal,
 };
 use crate::peer::{Heard, Peer};
-use crate::raw::{BINARY, CLOSE, FIRST, LAST, MIDDLE, PING, Raw, close_payload, frame};
+use crate::pipe::pipe;
+use crate::raw::{
+    BINARY, CLOSE, FIRST, LAST, MIDDLE, PING, Raw, close_payload, frame, named_target,
+};
 use crate::relays::{challenge, config, emptied, open};
 use crate::tracked::Tracked;
 use crate::wait::eventually;
@@ -284,4 +287,43 @@ pub(crate) async fn a_heartbeat_for_the_relay_is_not_answered<R: Runtime>(runtim
     alice.send(own.clone()).await;
     assert_eq!(alice.envelope().await, own);
     assert_eq!(relay.stats().hub.consumed, 1);
+}
+
+/// The pong of a ping says that everything before it has arrived: an agent forgets it then.
+pub(crate) async fn a_ping_behind_what_is_not_taken_is_not_answered<R: Runtime>(
+    runtime: &Tracked<R>,
+) {
+    let relay = open(runtime, config().on_duplicate(OnDuplicate::Replace)).await;
+    let mut bob = Peer::named(&relay, "bob").await;
+    let said = message(&address("alice"), &bob.address, 1, 9);
+    let unheard = [frame(BINARY, &said), frame(PING, b"?")].concat();
+
+    // Its socket takes nothing while another connection replaces it.
+    let (far, near) = pipe(1024);
+    relay.adopt(near);
+    let mut old = Raw::new(far);
+    old.upgrade(&named_target(&address("alice"))).await;
+    old.answer_ping().await;
+    let large = message(&bob.address, &address("alice"), 1, 8 << 10);
+    bob.send(large.clone()).await;
+    let is_underway = || relay.stats().hub.in_flight == 1;
+    eventually("more than fits is underway", is_underway).await;
+    let new = Peer::named(&relay, "alice").await;
+    old.write(&unheard).await;
+    eventually("it is not taken", || relay.stats().hub.late > 0).await;
+    assert_eq!(old.hear().await, Heard::Envelope(large));
+    let replaced = Heard::close(4001, "replaced by a new connection");
+    assert_eq!(old.hear().await, replaced);
+    new.leave().await;
+
+    // It breaks a rule, and goes on.
+    let mut rude = Raw::named(&relay, "alice").await;
+    rude.write(&[frame(BINARY, b"?"), unheard].concat()).await;
+    let Heard::Close(1007, _) = rude.hear().await else {
+        panic!("a pong");
+    };
+
+    let after = message(&bob.address, &bob.address, 2, 9);
+    bob.send(after.clone()).await;
+    assert_eq!(bob.envelope().await, after, "nothing of it was taken");
 }

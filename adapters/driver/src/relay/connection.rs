@@ -267,8 +267,15 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
         let alive = {
             let mut switchboard = self.shared.lock();
             let now = self.shared.clock.now();
+            let mut is_taken = switchboard.is_open(conn);
             for message in incoming.drain(..) {
+                is_taken &= switchboard.is_open(conn);
                 switchboard.handle(message.into_input(conn), now, wakes, |_| ());
+            }
+            if !is_taken {
+                // A pong would say that what the hub has ignored has arrived.
+                self.replies -= write.len();
+                write.clear();
             }
             if alive {
                 switchboard.handle(Input::Alive { conn }, now, wakes, |_| ());

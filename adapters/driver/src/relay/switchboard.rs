@@ -244,6 +244,11 @@ impl Switchboard {
         }
     }
 
+    /// Whether what comes from `conn` is taken.
+    pub(super) fn is_open(&self, conn: ConnId) -> bool {
+        self.hub.is_open(conn)
+    }
+
     /// Whether `conn` has not ended; if so, `waker` is called when something waits for it, or when
     /// it ends.
     pub(super) fn sleep(&mut self, conn: ConnId, waker: &Waker) -> bool {
