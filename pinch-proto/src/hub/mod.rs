@@ -38,11 +38,12 @@
 //! pong is overdue is woken, and ends with the next of the two if nothing came before it: so a
 //! driver that was held up itself cuts nobody who has answered in time.
 //!
-//! Pings of a peer are the driver's to answer, by a pong behind everything that came before it: the
-//! peer takes it as a sign that all of that has arrived, and forgets it. But what comes from a
-//! connection that is being closed is ignored. So a driver leaves pings unanswered that came with or
-//! after something for which the connection was not [open](Hub::is_open); what the peer sent is
-//! then its own still, for its next connection.
+//! Pings of a peer are the driver's to answer. The peer takes the pong as a sign that everything
+//! before its ping has arrived, and forgets that. So a pong waits until what was
+//! [refused](Hub::owes_refusals) of it was handed out. And what comes from a connection that is being
+//! closed is ignored: a ping that came with or after something for which the connection was not
+//! [open](Hub::is_open) stays without an answer; what the peer sent is its own still then, for its
+//! next connection.
 //!
 //! A connection that was [`Output::Registered`] ends in exactly one [`Output::Closed`], whatever
 //! happens in whatever order; after it nothing of it is held but the rate bucket of its address,
@@ -278,6 +279,14 @@ impl Hub {
     pub fn is_open(&self, conn: ConnId) -> bool {
         let connection = self.connections.get(conn.0);
         connection.is_some_and(|connection| !connection.is_closing())
+    }
+
+    /// Whether refusals wait to be handed out to `conn`. A pong has to wait behind them, for the same
+    /// reason.
+    #[must_use]
+    pub fn owes_refusals(&self, conn: ConnId) -> bool {
+        let connection = self.connections.get(conn.0);
+        connection.is_some_and(|connection| connection.outbox.has_control())
     }
 
     /// The settings.

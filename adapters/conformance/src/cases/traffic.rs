@@ -327,3 +327,30 @@ pub(crate) async fn a_ping_behind_what_is_not_taken_is_not_answered<R: Runtime>(
     bob.send(after.clone()).await;
     assert_eq!(bob.envelope().await, after, "nothing of it was taken");
 }
+
+/// Or the pong would say that all is well, and a connection that breaks behind it takes the refusal
+/// along.
+pub(crate) async fn a_refusal_comes_before_the_pong_behind_it<R: Runtime>(runtime: &Tracked<R>) {
+    let relay = open(runtime, config()).await;
+    let mut alice = Raw::named(&relay, "alice").await;
+    let unheard = message(&address("alice"), &address("nobody"), 1, 9);
+    for count in [1, 300] {
+        let mut said = frame(BINARY, &unheard).repeat(count);
+        said.extend(frame(PING, b"?"));
+        alice.write(&said).await;
+        for _ in 0..count {
+            let heard = alice.hear().await;
+            let Heard::Envelope(heard) = heard else {
+                panic!("{heard:?} instead of a refusal");
+            };
+            assert_eq!(
+                refused(&heard),
+                (
+                    1,
+                    "recipient is offline and no queue is configured".to_owned()
+                )
+            );
+        }
+        assert_eq!(alice.hear().await, Heard::Pong(b"?".as_slice().into()));
+    }
+}

@@ -86,8 +86,8 @@ pub(super) struct Connection<R: Runtime, S: Stream> {
     unsent_at: usize,
     /// Frames of the hub are in it.
     handed_out: bool,
-    /// How much of it the hub does not know of.
-    replies: usize,
+    /// Pongs, and the echo of a close frame, that wait until the hub's refusals are ahead of them.
+    replies: Vec<u8>,
     reading: Reading,
     writing: Writing,
     /// The decoder was preloaded: there may be messages without a byte from the socket.
@@ -124,7 +124,7 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
             unsent,
             unsent_at: 0,
             handed_out: false,
-            replies: 0,
+            replies: Vec::new(),
             reading,
             writing: Writing::Open,
             fresh: true,
@@ -169,12 +169,12 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
         let Ok(progressed) = self.write_unsent(cx) else {
             return Round::Done;
         };
-        let Ok(has_read) = self.read(read, write, incoming, cx) else {
+        let Ok(has_read) = self.read(read, incoming, cx) else {
             return Round::Done;
         };
         let blocked = !self.unsent.is_empty();
         // Both have said goodbye; the hub still has to hear of the peer's.
-        let over = self.reading == Reading::Closed && !blocked && write.is_empty();
+        let over = self.reading == Reading::Closed && !blocked && self.replies.is_empty();
         // A ping, or a part of a message.
         let alive = has_read && incoming.is_empty() && self.reading == Reading::Open;
         if !self.exchange(progressed, alive, write, incoming, wakes, cx) || over {
@@ -210,7 +210,6 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
         self.unsent = Vec::new();
         self.unsent_at = 0;
         self.handed_out = false;
-        self.replies = 0;
         Ok(false)
     }
 
@@ -218,11 +217,11 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
     fn read(
         &mut self,
         buffer: &mut Vec<u8>,
-        write: &mut Vec<u8>,
         incoming: &mut Vec<Incoming>,
         cx: &mut Context<'_>,
     ) -> io::Result<bool> {
-        if self.reading == Reading::Closed || self.replies > MAX_REPLIES {
+        let waiting = if self.handed_out { 0 } else { self.unsent.len() };
+        if self.reading == Reading::Closed || self.replies.len() + waiting > MAX_REPLIES {
             return Ok(false);
         }
         let mut length = 0;
@@ -239,14 +238,13 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
             return Ok(true);
         }
         let bytes = buffer.get(..length).unwrap_or_default();
-        let before = write.len();
+        let replies = &mut self.replies;
         self.decoder
-            .decode(bytes, write, |message| incoming.push(message));
+            .decode(bytes, replies, |message| incoming.push(message));
         if self.writing != Writing::Open {
             // The close frame was the last word: no pong, no echo of the peer's close.
-            write.truncate(before);
+            self.replies = Vec::new();
         }
-        self.replies += write.len() - before;
         self.reading = Reading::after(incoming.last());
         Ok(true)
     }
@@ -274,8 +272,7 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
             }
             if !is_taken {
                 // A pong would say that what the hub has ignored has arrived.
-                self.replies -= write.len();
-                write.clear();
+                self.replies = Vec::new();
             }
             if alive {
                 switchboard.handle(Input::Alive { conn }, now, wakes, |_| ());
@@ -284,14 +281,21 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
                 switchboard.handle(Input::Blocked { conn, progressed }, now, wakes, |_| ());
             } else {
                 // Also when pongs are in the way: what is handed out now has a deadline, pongs have none.
-                let handed_out = &mut self.handed_out;
+                let (handed_out, replies) = (&mut self.handed_out, &mut self.replies);
                 switchboard.handle(Input::Writable { conn, bytes: BATCH }, now, wakes, |own| {
                     if let Own::Transmit(frame) = own {
                         *handed_out = true;
-                        closes |= matches!(frame, Frame::Close(_));
+                        if let Frame::Close(_) = frame {
+                            closes = true;
+                            // Every refusal is ahead of it, and nothing may follow.
+                            write.append(replies);
+                        }
                         encode(&frame, write);
                     }
                 });
+                if !switchboard.owes_refusals(conn) {
+                    write.append(&mut self.replies);
+                }
             }
             // Looked at under the lock: whoever cuts takes it afterwards, and finds this waker.
             switchboard.sleep(conn, cx.waker()) && !self.shared.is_cut()
@@ -321,7 +325,6 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
         bytes.clear();
         if self.unsent.is_empty() {
             self.handed_out = false;
-            self.replies = 0;
         }
         Ok(())
     }

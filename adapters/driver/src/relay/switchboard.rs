@@ -249,6 +249,11 @@ impl Switchboard {
         self.hub.is_open(conn)
     }
 
+    /// Whether what is refused to `conn` was not handed out yet.
+    pub(super) fn owes_refusals(&self, conn: ConnId) -> bool {
+        self.hub.owes_refusals(conn)
+    }
+
     /// Whether `conn` has not ended; if so, `waker` is called when something waits for it, or when
     /// it ends.
     pub(super) fn sleep(&mut self, conn: ConnId, waker: &Waker) -> bool {
