@@ -108,7 +108,7 @@ impl<'t> Accounts<'t> {
         Ok(())
     }
 
-    /// Writes what has changed. Says the how manieth commit this will be.
+    /// Writes what has changed. Gives the number of the commit that this will be.
     pub(crate) fn write(mut self) -> Result<u64, redb::Error> {
         for (agent, account) in self.changed {
             if account != (0, 0) {

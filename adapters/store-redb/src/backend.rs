@@ -1,91 +1,54 @@
-//! What redb reads from and writes to: a file, and between them what redb does not do itself.
+//! What redb reads from and writes to: a file, or a view of one.
 //!
-//! That is two things. The first error is remembered: redb refuses to go on after one, and what it
-//! says then is only that there was one. And a file can be looked at without being written to, even
-//! one whose last writer has crashed: what redb writes in order to repair it stays in memory.
+//! A view is there to look at a file without writing to it, even at one whose last writer has
+//! crashed: what redb writes in order to repair it stays in memory.
 
 use core::ops::Bound;
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use redb::{BackendError, StorageBackend};
 
-/// The first error of a backend, for whoever hears of it only that there was one.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct FirstError(Arc<Mutex<Option<io::Error>>>);
-
-impl FirstError {
-    /// The error, as new.
-    pub(crate) fn copy(&self) -> Option<io::Error> {
-        let first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        first.as_ref().map(copy)
-    }
-
-    fn remember<T>(&self, result: io::Result<T>) -> io::Result<T> {
-        if let Err(error) = &result {
-            let mut first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            first.get_or_insert_with(|| copy(error));
-        }
-        result
-    }
-}
-
-fn copy(error: &io::Error) -> io::Error {
-    match error.raw_os_error() {
-        Some(code) => io::Error::from_raw_os_error(code),
-        None => io::Error::new(error.kind(), error.to_string()),
-    }
-}
-
-/// A file that is read and written.
+/// A file that is read and written. It is what it holds; redb takes no boxes.
 #[derive(Debug)]
-pub(crate) struct Writable {
-    file: Box<dyn StorageBackend>,
-    first_error: FirstError,
-}
-
-impl Writable {
-    pub(crate) fn new(file: Box<dyn StorageBackend>, first_error: FirstError) -> Self {
-        Self { file, first_error }
-    }
-}
+pub(crate) struct Writable(pub(crate) Box<dyn StorageBackend>);
 
 impl StorageBackend for Writable {
     fn len(&self) -> io::Result<u64> {
-        self.first_error.remember(self.file.len())
+        self.0.len()
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.first_error.remember(self.file.read(offset, out))
+        self.0.read(offset, out)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.first_error.remember(self.file.set_len(len))
+        self.0.set_len(len)
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.first_error.remember(self.file.sync_data())
+        self.0.sync_data()
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.first_error.remember(self.file.write(offset, data))
+        self.0.write(offset, data)
     }
 
     fn close(&self) -> io::Result<()> {
-        self.file.close()
+        self.0.close()
     }
 
     fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
-        self.file.try_lock_range(start, end)
+        self.0.try_lock_range(start, end)
     }
 
     fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
-        self.file.query_lock_range(start, end)
+        self.0.query_lock_range(start, end)
     }
 
     fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.file.unlock_range(start, end)
+        self.0.unlock_range(start, end)
     }
 }
 
@@ -94,7 +57,6 @@ impl StorageBackend for Writable {
 pub(crate) struct View {
     file: Box<dyn StorageBackend>,
     changes: Mutex<Changes>,
-    is_alone: bool,
 }
 
 /// What the file would hold besides.
@@ -109,21 +71,9 @@ struct Changes {
 const BLOCK: usize = 4096;
 
 impl View {
-    /// A view beside other views. Only those who write have to stay away.
     pub(crate) fn new(file: Box<dyn StorageBackend>) -> Self {
-        Self {
-            file,
-            changes: Mutex::default(),
-            is_alone: false,
-        }
-    }
-
-    /// A view that nobody else has meanwhile.
-    pub(crate) fn alone(file: Box<dyn StorageBackend>) -> Self {
-        Self {
-            is_alone: true,
-            ..Self::new(file)
-        }
+        let changes = Mutex::default();
+        Self { file, changes }
     }
 
     fn changes(&self) -> MutexGuard<'_, Changes> {
@@ -215,12 +165,9 @@ impl StorageBackend for View {
         self.file.close()
     }
 
+    /// Views do not keep each other away, only those who write.
     fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
-        if self.is_alone {
-            self.file.try_lock_range(start, end)
-        } else {
-            self.file.try_lock_shared_range(start, end)
-        }
+        self.file.try_lock_shared_range(start, end)
     }
 
     fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {

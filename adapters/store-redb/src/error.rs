@@ -13,10 +13,17 @@ use crate::schema::FORMAT;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// There is no such file. Only `inspect` says so; `open` makes one.
-    #[error("{}: there is no such file; expected the queue of a relay", path.display())]
+    /// There is no such file. `open` makes one instead, unless it is asked for a link that leads
+    /// nowhere.
+    #[error("{}: there is no such file; name the queue of a relay", path.display())]
     Missing {
         /// The file.
+        path: PathBuf,
+    },
+    /// There is something else of that name: a directory, a device, a pipe.
+    #[error("{}: this is no file, and a queue is one; name a file", path.display())]
+    NotAFile {
+        /// What is no file.
         path: PathBuf,
     },
     /// The directory that the file would be in does not exist.
@@ -94,7 +101,10 @@ pub enum OpenError {
         source: io::Error,
     },
     /// Anything else that the system says.
-    #[error("{}: the queue cannot be opened: {source}", path.display())]
+    #[error(
+        "{}: the queue cannot be opened: {source}; see to that, or name another place for it",
+        path.display()
+    )]
     Io {
         /// The file.
         path: PathBuf,

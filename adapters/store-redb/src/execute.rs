@@ -64,8 +64,8 @@ impl<'t> Writer<'t> {
         }
     }
 
-    /// Ends the work on the tables. Says the how manieth commit this will be; `None` if there is
-    /// nothing to commit.
+    /// Ends the work on the tables. Gives the number of the commit that this will be; `None` if
+    /// there is nothing to commit.
     pub(crate) fn finish(mut self) -> Result<Option<u64>, redb::Error> {
         if !self.is_changed {
             return Ok(None);

@@ -41,6 +41,10 @@ pub struct Waiting {
 }
 
 pub(crate) fn inspect(path: &Path) -> Result<Inspection, OpenError> {
+    if !medium::is_there(path)? {
+        let path = path.to_owned();
+        return Err(OpenError::Missing { path });
+    }
     let database = medium::open_view(&OnDisk(path.to_owned()))?;
     look(&database).map_err(|error| OpenError::from_redb(path.to_owned(), error))
 }

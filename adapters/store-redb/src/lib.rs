@@ -33,11 +33,46 @@
 //!
 //! | | |
 //! |---|---|
-//! | a batch is executed | one transaction, one `fsync`; a batch that only reads, or changes nothing, costs none |
+//! | a batch is executed | one transaction, one `fsync`, and a second only if the file has to grow; a batch that only reads, or changes nothing, costs none |
 //! | the process is killed, the power fails | every confirmed operation is there when the file is opened again, and of the others each as a whole or not at all; nobody is asked anything |
 //! | the disk is full or read-only | what would change something fails and says so, what only reads goes on; every batch tries again, so that there is nothing to do once there is room |
-//! | the file is damaged | it is not opened, and never replaced by an empty one: [`OpenError::Damaged`] |
+//! | the file is damaged | it is not opened, and never replaced by an empty one: [`OpenError::Damaged`]; only of a relay that has crashed, a damaged last commit looks like one that was never finished, and is undone as such |
 //! | two processes want the file | the second is told: [`OpenError::InUse`] |
+//!
+//! # Why redb
+//!
+//! Two embedded stores in Rust can do what a queue asks for: redb, a B-tree in one file, and
+//! [fjall](https://docs.rs/fjall), a log-structured merge tree in a directory. The same load on both,
+//! with the same tables and one `fsync` for each batch, in turns on the same machine, the median of
+//! three runs: messages of 1 KiB for 1000 agents; "in" is envelopes accepted per second, "out" is
+//! envelopes read and removed per second for 64 agents at once.
+//!
+//! | | redb 4.6 | fjall 3.1 |
+//! |---|--:|--:|
+//! | in, 1 sender that waits for each | 2,300/s | 7,700/s |
+//! | in, 64 senders | 33,000/s | 62,000/s |
+//! | in, 1024 senders, a million envelopes | 39,000/s | 33,000/s |
+//! | out, all of these | 30,000/s | 45,000/s |
+//! | afterwards: in, 64 and 1024 senders | 45,000/s and 53,000/s | 35,000/s and 27,000/s |
+//! | and out again, all of these | 31,000/s and 25,000/s | 61,000/s and 51,000/s |
+//! | on the disk with 1.1 million envelopes | 1,621 MiB | 1,501 MiB |
+//! | when they are gone | 1,107 MiB | 1,430 MiB |
+//! | 310,000 more in and out later | 87 MiB | 1,885 MiB |
+//! | and when it is closed and opened again | 2 MiB | 1,399 MiB |
+//! | memory, at most | 41 MiB | 431 MiB |
+//! | opened, empty but used | 2 ms | 6.5 s |
+//! | crates it brings | 2 | 43 |
+//!
+//! Measured on 2026-11-23 with 2 cores, 24 GiB and ext4 on a virtual disk, next to other work; fjall
+//! without compression, as messages are encrypted, and otherwise as it comes. The load is that of
+//! `cargo bench -p pinch-store-redb`.
+//!
+//! So fjall is the faster one for few senders, since its commit only appends to a log, and it hands
+//! out faster, since it notes down what is removed instead of removing it. That has its price in
+//! memory, in a disk that stays full long after the queue is empty, and in the time that a restart
+//! takes. A relay batches what its agents send, and there redb keeps up; it gives back what it no
+//! longer needs; and it is one file, which can be copied and looked at, with a checksum on every
+//! page.
 
 mod accounts;
 mod backend;

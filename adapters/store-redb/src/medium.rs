@@ -10,13 +10,14 @@ use pinch_proto::queue::Restored;
 use redb::backends::FileBackend;
 use redb::{Builder, Database, ReadableDatabase as _, StorageBackend};
 
-use crate::backend::{FirstError, View, Writable};
+use crate::backend::{View, Writable};
 use crate::error::OpenError;
 use crate::schema::{self, FORMAT};
 
 /// How much of the file redb keeps in memory. A queue is written once, read once and removed, so
-/// that a cache of the messages would be of little use; this holds the index of a busy relay.
-const CACHE_BYTES: usize = 16 * 1024 * 1024;
+/// that a cache of the messages would be of little use; this holds the index of a busy relay. In
+/// tests it is so little that redb reads and writes in the middle of transactions, too.
+const CACHE_BYTES: usize = if cfg!(test) { 32 } else { 16 * 1024 } * 1024;
 
 /// Something that holds the bytes of a queue.
 pub(crate) trait Medium: Send {
@@ -46,16 +47,13 @@ impl Medium for OnDisk {
 }
 
 /// Opens a queue. Every page of it is checked before anything is written to it.
-pub(crate) fn open(
-    medium: &dyn Medium,
-    first_error: &FirstError,
-) -> Result<(Database, Restored), OpenError> {
+pub(crate) fn open(medium: &dyn Medium) -> Result<(Database, Restored), OpenError> {
     let path = medium.path();
     let file = medium.open(true).map_err(|error| not_opened(path, error))?;
-    let (database, restored) = examined(path, View::alone(file))?;
+    let (database, restored) = examined(path, View::new(file))?;
     // What was only looked at has not been repaired, should it need that.
     drop(database);
-    let database = reopen(medium, first_error);
+    let database = reopen(medium);
     let database = database.map_err(|error| OpenError::from_redb(path.to_owned(), error))?;
     Ok((database, restored))
 }
@@ -71,11 +69,8 @@ pub(crate) fn open_view(medium: &dyn Medium) -> Result<Database, OpenError> {
 }
 
 /// Opens a queue again that was open before.
-pub(crate) fn reopen(
-    medium: &dyn Medium,
-    first_error: &FirstError,
-) -> Result<Database, redb::Error> {
-    let file = Writable::new(medium.open(true)?, first_error.clone());
+pub(crate) fn reopen(medium: &dyn Medium) -> Result<Database, redb::Error> {
+    let file = Writable(medium.open(true)?);
     not_empty(&file)?;
     Ok(builder().create_with_backend(file)?)
 }
@@ -149,12 +144,26 @@ fn not_opened(path: &Path, source: io::Error) -> OpenError {
     }
 }
 
+/// Whether there is a file at `path`. Anything else is left alone: whoever opens a pipe may wait for
+/// ever, and a device does not keep what is written to it.
+pub(crate) fn is_there(path: &Path) -> Result<bool, OpenError> {
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() => Ok(true),
+        Ok(_) => {
+            let path = path.to_owned();
+            Err(OpenError::NotAFile { path })
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(not_opened(path, error)),
+    }
+}
+
 /// Makes a queue with nothing in it at `path`, unless there is a file already.
 ///
 /// The file has its name once it is whole: whatever happens meanwhile, nobody finds half a queue.
 pub(crate) fn create_if_missing(path: &Path) -> Result<(), OpenError> {
     let io = |error| OpenError::from_io(path.to_owned(), error);
-    if path.try_exists().map_err(io)? {
+    if is_there(path)? {
         return Ok(());
     }
     let directory = match path.parent() {
@@ -167,10 +176,8 @@ pub(crate) fn create_if_missing(path: &Path) -> Result<(), OpenError> {
             directory: directory.to_owned(),
         });
     }
-    let mut unfinished = path.to_owned().into_os_string();
-    unfinished.push(format!(".{}.new", std::process::id()));
-    let unfinished = PathBuf::from(unfinished);
-    let created = write_new(&unfinished).and_then(|()| Ok(name(&unfinished, path)?));
+    let (unfinished, file) = create_beside(path).map_err(io)?;
+    let created = write_new(file).and_then(|()| Ok(name(&unfinished, path)?));
     // Gone already if it was renamed, and of no use to anybody otherwise.
     let _ = fs::remove_file(&unfinished);
     created.map_err(|error| OpenError::from_redb(path.to_owned(), error))?;
@@ -179,10 +186,25 @@ pub(crate) fn create_if_missing(path: &Path) -> Result<(), OpenError> {
         .map_err(io)
 }
 
-fn write_new(path: &Path) -> Result<(), redb::Error> {
+/// Makes an empty file next to `path`, which is for this call alone: others may be making the same
+/// queue at the same time, and a crash may have left what they wrote.
+fn create_beside(path: &Path) -> io::Result<(PathBuf, File)> {
     let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(true);
-    let database = builder().create_with_backend(FileBackend::new(options.open(path)?)?)?;
+    options.read(true).write(true).create_new(true);
+    let mut number = 0;
+    loop {
+        let mut beside = path.to_owned().into_os_string();
+        beside.push(format!(".{number}.new"));
+        let beside = PathBuf::from(beside);
+        match options.open(&beside) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => number += 1,
+            opened => return Ok((beside, opened?)),
+        }
+    }
+}
+
+fn write_new(file: File) -> Result<(), redb::Error> {
+    let database = builder().create_with_backend(FileBackend::new(file)?)?;
     schema::create(&database)?;
     Ok(database.close()?)
 }

@@ -21,8 +21,9 @@
 //! Times are milliseconds since the Unix epoch, costs are those of
 //! [`Append::cost`](pinch_proto::queue::Append::cost).
 //!
-//! Whoever changes a table changes [`FORMAT`], and teaches [`crate::open`] what to do with the
-//! former one.
+//! Whoever changes a table changes [`FORMAT`], teaches [`medium::open`](crate::medium::open) what to
+//! do with the former one, and adds a file of the new one to `tests/data`, beside those of the old
+//! ones, which stay: the tests in `golden.rs` say how, and open them all.
 
 use core::ops::RangeInclusive;
 

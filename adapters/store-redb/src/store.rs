@@ -8,7 +8,6 @@ use futures_util::future::{BoxFuture, FutureExt as _};
 use pinch_driver::Store;
 use pinch_proto::queue::{Failure, Operation, Outcome, Restored};
 
-use crate::backend::FirstError;
 use crate::error::OpenError;
 use crate::inspect::{self, Inspection};
 use crate::medium::{self, Medium, OnDisk};
@@ -24,7 +23,9 @@ use crate::worker::{Job, Worker};
 ///
 /// A batch whose commit fails has no effect, with one exception: if the disk fails while it makes
 /// the batch durable, and again when it is asked to once more, all operations of the batch are
-/// reported as failed, and whether they are in effect is open, as after a crash.
+/// reported as failed, and whether they are in effect is open, as after a crash. When a disk that
+/// has failed to make something durable says that it has done so now, it is believed. Systems are
+/// known that say so and have given up: replace a disk that reports errors other than being full.
 ///
 /// # The end
 ///
@@ -65,12 +66,11 @@ impl RedbStore {
     }
 
     pub(crate) fn open_on(medium: Box<dyn Medium>) -> Result<Self, OpenError> {
-        let first_error = FirstError::default();
-        let (database, restored) = medium::open(&*medium, &first_error)?;
+        let (database, restored) = medium::open(&*medium)?;
         let path = medium.path().to_owned();
         let name = format!("redb at {}", path.display());
         let (jobs, received) = async_channel::bounded(1);
-        let worker = Worker::new(medium, database, restored, first_error);
+        let worker = Worker::new(medium, database, restored);
         let thread = thread::Builder::new().name("pinch-store".to_owned());
         let thread = thread
             .spawn(move || worker.run(&received))

@@ -12,7 +12,6 @@ use std::panic;
 use pinch_proto::queue::{Failure, Operation, Outcome, Restored};
 use redb::{Database, ReadableDatabase as _};
 
-use crate::backend::FirstError;
 use crate::error::failure_of;
 use crate::execute::Writer;
 use crate::medium::{self, Medium};
@@ -31,8 +30,6 @@ pub(crate) enum Job {
 pub(crate) struct Worker {
     medium: Box<dyn Medium>,
     database: State,
-    /// Of the database as it is open.
-    first_error: FirstError,
     /// What a hub had to know when that was last asked for.
     restored: Restored,
 }
@@ -47,16 +44,10 @@ enum State {
 }
 
 impl Worker {
-    pub(crate) fn new(
-        medium: Box<dyn Medium>,
-        database: Database,
-        restored: Restored,
-        first_error: FirstError,
-    ) -> Self {
+    pub(crate) fn new(medium: Box<dyn Medium>, database: Database, restored: Restored) -> Self {
         Self {
             medium,
             database: State::Open(database),
-            first_error,
             restored,
         }
     }
@@ -118,15 +109,9 @@ impl Worker {
         };
         match transaction.commit() {
             Ok(()) => Ok(outcomes),
-            Err(error) => {
-                let error = self.cause_of(error.into());
-                // It may have failed behind the point of no return.
-                if self.has_committed(commits) {
-                    Ok(outcomes)
-                } else {
-                    Err(error)
-                }
-            }
+            // It may have failed behind the point of no return.
+            Err(_) if self.has_committed(commits) => Ok(outcomes),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -147,10 +132,7 @@ impl Worker {
         if !matches!(self.database, State::Open(_)) {
             // A view has a lock on the file, which has to go first.
             self.database = State::Closed;
-            let first_error = FirstError::default();
-            let database = medium::reopen(&*self.medium, &first_error)?;
-            self.first_error = first_error;
-            self.database = State::Open(database);
+            self.database = State::Open(medium::reopen(&*self.medium)?);
         }
         self.readable()
     }
@@ -185,16 +167,8 @@ impl Worker {
         Err(failed)
     }
 
-    /// What happened first, where redb says only that something has.
-    fn cause_of(&self, error: redb::Error) -> redb::Error {
-        match self.first_error.copy() {
-            Some(first) if matches!(error, redb::Error::PreviousIo) => redb::Error::Io(first),
-            _ => error,
-        }
-    }
-
     fn failed(&self, error: Option<redb::Error>) -> Outcome {
-        let (failure, cause) = match error.map(|error| self.cause_of(error)) {
+        let (failure, cause) = match error {
             Some(redb::Error::Io(error)) => (failure_of(&error), error.to_string()),
             Some(other) => (Failure::Broken, other.to_string()),
             None => (

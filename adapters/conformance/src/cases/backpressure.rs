@@ -146,7 +146,7 @@ pub(crate) async fn a_reader_that_takes_nothing_is_closed_and_its_senders_are_to
     // More than the system keeps for a socket, so that it is the socket which stands still.
     let config = small_outboxes()
         .unconfirmed_bytes(64 << 20)
-        .stall_timeout(millis(200))
+        .stall_timeout(millis(1000))
         .close_timeout(LIMIT);
     let relay = open(runtime, config).await;
     let mut reader = Raw::named(&relay, "reader").await;

@@ -2,8 +2,9 @@
 
 use core::mem;
 use std::io;
+use std::panic::resume_unwind;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redb::{Builder, StorageBackend};
 
@@ -26,6 +27,8 @@ pub(super) enum Fault {
     Once(u64, Cause),
     /// The file cannot become longer than that.
     FullAt(u64),
+    /// Nothing can be read any more.
+    Reads(Cause),
 }
 
 /// What a disk says.
@@ -34,6 +37,8 @@ pub(super) enum Cause {
     Full,
     ReadOnly,
     Defect,
+    /// Nothing, and redb does not get along with what it finds. It panics then.
+    Chaos,
 }
 
 #[derive(Debug, Default)]
@@ -47,6 +52,8 @@ struct State {
     fault: Option<Fault>,
     /// How many writes, truncations and flushes there were.
     operations: u64,
+    /// How many flushes of these.
+    flushes: u64,
 }
 
 #[derive(Debug)]
@@ -80,6 +87,21 @@ impl Disk {
         disk
     }
 
+    /// A disk with a file in which that stands.
+    pub(super) fn with_bytes(bytes: Vec<u8>) -> Self {
+        let disk = Self::default();
+        let mut state = disk.state();
+        state.durable.clone_from(&bytes);
+        state.file = bytes;
+        drop(state);
+        disk
+    }
+
+    /// What stands in the file.
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        self.state().file.clone()
+    }
+
     pub(super) fn fail(&self, fault: Fault) {
         let mut state = self.state();
         state.operations = 0;
@@ -93,6 +115,15 @@ impl Disk {
 
     pub(super) fn operations(&self) -> u64 {
         self.state().operations
+    }
+
+    pub(super) fn flushes(&self) -> u64 {
+        self.state().flushes
+    }
+
+    /// Replaces what stands in the file.
+    pub(super) fn replace(&self, bytes: Vec<u8>) {
+        self.state().file = bytes;
     }
 
     pub(super) fn len(&self) -> u64 {
@@ -127,7 +158,8 @@ impl Disk {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap()
+        // Some of the faults are panics.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Does something that may fail, half of it if it does.
@@ -156,7 +188,9 @@ impl State {
         match self.fault {
             Some(Fault::From(first, cause)) if first <= self.operations => Err(cause.error()),
             Some(Fault::Once(at, cause)) if at == self.operations => Err(cause.error()),
-            Some(Fault::From(..) | Fault::Once(..) | Fault::FullAt(_)) | None => Ok(()),
+            Some(Fault::From(..) | Fault::Once(..) | Fault::FullAt(_) | Fault::Reads(_)) | None => {
+                Ok(())
+            }
         }
     }
 
@@ -179,6 +213,8 @@ impl Cause {
             Self::Full => io::ErrorKind::StorageFull.into(),
             Self::ReadOnly => io::ErrorKind::ReadOnlyFilesystem.into(),
             Self::Defect => io::Error::other("the disk does not answer"),
+            // It says nothing on the standard error stream, unlike `panic!`.
+            Self::Chaos => resume_unwind(Box::new("this makes no sense")),
         }
     }
 }
@@ -203,6 +239,9 @@ impl StorageBackend for Disk {
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let state = self.state();
+        if let Some(Fault::Reads(cause)) = state.fault {
+            return Err(cause.error());
+        }
         let offset = usize::try_from(offset).unwrap();
         let found = state.file.get(offset..offset + out.len());
         out.copy_from_slice(found.ok_or(io::ErrorKind::UnexpectedEof)?);
@@ -216,6 +255,7 @@ impl StorageBackend for Disk {
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.state();
         state.operations += 1;
+        state.flushes += 1;
         match state.succeeds() {
             // What has its place already can be flushed.
             Err(error) if error.kind() == io::ErrorKind::StorageFull => {}

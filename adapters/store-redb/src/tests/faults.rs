@@ -1,5 +1,6 @@
 //! A history on each of the disks that fail.
 
+use pinch_driver::Store as _;
 use pinch_proto::queue::{Failure, MemoryQueue, Operation, Outcome};
 
 use super::consistency::check;
@@ -8,7 +9,7 @@ use super::history::{contents, contents_of_model, execute, execute_on_model, his
 use crate::RedbStore;
 
 const SEED: u64 = 7;
-const BATCHES: usize = 10;
+const BATCHES: usize = 6;
 
 fn open(disk: &Disk) -> RedbStore {
     RedbStore::open_on(Box::new(disk.clone())).expect("the queue can be opened")
@@ -212,7 +213,7 @@ fn a_file_that_cannot_grow_is_a_full_disk() {
     }
     assert!(end > begin, "the history makes the file grow");
     let mut failures = Failures::default();
-    for limit in (begin..end).step_by(4096) {
+    for limit in (begin..end).step_by(8192) {
         let fault = Fault::FullAt(limit);
         fails_until_repaired(&history, fault, Failure::DiskFull, &mut failures);
     }
@@ -221,4 +222,119 @@ fn a_file_that_cannot_grow_is_a_full_disk() {
         failures.in_effect, 0,
         "what is there already can be written"
     );
+}
+
+/// Whether all has failed as something that nobody understands.
+fn is_broken(outcomes: &[Outcome]) -> bool {
+    outcomes.iter().all(|outcome| {
+        let broken = Failure::Broken;
+        matches!(outcome, Outcome::Failed { failure, .. } if *failure == broken)
+    })
+}
+
+#[test]
+fn what_cannot_be_read_fails_until_it_can() {
+    let history = history(SEED, 3 * BATCHES);
+    for cause in [Cause::Defect, Cause::Chaos] {
+        let disk = Disk::with_queue();
+        let mut model = MemoryQueue::new();
+        let (first, last) = history.split_at(2 * BATCHES);
+        let store = open(&disk);
+        for batch in first {
+            execute(&store, batch.clone());
+            execute_on_model(&mut model, batch);
+        }
+        drop(store);
+        let store = open(&disk);
+        let restored = store.restored();
+        assert_eq!(restored, model.restored());
+
+        disk.fail(Fault::Reads(cause));
+        // Some may be in memory still, and what has failed once is read anew.
+        let mut attempts = core::iter::repeat_with(|| execute(&store, history[0].clone())).take(3);
+        assert!(attempts.any(|outcomes| is_broken(&outcomes)));
+        for batch in last {
+            assert!(is_broken(&execute(&store, batch.clone())), "{cause:?}");
+        }
+        assert_eq!(store.restored(), restored, "as it was when it was opened");
+
+        disk.repair();
+        assert_eq!(contents(&store), contents_of_model(&model), "{cause:?}");
+        for batch in last {
+            let outcomes = execute(&store, batch.clone());
+            assert_eq!(outcomes, execute_on_model(&mut model, batch), "{cause:?}");
+        }
+        drop(store);
+        check(&disk);
+    }
+}
+
+#[test]
+fn a_panic_fails_one_batch_even_if_there_is_another_while_the_database_is_closed() {
+    let history = history(SEED, BATCHES);
+    let disk = Disk::with_queue();
+    let store = open(&disk);
+    disk.fail(Fault::Once(operations_of(&history) / 2, Cause::Chaos));
+    let mut failed = 0;
+    for batch in &history {
+        failed += u32::from(has_failed(&execute(&store, batch.clone())));
+    }
+    assert_eq!(failed, 1);
+    drop(store);
+    check(&disk);
+}
+
+#[test]
+fn a_file_that_was_emptied_under_a_store_is_not_begun_anew() {
+    let history = history(SEED, BATCHES);
+    let disk = Disk::with_queue();
+    let store = open(&disk);
+    execute(&store, history[0].clone());
+    disk.fail(Fault::From(1, Cause::Full));
+    assert!(
+        history
+            .iter()
+            .any(|batch| has_failed(&execute(&store, batch.clone())))
+    );
+    let bytes = disk.bytes();
+    disk.replace(Vec::new());
+    disk.repair();
+    for batch in &history {
+        assert!(is_broken(&execute(&store, batch.clone())));
+        assert_eq!(disk.len(), 0, "nothing takes the place of what was there");
+    }
+    disk.replace(bytes);
+    assert!(!has_failed(&execute(&store, history[0].clone())));
+}
+
+#[test]
+fn what_changes_something_takes_a_flush_and_another_only_if_the_file_grows() {
+    let disk = Disk::with_queue();
+    let store = open(&disk);
+    let mut model = MemoryQueue::new();
+    // The first commit marks the file as open, and that takes another.
+    let mut history = history(SEED, 10 * BATCHES).concat().into_iter();
+    let first = history
+        .by_ref()
+        .find(|operation| matches!(operation, Operation::Append(_)));
+    let first = [first.unwrap()];
+    assert_eq!(
+        execute(&store, first.to_vec()),
+        execute_on_model(&mut model, &first)
+    );
+    let mut changed = 0;
+    for operation in history {
+        let batch = [operation];
+        let (before, flushes, len) = (format!("{model:?}"), disk.flushes(), disk.len());
+        let expected = execute_on_model(&mut model, &batch);
+        assert_eq!(execute(&store, batch.to_vec()), expected);
+        if before == format!("{model:?}") {
+            assert_eq!(disk.flushes(), flushes, "{batch:?}");
+        } else {
+            let another = u64::from(disk.len() > len);
+            assert_eq!(disk.flushes(), flushes + 1 + another, "{batch:?}");
+            changed += 1;
+        }
+    }
+    assert!(changed > 100, "{changed}");
 }

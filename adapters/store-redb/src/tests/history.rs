@@ -1,6 +1,5 @@
 //! What is executed: batches that grow and shrink the file, and what is there after each.
 
-use bytes::Bytes;
 use futures_lite::future::block_on;
 use pinch_driver::Store;
 use pinch_proto::queue::{
@@ -37,11 +36,13 @@ fn operation(random: &mut fastrand::Rng, next: &mut u64, now: UnixMillis) -> Ope
         0..9 => {
             *next += 1;
             let len = *random.choice(&[0, 10, 100, 1000, 5000, 20_000]).unwrap();
+            let mut message = vec![0; len];
+            random.fill(&mut message);
             Operation::Append(Append {
                 recipient: one,
                 sender: other,
                 seq: Seq(*next),
-                message: (0..len).map(|_| random.u8(..)).collect::<Bytes>(),
+                message: message.into(),
                 now,
                 expires_at: UnixMillis(now.0 + random.i64(1..20)),
                 limits: random.bool().then_some(Limits {

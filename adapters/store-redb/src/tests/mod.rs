@@ -1,9 +1,16 @@
-//! The store on disks that fail.
+//! The store from within: on disks that fail, in processes that are killed, of files that are damaged.
 //!
-//! A history of batches is executed once on a good disk, and then again and again on disks that
-//! fail at the first, the second, … of all the writes, truncations and flushes that it takes.
+//! What the disks go through is a history of batches. It is executed once on a good disk, and then
+//! again and again on disks that fail at the first, the second, … of all the writes, truncations and
+//! flushes that it takes.
 
 mod consistency;
+mod crash;
+mod damage;
 mod disk;
 mod faults;
+mod golden;
 mod history;
+mod inspection;
+mod opening;
+mod opening_faults;
