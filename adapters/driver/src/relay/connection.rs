@@ -220,7 +220,11 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
         incoming: &mut Vec<Incoming>,
         cx: &mut Context<'_>,
     ) -> io::Result<bool> {
-        let waiting = if self.handed_out { 0 } else { self.unsent.len() };
+        let waiting = if self.handed_out {
+            0
+        } else {
+            self.unsent.len()
+        };
         if self.reading == Reading::Closed || self.replies.len() + waiting > MAX_REPLIES {
             return Ok(false);
         }
