@@ -74,6 +74,26 @@ fn a_refusal_is_an_envelope_that_names_what_it_is_about() {
     assert_eq!(Envelope::decode(bytes.clone()).unwrap(), expected);
 }
 
+/// It has said goodbye, and listens until it is answered.
+#[test]
+fn who_leaves_hears_what_was_refused_and_nothing_else() {
+    let mut world = World::open();
+    let alice = world.join("alice");
+    world.join("bob");
+    for to in ["nobody", "alice", "nobody"] {
+        world.say(alice, to, to);
+    }
+    world.give(Input::PeerClosed { conn: alice });
+    assert!(world.hub.owes_refusals(alice));
+    let reason = "recipient is offline and no queue is configured";
+    let refusal = format!("QUEUE_FULL nobody #nobody: {reason}");
+    assert_eq!(lines(&world.write(alice, 1)), [refusal.as_str()]);
+    assert!(world.hub.owes_refusals(alice));
+    assert_eq!(lines(&world.write(alice, PLENTY)), [refusal]);
+    assert!(!world.hub.owes_refusals(alice));
+    assert_eq!(world.write(alice, PLENTY), []);
+}
+
 #[test]
 fn a_refusal_repeats_ids_of_at_most_64_bytes() {
     for (len, repeated) in [(0, 0), (64, 64), (65, 0), (1000, 0)] {

@@ -123,6 +123,41 @@ fn the_memory_of_all_together_spills_too() {
     assert!(world.store.queue.is_empty());
 }
 
+/// A read may bring one envelope of any size: what is set aside for it has to hold that.
+#[test]
+fn queues_are_read_within_the_memory_of_all_together_however_it_relates_to_a_read() {
+    for read_bytes in [1, 1_000_000] {
+        let queue = QueueConfig::new().read_bytes(read_bytes);
+        let mut world = World::new(config().total_outbox_bytes(100_000).queue(queue));
+        let alice = world.join("alice");
+        for name in ["bob", "carol"] {
+            for _ in 0..3 {
+                world.receive(alice, message_of("alice", name, 60_000));
+                world.settle();
+            }
+        }
+        world.store.manner = StoreManner::Held;
+        let readers = ["bob", "carol"].map(|name| {
+            let conn = world.knock(name, Admission::Named).expect("it is admitted");
+            world.settle();
+            conn
+        });
+        let mut heard = 0;
+        for _ in 0..20 {
+            while world.answer() {
+                let stats = world.stats();
+                assert!(stats.queued_bytes + stats.in_flight_bytes <= 100_000);
+            }
+            world.pass(secs(1));
+            heard += readers
+                .map(|conn| envelopes(&mut world, conn).len())
+                .iter()
+                .sum::<usize>();
+        }
+        assert_eq!(heard, 6, "read {read_bytes} bytes at once");
+    }
+}
+
 #[test]
 fn without_a_queue_spilling_is_refusing() {
     let (mut world, alice, _) = stopped(config());

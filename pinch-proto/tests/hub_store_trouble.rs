@@ -267,6 +267,16 @@ fn a_store_that_does_not_answer_keeps_no_sender_waiting() {
 }
 
 #[test]
+fn what_was_not_answered_in_time_and_then_fails_has_failed_once() {
+    let (mut world, alice) = held();
+    world.say(alice, "bob", "1");
+    world.pass(secs(10));
+    assert_eq!(world.stats().store_failures, 1);
+    assert!(world.fail(Failure::Broken));
+    assert_eq!(world.stats().store_failures, 1);
+}
+
+#[test]
 fn what_is_held_behind_a_read_that_is_not_answered_is_told_too() {
     let (mut world, alice) = held();
     let _bob = joined(&mut world, "bob");

@@ -64,6 +64,7 @@ macro_rules! cases {
                 what_a_blocked_sender_says_goes_nowhere_in_silence,
                 a_heartbeat_for_the_relay_is_not_answered,
                 a_ping_behind_what_is_not_taken_is_not_answered,
+                a_refusal_comes_before_the_answer_to_a_close,
                 a_refusal_comes_before_the_pong_behind_it,
             ]
             backpressure: [

@@ -34,7 +34,8 @@ pub(super) enum Phase {
     Joining { greeting: Option<Bytes> },
     /// Hears everything.
     Live,
-    /// Out of the routing table; hears what is buffered, then the close frame, if one is left.
+    /// Out of the routing table; hears what is buffered, then the close frame, if one is left. If it
+    /// was the first to send one, it hears what was refused.
     Closing(Box<Closing>),
 }
 
@@ -43,6 +44,13 @@ pub(super) enum Phase {
 pub(super) struct Closing {
     pub(super) cause: CloseCause,
     pub(super) frame: Option<Close>,
+}
+
+impl Closing {
+    /// Whether the peer has said goodbye, and listens until it is answered.
+    fn is_by_peer(&self) -> bool {
+        self.cause == CloseCause::Peer
+    }
 }
 
 /// How far the heartbeat of a connection is.
@@ -169,12 +177,14 @@ impl Connection {
                     || self.outbox.has_control()
                     || (self.outbox.data_len() > 0 && window.is_open(&self.unconfirmed))
             }
-            Phase::Closing(closing) => closing.frame.is_some(),
+            Phase::Closing(closing) => {
+                closing.frame.is_some() || (closing.is_by_peer() && self.outbox.has_control())
+            }
         }
     }
 
     /// The next frame for the socket: the greeting, then a ping, then refusals, then envelopes,
-    /// then the close frame. `next_ping` is the number for a ping, used up if one is returned.
+    /// then the close frame. Who has sent a close frame is told what was refused, and no more. `next_ping` is the number for a ping, used up if one is returned.
     pub(super) fn pop_frame(&mut self, next_ping: &mut u64, window: Window) -> Option<Frame> {
         match &mut self.phase {
             Phase::Joining { greeting } => {
@@ -187,6 +197,10 @@ impl Connection {
                 .pop_ping(next_ping)
                 .or_else(|| self.pop_marker(next_ping))
                 .or_else(|| self.pop_message(window)),
+            // The driver's answer to its close frame waits behind what it is told.
+            Phase::Closing(closing) if closing.is_by_peer() => {
+                self.outbox.pop_control().map(Frame::Message)
+            }
             Phase::Closing(closing) => {
                 let close = closing.frame.take()?;
                 // Bounded by what the outbox may hold: a close does not wait for confirmations.

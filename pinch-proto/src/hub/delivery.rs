@@ -24,7 +24,7 @@ impl Hub {
         view: &EnvelopeView<'_>,
         message: &Bytes,
     ) {
-        let memory_left = self.has_memory(message.len());
+        let memory_left = self.memory_left() >= message.len();
         let Some(connection) = self.connections.get_mut(recipient.0) else {
             return;
         };
@@ -61,10 +61,11 @@ impl Hub {
         self.wake(recipient);
     }
 
-    /// Whether the hub may hold `bytes` more.
-    pub(super) fn has_memory(&self, bytes: usize) -> bool {
+    /// How many bytes more the hub may hold.
+    pub(super) fn memory_left(&self) -> usize {
         let held = self.stats.queued_bytes + self.stats.in_flight_bytes + self.reading_bytes;
-        held + bytes as u64 <= self.config.total_outbox_bytes as u64
+        let held = usize::try_from(held).unwrap_or(usize::MAX);
+        self.config.total_outbox_bytes.saturating_sub(held)
     }
 
     /// An envelope comes for a recipient without a backlog for whom there is no room.

@@ -97,11 +97,12 @@ impl Hub {
         };
         let frame = cause.close();
         let still_reads = cause.peer_still_reads();
+        let by_peer = cause == CloseCause::Peer;
         let before = core::mem::replace(
             &mut connection.phase,
             Phase::Closing(Box::new(Closing { cause, frame })),
         );
-        if still_reads
+        if (still_reads || by_peer)
             && let Phase::Joining {
                 greeting: Some(greeting),
             } = before

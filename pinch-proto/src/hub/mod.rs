@@ -40,10 +40,10 @@
 //!
 //! Pings of a peer are the driver's to answer. The peer takes the pong as a sign that everything
 //! before its ping has arrived, and forgets that. So a pong waits until what was
-//! [refused](Hub::owes_refusals) of it was handed out. And what comes from a connection that is being
-//! closed is ignored: a ping that came with or after something for which the connection was not
-//! [open](Hub::is_open) stays without an answer; what the peer sent is its own still then, for its
-//! next connection.
+//! [refused](Hub::owes_refusals) of it was handed out; so does the answer to a close frame. And what
+//! comes from a connection that is being closed is ignored: a ping that came with or after something
+//! for which the connection was not [open](Hub::is_open) stays without an answer; what the peer sent
+//! is its own still then, for its next connection.
 //!
 //! A connection that was [`Output::Registered`] ends in exactly one [`Output::Closed`], whatever
 //! happens in whatever order; after it nothing of it is held but the rate bucket of its address,
@@ -281,8 +281,8 @@ impl Hub {
         connection.is_some_and(|connection| !connection.is_closing())
     }
 
-    /// Whether refusals wait to be handed out to `conn`. A pong has to wait behind them, for the same
-    /// reason.
+    /// Whether refusals wait to be handed out to `conn`. A pong has to wait behind them, and the answer
+    /// to a close frame, for the same reason.
     #[must_use]
     pub fn owes_refusals(&self, conn: ConnId) -> bool {
         let connection = self.connections.get(conn.0);

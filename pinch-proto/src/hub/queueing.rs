@@ -167,10 +167,13 @@ impl Hub {
         if room < enough || count < self.config.outbox_count.div_ceil(2) {
             return;
         }
-        let bytes = room.min(queue.read_bytes);
-        if !self.has_memory(bytes) {
+        // One envelope is read, whatever its size: so the largest has to fit what is set aside.
+        let memory = self.memory_left();
+        if memory < self.config.envelope_bytes {
             return self.deadlines.retry.arm(index, self.now);
         }
+        let bytes = room.min(queue.read_bytes).min(memory);
+        let room = bytes.max(self.config.envelope_bytes);
         let read = Read {
             recipient: connection.address.clone(),
             after: backlog.after,
@@ -178,8 +181,8 @@ impl Hub {
             count,
             now: self.unix(),
         };
-        self.reading_bytes += bytes as u64;
-        self.ask(Asked::Read { conn, room: bytes }, Operation::Read(read));
+        self.reading_bytes += room as u64;
+        self.ask(Asked::Read { conn, room }, Operation::Read(read));
         if let Some(connection) = self.connections.get_mut(conn.0)
             && let Some(backlog) = &mut connection.backlog
         {
@@ -204,7 +207,8 @@ impl Hub {
             self.stats.late += 1;
             return;
         };
-        if matches!(outcome, Outcome::Failed { .. }) {
+        // What was not answered in time has failed already.
+        if matches!(outcome, Outcome::Failed { .. }) && !redeemed.overdue {
             self.stats.store_failures += 1;
         }
         match redeemed.asked {

@@ -333,24 +333,37 @@ pub(crate) async fn a_ping_behind_what_is_not_taken_is_not_answered<R: Runtime>(
 pub(crate) async fn a_refusal_comes_before_the_pong_behind_it<R: Runtime>(runtime: &Tracked<R>) {
     let relay = open(runtime, config()).await;
     let mut alice = Raw::named(&relay, "alice").await;
-    let unheard = message(&address("alice"), &address("nobody"), 1, 9);
     for count in [1, 300] {
-        let mut said = frame(BINARY, &unheard).repeat(count);
-        said.extend(frame(PING, b"?"));
-        alice.write(&said).await;
-        for _ in 0..count {
-            let heard = alice.hear().await;
-            let Heard::Envelope(heard) = heard else {
-                panic!("{heard:?} instead of a refusal");
-            };
-            assert_eq!(
-                refused(&heard),
-                (
-                    1,
-                    "recipient is offline and no queue is configured".to_owned()
-                )
-            );
-        }
+        say_unheard(&mut alice, count, &frame(PING, b"?")).await;
         assert_eq!(alice.hear().await, Heard::Pong(b"?".as_slice().into()));
+    }
+}
+
+/// Likewise the answer to its close frame, which is the last it hears.
+pub(crate) async fn a_refusal_comes_before_the_answer_to_a_close<R: Runtime>(runtime: &Tracked<R>) {
+    let relay = open(runtime, config()).await;
+    for count in [1, 300] {
+        let mut alice = Raw::named(&relay, "alice").await;
+        let bye = frame(CLOSE, &close_payload(1000, "bye"));
+        say_unheard(&mut alice, count, &bye).await;
+        assert_eq!(alice.hear().await, Heard::close(1000, "bye"));
+        assert_eq!(alice.hear().await, Heard::End);
+    }
+}
+
+/// Alice says something `count` times to somebody who is not there, then `last`, all at once, and
+/// hears as many refusals.
+async fn say_unheard(alice: &mut Raw, count: usize, last: &[u8]) {
+    let unheard = message(&address("alice"), &address("nobody"), 1, 9);
+    let mut said = frame(BINARY, &unheard).repeat(count);
+    said.extend(last);
+    alice.write(&said).await;
+    let reason = "recipient is offline and no queue is configured".to_owned();
+    for _ in 0..count {
+        let heard = alice.hear().await;
+        let Heard::Envelope(heard) = heard else {
+            panic!("{heard:?} instead of a refusal");
+        };
+        assert_eq!(refused(&heard), (1, reason.clone()));
     }
 }
