@@ -354,6 +354,22 @@ fn maps_of_addresses_can_be_asked_by_text() {
 }
 
 #[test]
+fn an_address_is_shown_as_it_was_written() {
+    let text = "pinch:alice@Relay.example.com";
+    let (owned, borrowed) = (
+        Address::parse(text).unwrap(),
+        AddressRef::parse(text).unwrap(),
+    );
+    assert_eq!((owned.as_ref(), owned.to_string()), (text, text.to_owned()));
+    assert_eq!(
+        (borrowed.as_ref(), borrowed.to_string()),
+        (text, text.to_owned())
+    );
+    assert_eq!((owned.as_str(), borrowed.as_str()), (text, text));
+    assert_eq!(format!("{borrowed:>31}"), format!("  {text}"));
+}
+
+#[test]
 fn sizes() {
     // A relay keeps one of these for each connection, and more in its maps.
     assert_eq!(size_of::<Address>(), 2 * size_of::<usize>());

@@ -83,7 +83,9 @@ fn who_leaves_hears_what_was_refused_and_nothing_else() {
     for to in ["nobody", "alice", "nobody"] {
         world.say(alice, to, to);
     }
+    assert!(world.hub.is_open(alice));
     world.give(Input::PeerClosed { conn: alice });
+    assert!(!world.hub.is_open(alice));
     assert!(world.hub.owes_refusals(alice));
     let reason = "recipient is offline and no queue is configured";
     let refusal = format!("QUEUE_FULL nobody #nobody: {reason}");
@@ -92,6 +94,8 @@ fn who_leaves_hears_what_was_refused_and_nothing_else() {
     assert_eq!(lines(&world.write(alice, PLENTY)), [refusal]);
     assert!(!world.hub.owes_refusals(alice));
     assert_eq!(world.write(alice, PLENTY), []);
+    world.give(Input::Closed { conn: alice });
+    assert!(!world.hub.is_open(alice));
 }
 
 #[test]

@@ -123,3 +123,13 @@ fn after_the_end_nothing_happens() {
         assert_eq!(rig.timeout(), []);
     }
 }
+
+#[test]
+fn how_long_a_goodbye_may_take_is_a_setting() {
+    let mut rig = Rig::joined(config().close_timeout(secs(2)));
+    rig.input(Input::Close);
+    rig.writable(PLENTY);
+    let closed = Output::Event(Event::Closed { unsent: vec![] });
+    assert_eq!(rig.wait_for(WakeupReason::Close), [Output::Hangup, closed]);
+    assert_eq!(rig.now, Time::ZERO + secs(2));
+}

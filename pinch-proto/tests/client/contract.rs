@@ -3,7 +3,9 @@
 use core::time::Duration;
 
 use pinch_proto::Time;
-use pinch_proto::client::{Client, ConfigError, Duplicates, Input, Wakeup, WakeupReason};
+use pinch_proto::client::{
+    Client, Config, ConfigError, Duplicates, Identity, Input, Wakeup, WakeupReason,
+};
 
 use crate::rig::*;
 
@@ -69,6 +71,33 @@ fn settings_that_cannot_work_are_refused() {
     for (config, expected) in cases {
         assert_eq!(config.build(), expected);
     }
+}
+
+#[test]
+fn a_setting_is_a_sentence_of_its_own() {
+    assert_eq!(Config::default().build(), Config::new().build());
+    // Each of them is 0 here, and named.
+    let cases = [
+        (config().dial_timeout(Duration::ZERO), "dial timeout"),
+        (config().join_timeout(Duration::ZERO), "join timeout"),
+        (config().pong_timeout(Duration::ZERO), "pong timeout"),
+        (config().stall_timeout(Duration::ZERO), "stall timeout"),
+        (config().close_timeout(Duration::ZERO), "close timeout"),
+        (config().envelope_bytes(0), "envelope limit"),
+        (config().outbox_count(0), "outbox count"),
+    ];
+    for (config, setting) in cases {
+        assert_eq!(config.build(), Err(ConfigError::Zero { setting }));
+    }
+}
+
+#[test]
+fn a_client_says_who_it_is_and_how_it_is_set() {
+    let config = config().envelope_bytes(1000).build().unwrap();
+    let rig = Rig::new(config.clone(), name());
+    assert!(matches!(rig.client.identity(), Identity::Name(address) if address.as_str() == ALICE));
+    assert_eq!(rig.client.config(), &config);
+    assert_eq!(rig.client.config().max_envelope_bytes(), 1000);
 }
 
 #[test]

@@ -100,3 +100,18 @@ fn a_socket_that_takes_nothing_is_given_up() {
     assert_eq!(outputs[0], Output::Hangup);
     assert_eq!(rig.redial(&outputs).0, Disconnect::Stalled);
 }
+
+#[test]
+fn the_times_to_wait_are_settings() {
+    let mut rig = Rig::joined(config().heartbeat_interval(secs(60)).pong_timeout(secs(3)));
+    assert_eq!(rig.due(), (Time::ZERO + secs(60), WakeupReason::Ping));
+    rig.wait_for(WakeupReason::Ping);
+    rig.writable(PLENTY);
+    rig.writable(PLENTY);
+    assert_eq!(rig.due(), (Time::ZERO + secs(63), WakeupReason::Pong));
+
+    let mut rig = Rig::joined(config().stall_timeout(secs(4)));
+    rig.submit(envelope(1)).unwrap();
+    rig.writable(PLENTY);
+    assert_eq!(rig.due(), (Time::ZERO + secs(4), WakeupReason::Stall));
+}

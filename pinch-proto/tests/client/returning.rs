@@ -47,11 +47,16 @@ fn backoff_grows_to_its_cap_is_jittered_and_ends() {
 
 #[test]
 fn only_a_join_that_lasted_makes_failures_forgotten() {
-    for (lifetime, tries_left) in [(secs(29), false), (secs(30), true)] {
-        let mut rig = Rig::new(
-            config().max_tries(Some(3)).heartbeat_interval(secs(1000)),
-            name(),
-        );
+    let usual = config().max_tries(Some(3)).heartbeat_interval(secs(1000));
+    let patient = usual.clone().stable_after(secs(90));
+    let cases = [
+        (&usual, secs(29), false),
+        (&usual, secs(30), true),
+        (&patient, secs(89), false),
+        (&patient, secs(90), true),
+    ];
+    for (config, lifetime, tries_left) in cases {
+        let mut rig = Rig::new(config.clone(), name());
         rig.timeout();
         for _ in 0..2 {
             let outputs = rig.disconnected("refused");
