@@ -2,14 +2,12 @@
 //! messages. Relays take turns, so that what else the machine does falls on all of them.
 
 use std::io;
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::path::Path;
 
-use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
 use crate::process::Memory;
+use crate::relay::Relay;
 use crate::{AdaptersFlags, FloodFlags, IdleFlags, flood, idle, report};
 
 /// The names of the adapters, behind `pinch-` and `relay-`.
@@ -77,57 +75,15 @@ pub(crate) async fn measure(flags: &AdaptersFlags) -> io::Result<()> {
 async fn memory(name: &str, connections: usize) -> io::Result<(u64, u64)> {
     let mut relay = Relay::start(name).await?;
     report(name)?;
-    let pid = relay.child.id();
     let flags = IdleFlags {
         url: relay.url.clone(),
-        pid: pid.ok_or_else(|| io::Error::other("the relay has ended"))?,
+        pid: relay.pid()?,
         connections,
     };
     let memories = idle::measure(&flags).await?;
     relay.child.kill().await?;
     let each = |memory: Memory| memory.per_connection(memories.before, connections);
     Ok((each(memories.idle), each(memories.loaded)))
-}
-
-/// A relay's program, which ends with this one.
-struct Relay {
-    child: Child,
-    /// Where it keeps its queue.
-    _directory: TempDir,
-    url: String,
-}
-
-impl Relay {
-    async fn start(name: &str) -> io::Result<Self> {
-        let program = program(name)?;
-        let mut command = Command::new(&program);
-        command.args(["--listen", "127.0.0.1:0", "--auth", "open"]);
-        let directory = tempfile::tempdir()?;
-        command.arg("--db").arg(directory.path().join("queue"));
-        command.args(["--rate-limit", "off"]).env_clear();
-        command.stdin(Stdio::null()).stdout(Stdio::piped());
-        command.stderr(Stdio::null());
-        let failed = |error| io::Error::other(format!("{}: {error}", program.display()));
-        let mut child = command.kill_on_drop(true).spawn().map_err(failed)?;
-        let stdout = child.stdout.take();
-        let stdout = stdout.ok_or_else(|| io::Error::other("the relay has no output"))?;
-        let mut line = String::new();
-        BufReader::new(stdout).read_line(&mut line).await?;
-        let url = line.trim_end().strip_prefix("listening on ");
-        let url = url.ok_or_else(|| io::Error::other(format!("the relay says {line:?}")))?;
-        Ok(Self {
-            url: url.into(),
-            child,
-            _directory: directory,
-        })
-    }
-}
-
-/// It lies beside this program, if all have been built.
-fn program(name: &str) -> io::Result<PathBuf> {
-    let own = std::env::current_exe()?;
-    let file = format!("relay-{name}{}", std::env::consts::EXE_SUFFIX);
-    Ok(own.with_file_name(file))
 }
 
 fn workspace() -> &'static Path {

@@ -14,6 +14,8 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::compat::{Compat, TokioAsyncReadCompatExt as _};
 
+use crate::relay::authority;
+
 /// What takes longer than this will not come.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -22,10 +24,7 @@ pub(crate) struct Agent(WebSocketStream<Compat<TcpStream>>);
 impl Agent {
     /// Joins the relay at `url` under [`name`]`(number)`.
     pub(crate) async fn join(url: &str, number: usize) -> io::Result<Self> {
-        let authority = url
-            .strip_prefix("ws://")
-            .and_then(|rest| rest.split('/').next())
-            .ok_or_else(|| io::Error::other(format!("`{url}` is no ws:// URL")))?;
+        let authority = authority(url)?;
         let joining = async {
             let stream = TcpStream::connect(authority).await?;
             stream.set_nodelay(true)?;
@@ -64,6 +63,17 @@ impl Agent {
             self.0.feed(message).await.map_err(io::Error::other)?;
         }
         self.0.flush().await.map_err(io::Error::other)
+    }
+
+    /// Says goodbye.
+    pub(crate) async fn leave(mut self) -> io::Result<()> {
+        self.0.close(None).await.map_err(io::Error::other)
+    }
+
+    /// Ends the connection as a crash would: the system tells the relay, and forgets what was under
+    /// way.
+    pub(crate) fn reset(self) -> io::Result<()> {
+        self.0.get_ref().get_ref().set_zero_linger()
     }
 }
 

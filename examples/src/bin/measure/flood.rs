@@ -34,7 +34,7 @@ pub(crate) async fn measure(flags: &FloodFlags) -> io::Result<f64> {
 }
 
 /// Sends as many as came back into the window, until `end`; returns how many arrived.
-async fn flood(
+pub(crate) async fn flood(
     mut sender: Agent,
     mut receiver: Agent,
     envelope: &bytes::Bytes,

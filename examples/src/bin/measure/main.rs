@@ -1,5 +1,5 @@
-//! Measures a relay in open mode: what its connections cost while idle, and how many messages it
-//! relays. The figures of the README come from here.
+//! Measures a relay in open mode: what its connections cost while idle, how many messages it relays,
+//! and what is left after a long time of everything. The figures of the README come from here.
 //!
 //! Time is not measured for its own sake, since machines differ; what counts is memory per
 //! connection, and system calls per message, which `strace -c -f -p PID` tells during a `flood`.
@@ -9,6 +9,8 @@ mod agent;
 mod flood;
 mod idle;
 mod process;
+mod relay;
+mod soak;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -30,6 +32,8 @@ enum Command {
     Flood(FloodFlags),
     /// Both for a relay on each adapter, and what the adapters are made of, as a table
     Adapters(AdaptersFlags),
+    /// Everything at once, for long: what is left of it when everybody has gone
+    Soak(SoakFlags),
 }
 
 #[derive(Args)]
@@ -74,12 +78,26 @@ struct AdaptersFlags {
     rounds: usize,
 }
 
+#[derive(Args)]
+struct SoakFlags {
+    /// The relay's adapter: tokio, smol or async-std
+    #[arg(long, default_value = "tokio")]
+    adapter: String,
+    /// For how long
+    #[arg(long, default_value_t = 10.0)]
+    minutes: f64,
+    /// How many agents come and go
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u16).range(1..))]
+    agents: u16,
+}
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let measured = match Flags::parse().command {
         Command::Idle(flags) => idle::measure(&flags).await.map(drop),
         Command::Flood(flags) => flood::measure(&flags).await.map(drop),
         Command::Adapters(flags) => adapters::measure(&flags).await,
+        Command::Soak(flags) => soak::measure(&flags).await,
     };
     match measured {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,4 +1,4 @@
-//! The memory of another process, as Linux tells it.
+//! What another process holds, as Linux tells it.
 
 use std::fs;
 use std::io;
@@ -44,6 +44,11 @@ impl Memory {
             each(self.anonymous, before.anonymous, connections),
         )
     }
+}
+
+/// How many descriptors a process has open.
+pub(crate) fn descriptors(pid: u32) -> io::Result<usize> {
+    Ok(fs::read_dir(format!("/proc/{pid}/fd"))?.count())
 }
 
 /// The growth in bytes, for each of `connections`.
