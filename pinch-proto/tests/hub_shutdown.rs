@@ -49,6 +49,24 @@ fn everybody_hears_what_is_buffered_and_then_going_away() {
 }
 
 #[test]
+fn a_goodbye_does_not_wait_for_confirmations() {
+    for config in [config().unconfirmed_count(1), config().unconfirmed_bytes(1)] {
+        let mut world = World::new(config);
+        let (alice, bob) = (world.join("alice"), world.join("bob"));
+        world.set(bob, Manner::Silent);
+        for text in ["1", "2", "3"] {
+            world.say(alice, "bob", text);
+        }
+        world.settle();
+        assert_eq!(world.heard(bob), ["alice: 1", "ping"]);
+        world.give(Input::Shutdown);
+        world.settle();
+        let rest = ["alice: 2", "alice: 3", "close 1001 going away"];
+        assert_eq!(world.heard(bob), rest);
+    }
+}
+
+#[test]
 fn sleeping_connections_are_woken_for_it() {
     let mut world = World::open();
     let conns = [world.join("alice"), world.join("bob")];

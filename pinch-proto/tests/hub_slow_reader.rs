@@ -159,6 +159,26 @@ fn queues_are_read_within_the_memory_of_all_together_however_it_relates_to_a_rea
 }
 
 #[test]
+fn memory_for_one_envelope_is_enough() {
+    let config = config().queue(QueueConfig::new());
+    for config in [
+        config.clone().outbox_bytes(65_536),
+        config.total_outbox_bytes(65_536),
+    ] {
+        let mut world = World::new(config);
+        let alice = world.join("alice");
+        for _ in 0..2 {
+            world.receive(alice, message_of("alice", "bob", 65_536));
+        }
+        let bob = world
+            .knock("bob", Admission::Named)
+            .expect("it is admitted");
+        world.pass(secs(2));
+        assert_eq!(envelopes(&mut world, bob).len(), 2);
+    }
+}
+
+#[test]
 fn without_a_queue_spilling_is_refusing() {
     let (mut world, alice, _) = stopped(config());
     world.say(alice, "bob", "3");
