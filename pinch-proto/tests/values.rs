@@ -53,4 +53,7 @@ fn a_connection_has_a_name_that_is_never_used_again() {
     world.give(Input::Closed { conn: first });
     let second = world.join("alice");
     assert_eq!(format!("{second:?}"), "conn 0.1");
+    assert_ne!(first, second);
+    let other = world.join("bob");
+    assert_eq!([first, second, other].map(|conn| conn.index()), [0, 0, 1]);
 }

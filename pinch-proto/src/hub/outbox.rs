@@ -187,6 +187,8 @@ mod tests {
         );
         outbox.push_control("1234".into(), &LIMITS).unwrap();
         assert_eq!(outbox.push_control("1".into(), &LIMITS), Err("1".into()));
+        outbox.pop_control();
+        outbox.push_control("1234".into(), &LIMITS).unwrap();
     }
 
     #[test]

@@ -41,6 +41,8 @@ fn time_that_goes_backwards_stands_still() {
 #[test]
 fn settings_that_cannot_work_are_refused() {
     assert!(config().build().is_ok());
+    assert!(config().outbox_bytes(65_536).build().is_ok());
+    assert!(config().backoff(secs(1), secs(1)).build().is_ok());
     let zero = |setting| Err(ConfigError::Zero { setting });
     let cases = [
         (
