@@ -234,3 +234,19 @@ fn disconnecting_without_a_queue_tells_the_senders() {
     };
     assert!((0..=3).all(told), "{heard:?}");
 }
+
+#[test]
+fn nobody_is_cut_off_for_the_memory_that_others_take() {
+    let config = config().outbox_bytes(100_000).total_outbox_bytes(130_000);
+    let mut world = World::new(config.slow_reader(SlowReader::Disconnect));
+    let (alice, bob, carol) = (world.join("alice"), world.join("bob"), world.join("carol"));
+    world.set(bob, Manner::Blocked);
+    for _ in 0..2 {
+        world.receive(alice, message_of("alice", "bob", 45_000));
+    }
+    world.receive(alice, message_of("alice", "carol", 45_000));
+    world.settle();
+    let told = "QUEUE_FULL carol #big: relay is out of memory for envelopes: at most 130000 bytes wait in all";
+    assert_eq!(world.heard(alice), [told]);
+    assert_eq!([bob, carol].map(|conn| world.cause(conn)), [None, None]);
+}

@@ -3,8 +3,11 @@
 
 mod support;
 
-use pinch_proto::hub::{Admission, ConnId, Input, OnDuplicate, QueueConfig, WakeupReason};
-use pinch_proto::queue::{Failure, Outcome, Ticket};
+use bytes::Bytes;
+use pinch_proto::hub::{
+    Admission, ConnId, Delivery, Input, OnDuplicate, QueueConfig, WakeupReason,
+};
+use pinch_proto::queue::{Entry, Failure, Outcome, Seq, Ticket};
 use pinch_proto::wire::{BlockNotification, Envelope, MessageType, Payload};
 
 use support::{
@@ -399,4 +402,27 @@ fn an_answer_that_does_not_fit_its_question_is_a_failure() {
     world.say(alice, "bob", "2");
     world.pass(secs(1));
     assert_eq!(world.heard(bob), ["QUEUE_STATUS 1", "alice: 2"]);
+}
+
+#[test]
+fn what_a_store_has_made_up_is_counted_if_it_cannot_be_put_back() {
+    let queue = QueueConfig::new();
+    let mut world = World::new(config().delivery(Delivery::AtMostOnce).queue(queue));
+    world.store.manner = StoreManner::Held;
+    let bob = joined(&mut world, "bob");
+    let read = world.store.asked.pop_front().expect("the queue is read");
+    let made_up = Entry {
+        seq: Seq(7),
+        message: Bytes::from_static(b"no envelope"),
+    };
+    world.give(Input::Stored {
+        ticket: read.ticket,
+        outcome: Outcome::Entries {
+            entries: vec![made_up],
+            pending: 1,
+        },
+    });
+    assert_eq!((world.stats().read, world.stats().queued), (1, 1));
+    world.give(Input::Closed { conn: bob });
+    assert_eq!((world.stats().returned, world.stats().queued), (1, 0));
 }

@@ -4,7 +4,7 @@ mod support;
 
 use core::time::Duration;
 
-use pinch_proto::hub::Input;
+use pinch_proto::hub::{ConnId, Input};
 use pinch_proto::{Close, CloseCode, Frame, Time};
 
 use support::World;
@@ -55,5 +55,5 @@ fn a_connection_has_a_name_that_is_never_used_again() {
     assert_eq!(format!("{second:?}"), "conn 0.1");
     assert_ne!(first, second);
     let other = world.join("bob");
-    assert_eq!([first, second, other].map(|conn| conn.index()), [0, 0, 1]);
+    assert_eq!([first, second, other].map(ConnId::index), [0, 0, 1]);
 }
