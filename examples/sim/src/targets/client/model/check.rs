@@ -1,0 +1,176 @@
+//! Whether what a client says is what it must say.
+
+use core::time::Duration;
+
+use pinch_proto::client::{Disconnect, Event, Output, Unsendable, Wakeup, WakeupReason};
+use pinch_proto::{Frame, Time};
+
+use super::{Model, Phase, Ping};
+use crate::targets::client::script::Says;
+use crate::targets::client::world::NO_ENVELOPE;
+
+/// An output that must come, as far as it can be known.
+#[derive(Clone, Debug)]
+pub(in crate::targets::client) enum Want {
+    Exactly(Output),
+    Response,
+    Ping,
+    Disconnected(Why),
+    GaveUp(Why),
+}
+
+/// Why a link ended, as far as it can be known.
+#[derive(Clone, Debug)]
+pub(in crate::targets::client) enum Why {
+    Exactly(Disconnect),
+    Join { is_permanent: bool },
+    Malformed,
+}
+
+impl Model {
+    /// Whether `reason` is a good one for not taking `envelope`, about which that much is known.
+    pub(in crate::targets::client) fn may_refuse(
+        &self,
+        reason: &Unsendable,
+        envelope: &[u8],
+        is_mine: bool,
+        is_relay_only: bool,
+    ) -> bool {
+        let limit = self.settings.envelope_bytes;
+        match *reason {
+            Unsendable::Closed => self.flush_until.is_some() || self.is_ended(),
+            Unsendable::Full => !self.has_room_for(envelope.len()),
+            Unsendable::TooLarge { len, limit: told } => {
+                len == envelope.len() && told == limit && len > limit
+            }
+            Unsendable::Malformed(_) => envelope == NO_ENVELOPE,
+            Unsendable::NotYourAddress => !is_mine,
+            Unsendable::RelayOnly(_) => is_relay_only,
+            _ => false,
+        }
+    }
+
+    /// Whether a client in this state may want to be called at that time and for that reason.
+    pub(in crate::targets::client) fn check_wakeup(
+        &self,
+        wakeup: Option<Wakeup>,
+    ) -> Result<(), String> {
+        let mut due = vec![];
+        match self.phase {
+            Phase::Away { until } => due.push((until, WakeupReason::Dial)),
+            Phase::Dialing { until } => due.push((until, WakeupReason::DialTimeout)),
+            Phase::Joining { until, .. } => due.push((until, WakeupReason::Join)),
+            Phase::Joined { .. } => {
+                due.push((self.next_ping, WakeupReason::Ping));
+                if !self.is_asleep {
+                    due.push((self.stalls_at, WakeupReason::Stall));
+                }
+            }
+            Phase::Leaving { until, .. } => due.push((until, WakeupReason::Close)),
+            Phase::Ended => {}
+        }
+        if !matches!(self.phase, Phase::Leaving { .. } | Phase::Ended) {
+            due.extend(self.flush_until.map(|until| (until, WakeupReason::Flush)));
+        }
+        let first = due.iter().map(|(at, _)| *at).min();
+        let is_right = match wakeup {
+            None => first.is_none(),
+            Some(Wakeup {
+                at,
+                reason: WakeupReason::Pong,
+            }) => first.is_some_and(|first| at <= first) && self.may_miss_pong_at(at),
+            Some(Wakeup { at, reason }) => first == Some(at) && due.contains(&(at, reason)),
+        };
+        is_right
+            .then_some(())
+            .ok_or_else(|| format!("{wakeup:?}, expected the first of {due:?}"))
+    }
+
+    /// A link is dead only if the socket has taken a ping, and nothing has come since, for as long
+    /// as a pong may take.
+    fn may_miss_pong_at(&self, at: Time) -> bool {
+        let patience = self.settings.pong_timeout;
+        let taken_at = self.ping.as_ref().and_then(|ping| ping.taken_at);
+        matches!(self.phase, Phase::Joined { .. })
+            && taken_at.is_some_and(|taken_at| at >= taken_at + patience)
+            && at >= self.last_life + patience
+    }
+
+    /// Whether these outputs are those that must come.
+    pub(in crate::targets::client) fn check_outputs(
+        &mut self,
+        wants: &[Want],
+        outputs: &[Output],
+    ) -> Result<(), String> {
+        let are_right = wants.len() == outputs.len()
+            && wants
+                .iter()
+                .zip(outputs)
+                .all(|(want, output)| self.is_met(want, output));
+        are_right
+            .then_some(())
+            .ok_or_else(|| format!("{outputs:?}, expected {wants:?}"))
+    }
+
+    fn is_met(&mut self, want: &Want, output: &Output) -> bool {
+        match (want, output) {
+            (Want::Exactly(want), output) => want == output,
+            (Want::Response, Output::Transmit(Frame::Message(_))) => true,
+            (Want::Ping, Output::Transmit(Frame::Ping(payload))) => {
+                let is_new = !self.pings.contains(payload) && payload.len() == 8;
+                self.pings.push(payload.clone());
+                self.ping = Some(Ping {
+                    payload: payload.clone(),
+                    taken_at: None,
+                });
+                self.covered = self.sent;
+                self.heartbeat_is_due = false;
+                self.next_ping = self.now + self.settings.heartbeat_interval;
+                is_new
+            }
+            (Want::Disconnected(want), Output::Event(Event::Disconnected { why, retry_at })) => {
+                self.phase = Phase::Away { until: *retry_at };
+                let delay = retry_at.since(self.now);
+                want.is(why) && *retry_at >= self.now && delay <= self.longest_delay()
+            }
+            (Want::GaveUp(want), Output::Event(Event::GaveUp { why, unsent })) => {
+                let is_right = want.is(why) && unsent == self.outbox();
+                self.phase = Phase::Ended;
+                is_right
+            }
+            _ => false,
+        }
+    }
+
+    /// The backoff doubles with each failure, up to its cap.
+    fn longest_delay(&self) -> Duration {
+        let doublings = self.tries.saturating_sub(1).min(20);
+        let delay = self.settings.backoff_base * (1 << doublings);
+        delay.min(self.settings.backoff_cap)
+    }
+}
+
+impl Why {
+    pub(super) fn is(&self, why: &Disconnect) -> bool {
+        let is_same = match (self, why) {
+            (Self::Exactly(want), why) => want == why,
+            (Self::Join { .. }, Disconnect::Join(_))
+            | (Self::Malformed, Disconnect::Malformed(_)) => true,
+            _ => false,
+        };
+        is_same && self.is_permanent() == why.is_permanent()
+    }
+
+    pub(super) fn is_permanent(&self) -> bool {
+        match self {
+            Self::Exactly(Disconnect::KeyNeeded) => true,
+            Self::Exactly(Disconnect::Closed(close)) => Says::is_final(close.code.0, &close.reason),
+            Self::Join { is_permanent } => *is_permanent,
+            Self::Exactly(_) | Self::Malformed => false,
+        }
+    }
+
+    pub(super) fn is_replaced(&self) -> bool {
+        matches!(self, Self::Exactly(Disconnect::Closed(close)) if close.code.0 == 4001)
+    }
+}
