@@ -96,6 +96,31 @@ fn what_is_written_in_the_instant_a_drain_ends_is_not_stranded() {
 }
 
 #[test]
+fn what_is_read_and_what_comes_meanwhile_share_the_outbox() {
+    let config = config().outbox_count(2).queue(QueueConfig::new());
+    let mut world = World::new(config);
+    let alice = world.join("alice");
+    for text in ["0", "1"] {
+        world.say(alice, "bob", text);
+    }
+    world.settle();
+    world.store.manner = StoreManner::Held;
+    let bob = world.knock("bob", Admission::Named).unwrap();
+    world.set(bob, Manner::Blocked);
+    for text in ["2", "3"] {
+        world.say(alice, "bob", text);
+    }
+    world.answer();
+    assert_eq!(world.stats().queued, 2, "no more may wait for him");
+    world.store.manner = StoreManner::Prompt;
+    world.set(bob, Manner::Honest);
+    world.settle();
+    let expected = (0..4).map(|number| format!("alice: {number}"));
+    assert_eq!(envelopes(&mut world, bob), expected.collect::<Vec<_>>());
+    assert_eq!(world.stats().backlogged, 0);
+}
+
+#[test]
 fn the_memory_of_all_together_spills_too() {
     let config = config()
         .total_outbox_bytes(130_000)
@@ -249,4 +274,17 @@ fn nobody_is_cut_off_for_the_memory_that_others_take() {
     let told = "QUEUE_FULL carol #big: relay is out of memory for envelopes: at most 130000 bytes wait in all";
     assert_eq!(world.heard(alice), [told]);
     assert_eq!([bob, carol].map(|conn| world.cause(conn)), [None, None]);
+}
+
+#[test]
+fn one_who_is_cut_off_by_its_own_envelope_has_said_nothing_too_late() {
+    let config = config().slow_reader(SlowReader::Disconnect);
+    let mut world = World::new(config.outbox_count(1).refusal_bytes(1));
+    let bob = world.join("bob");
+    for text in ["0", "1"] {
+        world.say(bob, "bob", text);
+    }
+    let stats = world.stats();
+    assert_eq!((stats.stalls, stats.closing), (1, 1));
+    assert_eq!(stats.late, 0, "he was there when he sent it");
 }

@@ -9,8 +9,9 @@
 //!             that was all
 //! ```
 //! While a read is under way, what comes is held behind it in memory, so that a queue that is read
-//! faster than it grows comes to an end; at any other time it is appended to what is stored. A
-//! connection without a backlog gets everything straight into its outbox.
+//! faster than it grows comes to an end; at any other time, and where it does not fit the outbox
+//! behind what was read, it is appended to what is stored. A connection without a backlog gets
+//! everything straight into its outbox.
 
 use alloc::collections::VecDeque;
 

@@ -73,8 +73,10 @@ impl Hub {
     }
 
     pub(super) fn faulty(&mut self, conn: ConnId, fault: Fault) {
-        let violation = fault.violation(self.config.message_bytes);
-        self.close(conn, CloseCause::Violation(violation));
+        if self.living(conn).is_some() {
+            let violation = fault.violation(self.config.message_bytes);
+            self.close(conn, CloseCause::Violation(violation));
+        }
     }
 
     /// The peer has sent a close frame. If it answers ours, everything before ours has arrived.
@@ -84,15 +86,19 @@ impl Hub {
         {
             let confirmed = connection.unconfirmed.confirm_all();
             self.settle(conn, confirmed);
-        } else {
+        } else if self.living(conn).is_some() {
             self.close(conn, CloseCause::Peer);
         }
     }
 
     /// Begins the end of a connection: out of the routing table, a close frame behind what is
-    /// buffered, and a deadline for all of it.
+    /// buffered, and a deadline for all of it. What has begun already goes on as it is.
     pub(super) fn close(&mut self, conn: ConnId, cause: CloseCause) {
-        let Some(connection) = self.living(conn) else {
+        let Some(connection) = self
+            .connections
+            .get_mut(conn.0)
+            .filter(|connection| !connection.is_closing())
+        else {
             return;
         };
         let frame = cause.close();

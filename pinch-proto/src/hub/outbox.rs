@@ -45,8 +45,13 @@ impl Outbox {
         limits: &OutboxLimits,
     ) -> bool {
         let (held_count, held_bytes) = held;
-        self.data_bytes + held_bytes + bytes <= limits.data_bytes
-            && self.data.len() + held_count < limits.data_count
+        self.can_hold((held_count + 1, held_bytes + bytes), limits)
+    }
+
+    /// Whether so many envelopes more fit, with so many bytes in all.
+    pub(super) fn can_hold(&self, more: (usize, usize), limits: &OutboxLimits) -> bool {
+        let (count, bytes) = more;
+        self.data_bytes + bytes <= limits.data_bytes && self.data.len() + count <= limits.data_count
     }
 
     /// Queues an envelope, whether there is room or not.

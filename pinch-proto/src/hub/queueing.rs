@@ -286,7 +286,7 @@ impl Hub {
         };
         // With AtMostOnce it leaves the store before it is given to a socket.
         let stored = self.config.delivery == Delivery::AtLeastOnce;
-        let is_all = backlog.holds() && (entries.is_empty() || entries.len() as u64 >= pending);
+        let is_rest = backlog.holds() && (entries.is_empty() || entries.len() as u64 >= pending);
         let last = entries.last().map(|entry| entry.seq);
         backlog.after = last.or(backlog.after);
         backlog.step = Step::Due;
@@ -308,7 +308,11 @@ impl Hub {
                 message,
             });
         }
-        if is_all {
+        // What is held and does not fit behind it is appended instead, and read when there is room.
+        let held_fits = connection
+            .outbox
+            .can_hold(backlog.held(), &self.outbox_limits);
+        if is_rest && held_fits {
             for queued in backlog.take_held() {
                 connection.outbox.push_data(queued);
             }
