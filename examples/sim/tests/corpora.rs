@@ -30,6 +30,7 @@ replayed!(
     envelope_view,
     handshake_agent,
     handshake_relay,
+    hub_lifecycle,
 );
 
 fn fuzz() -> PathBuf {

@@ -9,6 +9,7 @@ mod damage;
 pub mod envelope_view;
 pub mod handshake_agent;
 pub mod handshake_relay;
+pub mod hub_lifecycle;
 mod parties;
 
 use core::fmt;
@@ -41,6 +42,7 @@ pub const TARGETS: &[Target] = &[
     target!(envelope_view),
     target!(handshake_agent),
     target!(handshake_relay),
+    target!(hub_lifecycle),
 ];
 
 /// The target with this name.

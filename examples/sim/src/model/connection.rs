@@ -1,0 +1,225 @@
+//! One connection: what waits for it, what it was given, and which frame is next.
+
+use bytes::Bytes;
+use pinch_proto::hub::{CloseCause, ConnId, Delivery};
+use pinch_proto::queue::Seq;
+use pinch_proto::{Address, Close, Frame};
+
+use super::fates::FateId;
+use super::queue::Backlog;
+use super::rate::Bucket;
+use crate::story::Settings;
+
+/// Behind so many bytes, or so many envelopes, a ping goes at once.
+const MARKER_BYTES: usize = 64 << 10;
+const MARKER_COUNT: usize = 512;
+
+/// An envelope on its way to a recipient.
+#[derive(Clone, Debug)]
+pub(super) struct Letter {
+    pub(super) fate: FateId,
+    pub(super) seq: Seq,
+    /// The store has it, until it is confirmed.
+    pub(super) stored: bool,
+    pub(super) message: Bytes,
+}
+
+/// A letter that the peer was given and has not confirmed.
+#[derive(Clone, Debug)]
+pub(super) struct Given {
+    pub(super) letter: Letter,
+    /// The first ping that went behind it: its pong will confirm it.
+    pub(super) ping: Option<u64>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Phase {
+    /// It hears the greeting and a ping.
+    Joining { greeting: Option<Bytes> },
+    /// It hears everything.
+    Live,
+    /// It hears what waits, and then the close frame, unless it has heard that or there is none.
+    Closing {
+        cause: CloseCause,
+        frame: Option<Close>,
+    },
+}
+
+/// How far the heartbeat is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ping {
+    Idle,
+    Queued,
+    /// The socket was given it, and has not taken everything.
+    HandedOut,
+    /// The pong timeout runs.
+    Awaited,
+    /// The pong timeout has passed.
+    Overdue,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Connection {
+    pub(super) conn: ConnId,
+    pub(super) address: Address,
+    pub(super) phase: Phase,
+    /// What the relay says itself.
+    pub(super) control: Vec<Bytes>,
+    /// Envelopes that wait.
+    pub(super) data: Vec<Letter>,
+    /// What it was given, if somebody wants to know whether that arrives.
+    pub(super) given: Vec<Given>,
+    /// What its socket was given since it was empty, if nobody does.
+    pub(super) unwatched: Vec<Letter>,
+    pub(super) backlog: Option<Backlog>,
+    /// `None` while it is full.
+    pub(super) bucket: Option<Bucket>,
+    pub(super) ping: Ping,
+    /// The number of the last ping that it was given.
+    pub(super) last_ping: Option<u64>,
+    pub(super) marker_due: bool,
+    /// Its last `Writable` got nothing.
+    pub(super) asleep: bool,
+    /// Its socket has not taken everything.
+    pub(super) writing: bool,
+    /// It has taken nothing for too long.
+    pub(super) stalled: bool,
+}
+
+impl Connection {
+    pub(super) fn is_open(&self) -> bool {
+        !matches!(self.phase, Phase::Closing { .. })
+    }
+
+    pub(super) fn is_joining(&self) -> bool {
+        matches!(self.phase, Phase::Joining { .. })
+    }
+
+    /// Whether its peer has sent a close frame first: until that is answered, the peer hears what was
+    /// refused of its own, and no more.
+    fn is_closed_by_peer(&self) -> bool {
+        let peer = CloseCause::Peer;
+        matches!(&self.phase, Phase::Closing { cause, .. } if *cause == peer)
+    }
+
+    /// Whether the relay has said its last word.
+    pub(super) fn is_silent(&self) -> bool {
+        matches!(self.phase, Phase::Closing { frame: None, .. })
+    }
+
+    /// Whether it has the relay's close frame, and has not answered it.
+    pub(super) fn awaits_goodbye(&self) -> bool {
+        let says_nothing = [CloseCause::Peer, CloseCause::Lost];
+        matches!(&self.phase, Phase::Closing { cause, frame: None } if !says_nothing.contains(cause))
+    }
+
+    /// What waits for it, that included which waits behind a read.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = &Letter> {
+        let held = self.backlog.iter().flat_map(|backlog| &backlog.held);
+        self.data.iter().chain(held)
+    }
+
+    pub(super) fn waiting_bytes(&self) -> usize {
+        bytes_of(self.waiting())
+    }
+
+    pub(super) fn waiting_count(&self) -> usize {
+        self.waiting().count()
+    }
+
+    pub(super) fn given_bytes(&self) -> usize {
+        bytes_of(self.given.iter().map(|given| &given.letter))
+    }
+
+    pub(super) fn has_unmarked(&self) -> bool {
+        self.given.iter().any(|given| given.ping.is_none())
+    }
+
+    /// Whether it may be given envelopes before it confirms some.
+    fn window_is_open(&self, settings: &Settings) -> bool {
+        self.given_bytes() < settings.unconfirmed_bytes
+            && self.given.len() < settings.unconfirmed_count
+    }
+
+    /// Whether a ping is to go now, and not only after the marker interval: there is much behind the
+    /// last one, or it gets nothing more before it confirms.
+    pub(super) fn wants_marker(&self, settings: &Settings) -> bool {
+        let unmarked = self.given.iter().filter(|given| given.ping.is_none());
+        let unmarked: Vec<_> = unmarked.map(|given| &given.letter).collect();
+        let much =
+            unmarked.len() >= MARKER_COUNT || bytes_of(unmarked.iter().copied()) >= MARKER_BYTES;
+        let shut = !unmarked.is_empty() && !self.window_is_open(settings);
+        matches!(self.phase, Phase::Live) && (much || shut)
+    }
+
+    /// Whether there is a frame for it now.
+    pub(super) fn has_frame(&self, settings: &Settings) -> bool {
+        let (greets, says_goodbye) = match &self.phase {
+            Phase::Joining { greeting } => (greeting.is_some(), false),
+            Phase::Live => (false, false),
+            Phase::Closing { frame, .. } => (false, frame.is_some()),
+        };
+        let pings = self.is_open() && (self.ping == Ping::Queued || self.marker_due);
+        let refuses = self.hears_refusals() && !self.control.is_empty();
+        let delivers = self.hears_envelopes(settings) && !self.data.is_empty();
+        greets || pings || refuses || delivers || says_goodbye
+    }
+
+    fn hears_refusals(&self) -> bool {
+        !self.is_joining() && (!self.is_silent() || self.is_closed_by_peer())
+    }
+
+    /// A peer that may have more once it confirms some; one to which the relay says goodbye, at once.
+    fn hears_envelopes(&self, settings: &Settings) -> bool {
+        let is_live = matches!(self.phase, Phase::Live);
+        (is_live && self.window_is_open(settings)) || !(self.is_open() || self.is_silent())
+    }
+
+    /// The next frame: a greeting, then pings, then what the relay says, then envelopes; at the end
+    /// the close frame, which does not wait for confirmations.
+    pub(super) fn next_frame(&mut self, next_ping: &mut u64, settings: &Settings) -> Option<Frame> {
+        if let Phase::Joining { greeting } = &mut self.phase
+            && let Some(greeting) = greeting.take()
+        {
+            return Some(Frame::Message(greeting));
+        }
+        if self.is_open() && (self.ping == Ping::Queued || self.marker_due) {
+            if self.ping == Ping::Queued {
+                self.ping = Ping::HandedOut;
+            }
+            return Some(self.number_ping(next_ping));
+        }
+        if self.hears_refusals() && !self.control.is_empty() {
+            return Some(Frame::Message(self.control.remove(0)));
+        }
+        if self.hears_envelopes(settings) && !self.data.is_empty() {
+            let letter = self.data.remove(0);
+            let message = letter.message.clone();
+            match settings.delivery {
+                Delivery::AtLeastOnce => self.given.push(Given { letter, ping: None }),
+                Delivery::AtMostOnce => self.unwatched.push(letter),
+            }
+            return Some(Frame::Message(message));
+        }
+        if let Phase::Closing { frame, .. } = &mut self.phase {
+            return frame.take().map(Frame::Close);
+        }
+        None
+    }
+
+    /// Every ping marks what went before it.
+    fn number_ping(&mut self, next_ping: &mut u64) -> Frame {
+        let number = *next_ping;
+        *next_ping += 1;
+        self.marker_due = false;
+        self.last_ping = Some(number);
+        for given in &mut self.given {
+            given.ping.get_or_insert(number);
+        }
+        Frame::Ping(Bytes::copy_from_slice(&number.to_be_bytes()))
+    }
+}
+
+fn bytes_of<'a>(letters: impl Iterator<Item = &'a Letter>) -> usize {
+    letters.map(|letter| letter.message.len()).sum()
+}

@@ -1,0 +1,197 @@
+//! Where an envelope waits that was accepted, and what becomes of it when its recipient leaves.
+
+use bytes::Bytes;
+use pinch_proto::EnvelopeView;
+use pinch_proto::hub::{CloseCause, ConnId, SlowReader};
+use pinch_proto::queue::{Operation, Seq};
+
+use super::Model;
+use super::connection::{Connection, Given, Letter};
+use super::fates::Fate;
+use super::queue::Backlog;
+
+impl Model {
+    /// An envelope for somebody who is connected.
+    pub(super) fn deliver(
+        &mut self,
+        sender: ConnId,
+        recipient: ConnId,
+        view: &EnvelopeView<'_>,
+        message: &Bytes,
+    ) {
+        let (bytes, settings) = (message.len(), self.settings);
+        let has_memory = self.memory_left() >= bytes;
+        let Some(connection) = self.get(recipient) else {
+            return;
+        };
+        let has_room = connection.waiting_bytes() + bytes <= settings.outbox_bytes
+            && connection.waiting_count() < settings.outbox_count;
+        let is_held = connection.backlog.as_ref().map(Backlog::holds);
+        match is_held {
+            None if !has_memory || !has_room => {
+                return self.overflow(sender, recipient, view, message, has_room);
+            }
+            Some(holds) if !has_memory || !has_room || !holds => {
+                // What comes goes behind what is stored, and so does what waits for a read.
+                self.spill(recipient);
+                return self.enqueue(sender, view, message);
+            }
+            None | Some(_) => {}
+        }
+        self.happened.accepted += 1;
+        let letter = Letter {
+            fate: self.fates.begin(Fate::Queued),
+            seq: self.take_seq(),
+            stored: false,
+            message: message.clone(),
+        };
+        if let Some(connection) = self.get_mut(recipient) {
+            match &mut connection.backlog {
+                None => connection.data.push(letter),
+                Some(backlog) => backlog.held.push(letter),
+            }
+        }
+        self.wake(recipient);
+    }
+
+    /// An envelope for somebody who reads too slowly.
+    fn overflow(
+        &mut self,
+        sender: ConnId,
+        recipient: ConnId,
+        view: &EnvelopeView<'_>,
+        message: &Bytes,
+        has_room: bool,
+    ) {
+        let settings = self.settings;
+        if settings.slow_reader == SlowReader::Spill && settings.queue.is_some() {
+            let after = self.next_seq.checked_sub(1).map(Seq);
+            if let Some(connection) = self.get_mut(recipient) {
+                connection.backlog = Some(Backlog::behind(after));
+            }
+            self.enqueue(sender, view, message);
+            self.read_on(recipient);
+        } else if has_room {
+            // It is the hub that is full, for which nobody is to blame.
+            self.happened.refused_memory += 1;
+            let limit = settings.total_outbox_bytes;
+            let reason =
+                format!("relay is out of memory for envelopes: at most {limit} bytes wait in all");
+            self.tell_lost(sender, view, &reason);
+        } else if settings.slow_reader == SlowReader::Disconnect {
+            self.happened.stalls += 1;
+            self.close(recipient, CloseCause::TooSlow);
+            self.take_for_offline(sender, view, message);
+        } else {
+            self.happened.refused_full += 1;
+            let (bytes, count) = (settings.outbox_bytes, settings.outbox_count);
+            let reason = format!(
+                "recipient's outbox is full: at most {bytes} bytes or {count} envelopes wait for a connection"
+            );
+            self.tell_lost(sender, view, &reason);
+        }
+    }
+
+    pub(super) fn take_for_offline(
+        &mut self,
+        sender: ConnId,
+        view: &EnvelopeView<'_>,
+        message: &Bytes,
+    ) {
+        if self.settings.queue.is_some() {
+            self.enqueue(sender, view, message);
+        } else {
+            self.happened.refused_offline += 1;
+            self.tell_lost(
+                sender,
+                view,
+                "recipient is offline and no queue is configured",
+            );
+        }
+    }
+
+    /// How many bytes more the hub may hold: what waits, what is unconfirmed, and what is being read
+    /// count.
+    pub(super) fn memory_left(&self) -> usize {
+        let of_one =
+            |connection: &Connection| connection.waiting_bytes() + connection.given_bytes();
+        let held: usize = self.connections.iter().map(of_one).sum();
+        let limit = self.settings.total_outbox_bytes;
+        limit.saturating_sub(held + self.reading_bytes())
+    }
+
+    /// A peer has confirmed these: the store can forget them.
+    pub(super) fn confirmed(&mut self, conn: ConnId, confirmed: Vec<Given>) {
+        let mut through = None;
+        for Given { letter, .. } in confirmed {
+            self.fates.set(letter.fate, Fate::Delivered);
+            through = Some(letter.seq).filter(|_| letter.stored).or(through);
+        }
+        let recipient = self.get(conn).map(|connection| connection.address.clone());
+        if let (Some(through), Some(recipient)) = (through, recipient) {
+            self.upkeep(Operation::Remove { recipient, through });
+        }
+    }
+
+    /// What waits goes to the queue; without one, its senders are told.
+    pub(super) fn part_with_waiting(&mut self, conn: ConnId) {
+        let Some(connection) = self.get_mut(conn) else {
+            return;
+        };
+        let mut waiting = core::mem::take(&mut connection.data);
+        waiting.extend(
+            connection
+                .backlog
+                .take()
+                .into_iter()
+                .flat_map(|backlog| backlog.held),
+        );
+        if self.settings.queue.is_some() {
+            return self.give_back(conn, waiting);
+        }
+        for letter in &waiting {
+            self.fates.set(letter.fate, Fate::Returned);
+        }
+        for letter in waiting {
+            let reason =
+                "recipient left before the envelope was sent to it, and no queue is configured";
+            self.tell_its_sender(&letter.message, reason);
+        }
+    }
+
+    /// What a peer was given and has not confirmed goes the same way.
+    pub(super) fn part_with_given(&mut self, conn: ConnId) {
+        let Some(connection) = self.get_mut(conn) else {
+            return;
+        };
+        let given = core::mem::take(&mut connection.given).into_iter();
+        let given: Vec<_> = given.map(|given| given.letter).collect();
+        for letter in core::mem::take(&mut connection.unwatched) {
+            self.fates.set(letter.fate, Fate::Unconfirmed);
+        }
+        if self.settings.queue.is_some() {
+            return self.give_back(conn, given);
+        }
+        for letter in &given {
+            self.fates.set(letter.fate, Fate::Unconfirmed);
+        }
+        for letter in given {
+            let reason = "recipient left before it confirmed the envelope, which may have arrived";
+            self.tell_its_sender(&letter.message, reason);
+        }
+    }
+
+    /// What is in the store stays there; the rest goes there, whatever the limits, for it had its
+    /// place.
+    fn give_back(&mut self, conn: ConnId, letters: Vec<Letter>) {
+        let recipient = self.get(conn).map(|connection| connection.address.clone());
+        let Some(recipient) = recipient else { return };
+        for letter in letters {
+            if letter.stored {
+                self.fates.set(letter.fate, Fate::Kept);
+            } else {
+                self.append(recipient.clone(), letter, None);
+            }
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Sockets and signs of life: what is handed out, when to ping, when to give up.
+
+use pinch_proto::Frame;
+use pinch_proto::hub::{CloseCause, ConnId, Output};
+
+use super::Model;
+use super::alarms::Kind;
+use super::connection::{Connection, Given, Phase, Ping};
+use super::fates::Fate;
+
+impl Model {
+    /// The socket has taken everything, and takes `bytes` more: at least one frame, if not 0.
+    pub(super) fn writable(&mut self, conn: ConnId, bytes: usize) {
+        if let Some(connection) = self.get_mut(conn) {
+            connection.stalled = false;
+        }
+        self.judge(conn);
+        let (now, settings) = (self.now, self.settings);
+        let Some(connection) = self.connections.iter_mut().find(|known| known.conn == conn) else {
+            return;
+        };
+        for letter in connection.unwatched.drain(..) {
+            self.fates.set(letter.fate, Fate::Delivered);
+        }
+        connection.writing = false;
+        self.alarms.clear(Kind::Stall, conn);
+        // The pong is expected from when the ping has left.
+        if connection.is_open() && connection.ping == Ping::HandedOut {
+            connection.ping = Ping::Awaited;
+            self.alarms.set(Kind::Pong, conn, now);
+            if connection.is_joining() {
+                self.alarms.set(Kind::Join, conn, now);
+            }
+        }
+        let mut spent = 0;
+        while spent < bytes
+            && let Some(frame) = connection.next_frame(&mut self.next_ping, &settings)
+        {
+            spent += frame.len().max(1);
+            self.happened.pings += u64::from(matches!(frame, Frame::Ping(_)));
+            connection.writing = true;
+            connection.marker_due |= connection.wants_marker(&settings);
+            self.outputs.push(Output::Transmit { conn, frame });
+        }
+        for letter in &connection.unwatched {
+            self.fates.set(letter.fate, Fate::Given);
+        }
+        for given in &connection.given {
+            self.fates.set(given.letter.fate, Fate::Given);
+        }
+        connection.asleep = !connection.writing && !connection.has_frame(&settings);
+        if connection.is_open() {
+            if connection.has_unmarked() && !self.alarms.is_set(Kind::Marker, conn) {
+                self.alarms.set(Kind::Marker, conn, now);
+            }
+            if connection.writing {
+                self.alarms.set(Kind::Stall, conn, now);
+            }
+        }
+        self.read_on(conn);
+    }
+
+    /// The socket has not taken everything.
+    pub(super) fn blocked(&mut self, conn: ConnId, progressed: bool) {
+        let now = self.now;
+        if let Some(connection) = self.open(conn)
+            && connection.writing
+            && progressed
+        {
+            connection.stalled = false;
+            self.alarms.set(Kind::Stall, conn, now);
+        }
+        self.judge(conn);
+    }
+
+    /// The driver has looked at the socket: a suspicion that stands is true.
+    fn judge(&mut self, conn: ConnId) {
+        let Some(connection) = self.open(conn) else {
+            return;
+        };
+        if connection.stalled {
+            self.happened.stalls += 1;
+            self.close(conn, CloseCause::TooSlow);
+        } else if connection.ping == Ping::Overdue {
+            self.happened.heartbeat_timeouts += 1;
+            self.close(conn, CloseCause::HeartbeatTimeout);
+        }
+    }
+
+    /// A pong of the last ping or of an earlier one: everything before that ping has arrived.
+    pub(super) fn pong(&mut self, conn: ConnId, payload: &[u8]) {
+        let Some(connection) = self.open(conn) else {
+            return;
+        };
+        let number = payload.try_into().map(u64::from_be_bytes).ok();
+        let was_sent = |number: &u64| connection.last_ping.is_some_and(|last| *number <= last);
+        let number = number.filter(was_sent);
+        let is_last = connection.ping != Ping::Queued && number == connection.last_ping;
+        let is_last = is_last && number.is_some();
+        let was_joining = connection.is_joining();
+        let before = |given: &Given| given.ping.is_some_and(|ping| Some(ping) <= number);
+        let (confirmed, left): (Vec<_>, _) = connection.given.drain(..).partition(before);
+        connection.given = left;
+        if is_last {
+            connection.ping = Ping::Idle;
+            self.alarms.clear(Kind::Pong, conn);
+        }
+        self.confirmed(conn, confirmed);
+        self.happened.pongs += 1;
+        self.alive(conn);
+        self.wake(conn);
+        if is_last && was_joining {
+            self.end_join(conn);
+        }
+    }
+
+    /// A sign of life. It answers a ping that has left; one that may not have left, only of a peer
+    /// that has joined: before, the pong is wanted itself.
+    pub(super) fn alive(&mut self, conn: ConnId) {
+        let Some(connection) = self.open(conn) else {
+            return;
+        };
+        let has_left = matches!(connection.ping, Ping::Awaited | Ping::Overdue);
+        if has_left || (connection.ping == Ping::HandedOut && !connection.is_joining()) {
+            connection.ping = Ping::Idle;
+            self.alarms.clear(Kind::Pong, conn);
+        }
+    }
+
+    /// Queues a ping, unless one is under way.
+    pub(super) fn ping(&mut self, conn: ConnId) {
+        if let Some(connection) = self.get_mut(conn)
+            && connection.ping == Ping::Idle
+        {
+            connection.ping = Ping::Queued;
+            self.wake(conn);
+        }
+    }
+
+    fn end_join(&mut self, conn: ConnId) {
+        self.alarms.clear(Kind::Join, conn);
+        if let Some(connection) = self.open(conn) {
+            connection.phase = Phase::Live;
+            self.wake(conn);
+        }
+    }
+
+    /// Wakes a task that sleeps, if there is something for it.
+    pub(super) fn wake(&mut self, conn: ConnId) {
+        let settings = self.settings;
+        if let Some(connection) = self.get_mut(conn)
+            && connection.asleep
+            && connection.has_frame(&settings)
+        {
+            connection.asleep = false;
+            self.outputs.push(Output::Wake { conn });
+        }
+    }
+
+    /// Does one thing that is due; false if nothing is.
+    pub(super) fn do_next_due(&mut self) -> bool {
+        let Some((kind, conn)) = self.alarms.next_due(self.now) else {
+            return self.expire_answer() || self.expire_stored() || self.forget_bucket();
+        };
+        match kind {
+            Kind::Close => self.end(conn),
+            Kind::Stall => self.suspect(conn, |connection| connection.stalled = true),
+            Kind::Pong => self.suspect(conn, |connection| connection.ping = Ping::Overdue),
+            Kind::Join => self.end_join(conn),
+            Kind::Read => self.read_on(conn),
+            Kind::Marker => {
+                if let Some(connection) = self.get_mut(conn)
+                    && connection.has_unmarked()
+                {
+                    connection.marker_due = true;
+                    self.wake(conn);
+                }
+            }
+            Kind::Ping => {
+                self.alarms.set(Kind::Ping, conn, self.now);
+                self.ping(conn);
+            }
+        }
+        true
+    }
+
+    /// Raises a suspicion, and has the driver look.
+    fn suspect(&mut self, conn: ConnId, suspicion: impl FnOnce(&mut Connection)) {
+        if let Some(connection) = self.get_mut(conn) {
+            suspicion(connection);
+            connection.asleep = false;
+            self.outputs.push(Output::Wake { conn });
+        }
+    }
+}

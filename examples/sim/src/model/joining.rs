@@ -1,0 +1,200 @@
+//! How a connection begins and ends.
+
+use pinch_proto::Address;
+use pinch_proto::hub::{Admission, CloseCause, ConnId, Fault, JoinRefusal, OnDuplicate, Output};
+use pinch_proto::wire::{AuthResult, Envelope, Payload};
+
+use super::alarms::Kind;
+use super::connection::{Connection, Phase, Ping};
+use super::{Model, Shutdown, Unnamed, words};
+
+impl Model {
+    pub(super) fn register(
+        &mut self,
+        address: Address,
+        admission: Admission,
+        name: Option<ConnId>,
+    ) -> Result<(), Unnamed> {
+        let incumbent = self.lookup(address.as_str());
+        if self.shutdown != Shutdown::No {
+            self.refuse(address, JoinRefusal::ShuttingDown);
+            return Ok(());
+        }
+        match (incumbent, self.settings.on_duplicate) {
+            (Some(incumbent), OnDuplicate::Refuse) => {
+                self.ping(incumbent);
+                self.refuse(address, JoinRefusal::AlreadyConnected);
+                return Ok(());
+            }
+            // Those that are being closed take a place still; a takeover is let in nevertheless.
+            (None, _) if self.connections.len() >= self.settings.max_connections => {
+                self.refuse(address, JoinRefusal::Full);
+                return Ok(());
+            }
+            (Some(_), OnDuplicate::Replace) | (None, _) => {}
+        }
+        let Some(conn) = name else {
+            return Err(Unnamed(address));
+        };
+        let mut inherited = vec![];
+        if let Some(incumbent) = incumbent {
+            if self.settings.queue.is_none()
+                && let Some(incumbent) = self.get_mut(incumbent)
+            {
+                inherited = core::mem::take(&mut incumbent.data);
+            }
+            self.happened.replaced += 1;
+            self.close(incumbent, CloseCause::Replaced);
+        }
+        let greeting = Payload::AuthResult(AuthResult {
+            success: true,
+            assigned_address: address.as_str().into(),
+            ..AuthResult::default()
+        });
+        let greeting = match admission {
+            Admission::Proven => Some(Envelope::from_relay(greeting, self.unix()).to_bytes()),
+            Admission::Named => None,
+        };
+        let bucket = self.unpark(&address);
+        self.connections.push(Connection {
+            conn,
+            address: address.clone(),
+            phase: Phase::Joining { greeting },
+            control: vec![],
+            data: inherited,
+            given: vec![],
+            unwatched: vec![],
+            backlog: None,
+            bucket,
+            ping: Ping::Queued,
+            last_ping: None,
+            marker_due: false,
+            asleep: false,
+            writing: false,
+            stalled: false,
+        });
+        self.alarms.set(Kind::Ping, conn, self.now);
+        self.happened.registered += 1;
+        self.outputs.push(Output::Registered { conn, address });
+        self.begin_drain(conn);
+        Ok(())
+    }
+
+    fn refuse(&mut self, address: Address, refusal: JoinRefusal) {
+        if refusal == JoinRefusal::AlreadyConnected {
+            self.happened.joins_refused_duplicate += 1;
+        } else {
+            self.happened.joins_refused_capacity += 1;
+        }
+        self.outputs.push(Output::Refused { address, refusal });
+    }
+
+    pub(super) fn faulty(&mut self, conn: ConnId, fault: Fault) {
+        let violation = words::violation_of(fault, self.settings.message_bytes());
+        self.close(conn, CloseCause::Violation(violation));
+    }
+
+    /// The peer says goodbye. If the relay has done so before, everything has arrived.
+    pub(super) fn peer_closed(&mut self, conn: ConnId) {
+        let settled = self
+            .get_mut(conn)
+            .filter(|connection| connection.awaits_goodbye());
+        if let Some(connection) = settled {
+            let all = core::mem::take(&mut connection.given);
+            self.confirmed(conn, all);
+        } else {
+            self.close(conn, CloseCause::Peer);
+        }
+    }
+
+    /// Begins the end of a connection that is open.
+    pub(super) fn close(&mut self, conn: ConnId, cause: CloseCause) {
+        let now = self.now;
+        let reads = peer_reads(&cause);
+        let by_peer = cause == CloseCause::Peer;
+        let Some(connection) = self.open(conn) else {
+            return;
+        };
+        let frame = words::close_frame(&cause);
+        let closing = Phase::Closing { cause, frame };
+        let before = core::mem::replace(&mut connection.phase, closing);
+        if let Phase::Joining {
+            greeting: Some(greeting),
+        } = before
+            && (reads || by_peer)
+        {
+            connection.control.insert(0, greeting);
+        }
+        let (address, bucket) = (connection.address.clone(), connection.bucket);
+        self.park(&address, bucket);
+        self.alarms.clear_all(conn);
+        self.alarms.set(Kind::Close, conn, now);
+        // Where there is a queue, it has everything before its owner can be back. When the relay
+        // ends nobody comes back: then each peer is given first what waits for it.
+        let comes_back = self.settings.queue.is_some() && self.shutdown == Shutdown::No;
+        if comes_back || !reads {
+            self.part_with_waiting(conn);
+        }
+        if comes_back {
+            self.part_with_given(conn);
+        }
+        self.wake(conn);
+    }
+
+    /// Ends a connection: nothing of it is left.
+    pub(super) fn end(&mut self, conn: ConnId) {
+        self.close(conn, CloseCause::Lost);
+        self.part_with_waiting(conn);
+        self.part_with_given(conn);
+        self.alarms.clear_all(conn);
+        let position = self
+            .connections
+            .iter()
+            .position(|connection| connection.conn == conn);
+        let Some(position) = position else { return };
+        let Connection { address, phase, .. } = self.connections.remove(position);
+        if let Phase::Closing { cause, .. } = phase {
+            self.happened.closed += 1;
+            self.outputs.push(Output::Closed {
+                conn,
+                address,
+                cause,
+            });
+        }
+        self.check_shutdown();
+    }
+
+    /// Closes everybody, in the order of their names.
+    pub(super) fn shut_down(&mut self) {
+        if self.shutdown != Shutdown::No {
+            return;
+        }
+        self.shutdown = Shutdown::Draining;
+        let mut all: Vec<_> = self
+            .connections
+            .iter()
+            .map(|connection| connection.conn)
+            .collect();
+        all.sort_unstable();
+        for conn in all {
+            self.close(conn, CloseCause::GoingAway);
+        }
+        self.check_shutdown();
+    }
+
+    /// The relay is down when everybody has gone and nobody waits for the store.
+    pub(super) fn check_shutdown(&mut self) {
+        let awaited = self.owed.iter().any(|owed| !owed.overdue);
+        if self.shutdown == Shutdown::Draining && self.connections.is_empty() && !awaited {
+            self.shutdown = Shutdown::Done;
+            self.outputs.push(Output::ShutDown);
+        }
+    }
+}
+
+/// Whether a peer can be expected to read on after its connection was closed for this.
+fn peer_reads(cause: &CloseCause) -> bool {
+    *cause == CloseCause::Replaced
+        || *cause == CloseCause::GoingAway
+        || matches!(cause, CloseCause::Violation(_))
+}

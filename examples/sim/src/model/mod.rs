@@ -1,0 +1,292 @@
+//! A second hub, written to be read: what the rules say, and nothing for speed.
+//!
+//! A [`Model`] takes the same inputs as a [`Hub`](pinch_proto::hub::Hub) and says the same outputs,
+//! the same wakeups and the same stats. It keeps everything in plain vectors and searches them from
+//! the beginning; it keeps no sum that it can count, and no list that it can sort out when asked. So
+//! where the two agree, the hub's slabs, lists of deadlines and running totals have not lied.
+//!
+//! Only one thing is told to it: the name that the hub gave to a connection ([`ConnId`]), since
+//! names are the hub's to choose.
+//!
+//! What the rules leave open, it decides as the hub does, and says so where it does.
+
+mod alarms;
+mod connection;
+mod delivery;
+mod fates;
+mod heartbeat;
+mod joining;
+mod queue;
+mod rate;
+mod routing;
+mod stats;
+mod words;
+
+use core::time::Duration;
+
+use bytes::Bytes;
+use pinch_proto::hub::{ConnId, HubStats, Input, Output, Wakeup, WakeupReason};
+use pinch_proto::queue::{Restored, Seq};
+use pinch_proto::{Address, Time, UnixMillis};
+
+use self::alarms::{Alarms, Kind};
+use self::connection::Connection;
+use self::fates::Fates;
+use self::queue::{Backlog, Owed};
+use self::rate::Parked;
+use crate::story::Settings;
+
+/// The model admits a connection, and was told of no name for it: the hub has refused it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the model admits {0}, and the hub does not")]
+pub struct Unnamed(pub Address);
+
+/// A hub without haste.
+#[derive(Clone, Debug)]
+pub struct Model {
+    settings: Settings,
+    now: Time,
+    /// The wall clock when the other showed zero.
+    unix_at_zero: i64,
+    /// In the order in which they were registered. Those that have ended are not in it.
+    connections: Vec<Connection>,
+    alarms: Alarms,
+    parked: Vec<Parked>,
+    /// Who wants nothing from whom.
+    blocks: Vec<(Address, Address)>,
+    /// What became of each envelope that was accepted or read.
+    fates: Fates,
+    /// What the store has not answered.
+    owed: Vec<Owed>,
+    next_expiry: Option<Time>,
+    next_ping: u64,
+    next_seq: u64,
+    next_ticket: u64,
+    shutdown: Shutdown,
+    /// Counters of what has happened; what there is now is not in it, but counted when asked.
+    happened: HubStats,
+    outputs: Vec<Output>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shutdown {
+    No,
+    Draining,
+    Done,
+}
+
+impl Model {
+    /// A hub without connections; `now` and `unix` are the same moment.
+    #[must_use]
+    pub fn new(settings: Settings, now: Time, unix: UnixMillis) -> Self {
+        let expiry = Duration::from_millis(Settings::EXPIRY_INTERVAL);
+        Self {
+            settings,
+            now,
+            unix_at_zero: unix.0 - millis(now),
+            connections: vec![],
+            alarms: Alarms::new(&settings),
+            parked: vec![],
+            blocks: vec![],
+            fates: Fates::default(),
+            owed: vec![],
+            next_expiry: settings.queue.map(|_| now + expiry),
+            next_ping: 1,
+            next_seq: 0,
+            next_ticket: 0,
+            shutdown: Shutdown::No,
+            happened: HubStats::default(),
+            outputs: vec![],
+        }
+    }
+
+    /// The same, after a restart.
+    #[must_use]
+    pub fn with_restored(mut self, restored: Restored) -> Self {
+        self.next_seq = restored.last_seq.map_or(0, |seq| seq.0 + 1);
+        self.blocks = restored.blocks;
+        self
+    }
+
+    /// Tells the model what happened. `name` is what a connection is called that is registered now.
+    ///
+    /// # Errors
+    /// [`Unnamed`] if one is to be registered and there is no name.
+    pub fn handle(
+        &mut self,
+        input: Input,
+        now: Time,
+        name: Option<ConnId>,
+    ) -> Result<Vec<Output>, Unnamed> {
+        self.advance(now);
+        if self.is_late(&input) {
+            self.happened.late += 1;
+        }
+        match input {
+            Input::Register { address, admission } => self.register(address, admission, name)?,
+            Input::Received { conn, message } => self.receive(conn, &message),
+            Input::Pong { conn, payload } => self.pong(conn, &payload),
+            Input::Writable { conn, bytes } => self.writable(conn, bytes),
+            Input::Blocked { conn, progressed } => self.blocked(conn, progressed),
+            Input::Alive { conn } => self.alive(conn),
+            Input::Faulty { conn, fault } => self.faulty(conn, fault),
+            Input::PeerClosed { conn } => self.peer_closed(conn),
+            Input::Closed { conn } => self.end(conn),
+            Input::Stored { ticket, outcome } => self.stored(ticket, outcome),
+            Input::Shutdown => self.shut_down(),
+        }
+        Ok(core::mem::take(&mut self.outputs))
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Time) -> Vec<Output> {
+        self.advance(now);
+        while self.do_next_due() {}
+        core::mem::take(&mut self.outputs)
+    }
+
+    /// When something is due, and what; what should have been done before is due now.
+    #[must_use]
+    pub fn wakeup(&self) -> Option<Wakeup> {
+        let expiry = self.next_expiry.map(|at| (at, WakeupReason::Expiry));
+        let answer = self.owed.iter().filter(|owed| !owed.overdue);
+        let answer = answer.map(|owed| (owed.due, WakeupReason::Store));
+        let bucket = self
+            .parked
+            .iter()
+            .map(|parked| (parked.until, WakeupReason::Bucket));
+        let all = self.alarms.all().chain(expiry).chain(answer).chain(bucket);
+        let (at, reason) = all.min()?;
+        Some(if at > self.now {
+            Wakeup { at, reason }
+        } else {
+            let (at, reason) = (self.now, WakeupReason::Backlog);
+            Wakeup { at, reason }
+        })
+    }
+
+    /// The connection that is reachable under `address`.
+    #[must_use]
+    pub fn lookup(&self, address: &str) -> Option<ConnId> {
+        let reachable = |connection: &&Connection| {
+            connection.is_open() && connection.address.as_str() == address
+        };
+        self.connections
+            .iter()
+            .find(reachable)
+            .map(|connection| connection.conn)
+    }
+
+    /// Whether `conn` has not ended.
+    #[must_use]
+    pub fn holds(&self, conn: ConnId) -> bool {
+        self.get(conn).is_some()
+    }
+
+    /// Whether `conn` has neither ended nor begun to.
+    #[must_use]
+    pub fn is_open(&self, conn: ConnId) -> bool {
+        self.get(conn).is_some_and(Connection::is_open)
+    }
+
+    /// Whether `conn` is to hear something that the relay itself says.
+    #[must_use]
+    pub fn owes_refusals(&self, conn: ConnId) -> bool {
+        self.get(conn)
+            .is_some_and(|connection| !connection.control.is_empty())
+    }
+
+    /// Whether what comes for `conn` may be in the store.
+    #[must_use]
+    pub fn has_backlog(&self, conn: ConnId) -> bool {
+        self.get(conn)
+            .is_some_and(|connection| connection.backlog.is_some())
+    }
+
+    /// Whether `conn` has something in the store, or may have, could be given it, and nothing is
+    /// done about it.
+    #[must_use]
+    pub fn is_idle_behind_a_backlog(&self, conn: ConnId) -> bool {
+        let waits = self.alarms.is_set(Kind::Read, conn);
+        self.get(conn).is_some_and(|connection| {
+            let backlog = connection.backlog.as_ref();
+            let is_read = backlog.is_none_or(Backlog::is_being_read);
+            connection.data.is_empty() && connection.is_open() && !is_read && !waits
+        })
+    }
+
+    /// The envelopes that wait for `conn` in memory.
+    pub fn waiting(&self, conn: ConnId) -> impl Iterator<Item = &Bytes> {
+        let waiting = self.get(conn).into_iter().flat_map(Connection::waiting);
+        waiting.map(|letter| &letter.message)
+    }
+
+    /// The envelopes that `conn` was given and has not confirmed.
+    pub fn unconfirmed(&self, conn: ConnId) -> impl Iterator<Item = &Bytes> {
+        let given = self.get(conn).into_iter();
+        let given = given.flat_map(|connection| &connection.given);
+        given.map(|given| &given.letter.message)
+    }
+
+    /// What `conn` is to hear that the relay itself says.
+    pub fn refusals(&self, conn: ConnId) -> impl Iterator<Item = &Bytes> {
+        let connection = self.get(conn).into_iter();
+        connection.flat_map(|connection| &connection.control)
+    }
+
+    fn advance(&mut self, now: Time) {
+        if now < self.now {
+            self.happened.clock_regressions += 1;
+        }
+        self.now = self.now.max(now);
+    }
+
+    /// Whether `input` is about something that is over.
+    fn is_late(&self, input: &Input) -> bool {
+        match input {
+            Input::Received { conn, .. }
+            | Input::Pong { conn, .. }
+            | Input::Alive { conn }
+            | Input::Faulty { conn, .. } => !self.is_open(*conn),
+            Input::PeerClosed { conn } => self
+                .get(*conn)
+                .is_none_or(|connection| !connection.is_open() && !connection.awaits_goodbye()),
+            Input::Writable { conn, .. } | Input::Blocked { conn, .. } | Input::Closed { conn } => {
+                !self.holds(*conn)
+            }
+            Input::Stored { ticket, .. } => !self.owed.iter().any(|owed| owed.ticket == *ticket),
+            Input::Register { .. } | Input::Shutdown => false,
+        }
+    }
+
+    fn get(&self, conn: ConnId) -> Option<&Connection> {
+        self.connections
+            .iter()
+            .find(|connection| connection.conn == conn)
+    }
+
+    fn get_mut(&mut self, conn: ConnId) -> Option<&mut Connection> {
+        self.connections
+            .iter_mut()
+            .find(|connection| connection.conn == conn)
+    }
+
+    /// The connection, if it is not over or about to be.
+    fn open(&mut self, conn: ConnId) -> Option<&mut Connection> {
+        self.get_mut(conn).filter(|connection| connection.is_open())
+    }
+
+    fn unix(&self) -> UnixMillis {
+        UnixMillis(self.unix_at_zero + millis(self.now))
+    }
+
+    /// The place of the next envelope that is accepted.
+    fn take_seq(&mut self) -> Seq {
+        self.next_seq += 1;
+        Seq(self.next_seq - 1)
+    }
+}
+
+fn millis(time: Time) -> i64 {
+    i64::try_from(time.as_nanos() / 1_000_000).expect("a story is shorter than that")
+}

@@ -1,0 +1,393 @@
+//! What the store is asked, and what its answers mean.
+//!
+//! Somebody who has, or may have, envelopes in the store has a backlog. While it is being read, what
+//! comes is held behind the read, as long as nothing had to be appended since; else it is appended.
+
+use core::time::Duration;
+
+use bytes::Bytes;
+use pinch_proto::hub::{ConnId, Delivery, Output};
+use pinch_proto::queue::{Append, Entry, Limits, Operation, Outcome, Read, Request, Seq, Ticket};
+use pinch_proto::wire::{Envelope, Payload, QueueStatus};
+use pinch_proto::{Address, EnvelopeView, Time};
+
+use super::Model;
+use super::alarms::Kind;
+use super::connection::Letter;
+use super::fates::Fate;
+use crate::story::{Queue, Settings};
+
+/// What a request counts for besides its message.
+const REQUEST_BYTES: usize = 256;
+
+/// What of a recipient's queue is not in memory.
+#[derive(Clone, Debug)]
+pub(super) struct Backlog {
+    /// The last that it was given, or that waits for it.
+    after: Option<Seq>,
+    /// It has just joined, and is to hear how much there is.
+    announce: bool,
+    reading: bool,
+    /// Something was appended since the read began.
+    overtaken: bool,
+    pub(super) held: Vec<Letter>,
+}
+
+impl Backlog {
+    pub(super) const fn behind(after: Option<Seq>) -> Self {
+        Self {
+            after,
+            announce: false,
+            reading: false,
+            overtaken: false,
+            held: vec![],
+        }
+    }
+
+    pub(super) const fn is_being_read(&self) -> bool {
+        self.reading
+    }
+
+    pub(super) const fn holds(&self) -> bool {
+        self.reading && !self.overtaken
+    }
+}
+
+/// What the store was asked and has not answered.
+#[derive(Clone, Debug)]
+pub(super) struct Owed {
+    pub(super) ticket: Ticket,
+    pub(super) due: Time,
+    /// It takes too long, and whoever waited knows.
+    pub(super) overdue: bool,
+    about: About,
+}
+
+#[derive(Clone, Debug)]
+enum About {
+    Append(Letter),
+    /// For whom, and for how many bytes there has to be room.
+    Read(ConnId, usize),
+    Expire,
+    Upkeep,
+}
+
+impl Model {
+    /// An envelope for the queue.
+    pub(super) fn enqueue(&mut self, sender: ConnId, view: &EnvelopeView<'_>, message: &Bytes) {
+        let Some(queue) = self.settings.queue else {
+            return;
+        };
+        if !self.may_ask(message.len()) {
+            return self.refuse_busy(sender, view);
+        }
+        self.happened.accepted += 1;
+        let letter = Letter {
+            fate: self.fates.begin(Fate::Queued),
+            seq: self.take_seq(),
+            stored: false,
+            message: message.clone(),
+        };
+        let recipient = Address::parse(view.to_address()).expect("it was checked");
+        self.append(recipient, letter, Some(queue.limits()));
+    }
+
+    /// Whether the store may be asked for something with `bytes` more.
+    pub(super) fn may_ask(&self, bytes: usize) -> bool {
+        let of_one = |owed: &Owed| match &owed.about {
+            About::Append(letter) => letter.message.len() + REQUEST_BYTES,
+            About::Read(..) | About::Expire | About::Upkeep => REQUEST_BYTES,
+        };
+        let owed: usize = self.owed.iter().map(of_one).sum();
+        let limit = self
+            .settings
+            .queue
+            .map_or(0, |queue| queue.unanswered_bytes);
+        owed + bytes + REQUEST_BYTES <= limit
+    }
+
+    pub(super) fn refuse_busy(&mut self, sender: ConnId, view: &EnvelopeView<'_>) {
+        self.happened.refused_store += 1;
+        let limit = self
+            .settings
+            .queue
+            .map_or(0, |queue| queue.unanswered_bytes);
+        let reason = format!("relay's store is too busy: it owes answers for {limit} bytes");
+        self.tell_lost(sender, view, &reason);
+    }
+
+    /// The room that is set aside for what is being read.
+    pub(super) fn reading_bytes(&self) -> usize {
+        let of_one = |owed: &Owed| match owed.about {
+            About::Read(_, room) => room,
+            About::Append(_) | About::Expire | About::Upkeep => 0,
+        };
+        self.owed.iter().map(of_one).sum()
+    }
+
+    pub(super) fn append(&mut self, recipient: Address, letter: Letter, limits: Option<Limits>) {
+        let Some(Queue { ttl, .. }) = self.settings.queue else {
+            return;
+        };
+        let Ok(view) = EnvelopeView::parse(&letter.message) else {
+            // The store has made it up: nobody has sent it, and nobody wants it back.
+            return self.fates.set(letter.fate, Fate::Returned);
+        };
+        let sender = Address::parse(view.from_address()).expect("the address of an agent");
+        let now = self.unix();
+        self.fates.set(letter.fate, Fate::Storing);
+        let append = Append {
+            recipient,
+            sender,
+            seq: letter.seq,
+            message: letter.message.clone(),
+            now,
+            expires_at: now + Duration::from_millis(ttl),
+            limits,
+        };
+        self.ask(About::Append(letter), Operation::Append(append));
+    }
+
+    /// Asks for something that nobody waits for.
+    pub(super) fn upkeep(&mut self, operation: Operation) {
+        if self.settings.queue.is_some() {
+            self.ask(About::Upkeep, operation);
+        }
+    }
+
+    fn ask(&mut self, about: About, operation: Operation) {
+        let Some(Queue { answer_timeout, .. }) = self.settings.queue else {
+            return;
+        };
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket += 1;
+        self.owed.push(Owed {
+            ticket,
+            due: self.now + Duration::from_millis(answer_timeout),
+            overdue: false,
+            about,
+        });
+        self.outputs
+            .push(Output::Store(Request { ticket, operation }));
+    }
+
+    /// A recipient joins: it may have a queue.
+    pub(super) fn begin_drain(&mut self, conn: ConnId) {
+        if self.settings.queue.is_some()
+            && let Some(connection) = self.get_mut(conn)
+        {
+            let announce = true;
+            connection.backlog = Some(Backlog {
+                announce,
+                ..Backlog::behind(None)
+            });
+            self.read_on(conn);
+        }
+    }
+
+    /// Reads on for somebody whose outbox is half empty, so that a slow reader costs few reads, and
+    /// has room for any envelope.
+    pub(super) fn read_on(&mut self, conn: ConnId) {
+        let settings = self.settings;
+        let (Some(queue), Some(connection)) = (settings.queue, self.get(conn)) else {
+            return;
+        };
+        let Some(backlog) = &connection.backlog else {
+            return;
+        };
+        let waits = self.alarms.is_set(Kind::Read, conn);
+        if backlog.reading || waits || !connection.is_open() {
+            return;
+        }
+        let (after, recipient) = (backlog.after, connection.address.clone());
+        let room = settings
+            .outbox_bytes
+            .saturating_sub(connection.waiting_bytes());
+        let count = settings
+            .outbox_count
+            .saturating_sub(connection.waiting_count());
+        let is_half_empty = room >= settings.outbox_bytes / 2 && 2 * count >= settings.outbox_count;
+        if !is_half_empty || room < settings.envelope_bytes {
+            return;
+        }
+        // One envelope comes, whatever its size: for that there has to be memory, or it waits.
+        let memory = self.memory_left();
+        if memory < settings.envelope_bytes {
+            return self.alarms.set(Kind::Read, conn, self.now);
+        }
+        let bytes = room.min(queue.read_bytes).min(memory);
+        let now = self.unix();
+        let read = Read {
+            recipient,
+            after,
+            bytes,
+            count,
+            now,
+        };
+        self.ask(
+            About::Read(conn, bytes.max(settings.envelope_bytes)),
+            Operation::Read(read),
+        );
+        if let Some(backlog) = self.backlog(conn) {
+            backlog.reading = true;
+            backlog.overtaken = false;
+        }
+    }
+
+    fn backlog(&mut self, conn: ConnId) -> Option<&mut Backlog> {
+        self.open(conn)?.backlog.as_mut()
+    }
+
+    /// What is held behind a read is appended to the queue.
+    pub(super) fn spill(&mut self, conn: ConnId) {
+        let limits = self.settings.queue.map(|queue| queue.limits());
+        let Some(connection) = self.get_mut(conn) else {
+            return;
+        };
+        let recipient = connection.address.clone();
+        let Some(backlog) = &mut connection.backlog else {
+            return;
+        };
+        backlog.overtaken = true;
+        for letter in core::mem::take(&mut backlog.held) {
+            self.append(recipient.clone(), letter, limits);
+        }
+    }
+
+    /// The store has answered.
+    pub(super) fn stored(&mut self, ticket: Ticket, outcome: Outcome) {
+        let position = self.owed.iter().position(|owed| owed.ticket == ticket);
+        let Some(position) = position else { return };
+        let Owed { overdue, about, .. } = self.owed.remove(position);
+        let failed = matches!(outcome, Outcome::Failed { .. });
+        // A request counts as failed once: it may have been too late, too.
+        self.happened.store_failures += u64::from(failed && !overdue);
+        match about {
+            About::Append(letter) if !overdue => self.appended(&letter, &outcome),
+            About::Append(_) | About::Upkeep => {}
+            About::Read(conn, _) => self.was_read(conn, outcome),
+            About::Expire => {
+                if let Outcome::Expired { count } = outcome {
+                    self.happened.expired += count;
+                }
+                let interval = Duration::from_millis(Settings::EXPIRY_INTERVAL);
+                self.next_expiry = Some(self.now + interval);
+            }
+        }
+        self.check_shutdown();
+    }
+
+    fn appended(&mut self, letter: &Letter, outcome: &Outcome) {
+        let reason = match outcome {
+            Outcome::Done => return self.fates.set(letter.fate, Fate::Stored),
+            Outcome::Refused(refusal) => refusal.to_string(),
+            Outcome::Failed { failure, .. } => failure.to_string(),
+            Outcome::Entries { .. } | Outcome::Expired { .. } => {
+                "relay's store does not work".into()
+            }
+        };
+        self.fates.set(letter.fate, Fate::Returned);
+        self.tell_its_sender(&letter.message, &reason);
+    }
+
+    fn was_read(&mut self, conn: ConnId, outcome: Outcome) {
+        let now = self.now;
+        let Some(backlog) = self.backlog(conn) else {
+            return;
+        };
+        let held_on = backlog.holds();
+        backlog.reading = false;
+        let Outcome::Entries { entries, pending } = outcome else {
+            self.alarms.set(Kind::Read, conn, now);
+            return self.spill(conn);
+        };
+        let announce = core::mem::take(&mut backlog.announce) && pending > 0;
+        let count = entries.len() as u64;
+        let through = entries.last().map(|entry| entry.seq);
+        backlog.after = through.or(backlog.after);
+        let is_all = held_on && (count == 0 || count >= pending);
+        if announce {
+            self.announce(conn, pending);
+        }
+        self.happened.read += count;
+        for entry in entries {
+            self.push_entry(conn, entry);
+        }
+        let settings = self.settings;
+        if is_all
+            && let Some(connection) = self.get_mut(conn)
+            && connection.waiting_bytes() <= settings.outbox_bytes
+            && connection.waiting_count() <= settings.outbox_count
+            && let Some(backlog) = connection.backlog.take()
+        {
+            connection.data.extend(backlog.held);
+        }
+        // Where nobody confirms anything, the store forgets it now.
+        let recipient = self.get(conn).map(|connection| connection.address.clone());
+        if let (Delivery::AtMostOnce, Some(through), Some(recipient)) =
+            (self.settings.delivery, through, recipient)
+        {
+            self.upkeep(Operation::Remove { recipient, through });
+        }
+        self.spill(conn);
+        self.read_on(conn);
+        self.wake(conn);
+    }
+
+    fn push_entry(&mut self, conn: ConnId, Entry { seq, message }: Entry) {
+        let letter = Letter {
+            fate: self.fates.begin(Fate::Queued),
+            seq,
+            stored: self.settings.delivery == Delivery::AtLeastOnce,
+            message,
+        };
+        if let Some(connection) = self.get_mut(conn) {
+            connection.data.push(letter);
+        }
+    }
+
+    /// Says how much waits, before any of it.
+    fn announce(&mut self, conn: ConnId, pending: u64) {
+        let pending_count = i32::try_from(pending).unwrap_or(i32::MAX);
+        let status = Payload::QueueStatus(QueueStatus { pending_count });
+        let mut envelope = Envelope::from_relay(status, self.unix());
+        if let Some(connection) = self.get_mut(conn) {
+            envelope.to_address = connection.address.as_str().into();
+            connection.control.insert(0, envelope.to_bytes());
+        }
+    }
+
+    /// The store takes too long with something; false if it does not.
+    pub(super) fn expire_answer(&mut self) -> bool {
+        let now = self.now;
+        let too_late = |owed: &&mut Owed| !owed.overdue && owed.due <= now;
+        let Some(owed) = self.owed.iter_mut().find(too_late) else {
+            return false;
+        };
+        owed.overdue = true;
+        let about = owed.about.clone();
+        self.happened.store_failures += 1;
+        match about {
+            About::Append(letter) => {
+                self.fates.set(letter.fate, Fate::Returned);
+                let reason = "relay's store does not answer; the envelope may arrive nevertheless";
+                self.tell_its_sender(&letter.message, reason);
+            }
+            About::Read(conn, _) => self.spill(conn),
+            About::Expire | About::Upkeep => {}
+        }
+        self.check_shutdown();
+        true
+    }
+
+    /// Has the store forget what has expired; false if that is not due.
+    pub(super) fn expire_stored(&mut self) -> bool {
+        if self.next_expiry.is_none_or(|due| due > self.now) {
+            return false;
+        }
+        self.next_expiry = None;
+        let now = self.unix();
+        self.ask(About::Expire, Operation::Expire { now });
+        true
+    }
+}

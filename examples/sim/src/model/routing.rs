@@ -1,0 +1,209 @@
+//! What becomes of a message, and what its sender hears.
+
+use bytes::Bytes;
+use pinch_proto::hub::{Addressing, CloseCause, ConnId, Violation};
+use pinch_proto::queue::Operation;
+use pinch_proto::wire::{Envelope, MessageType, Payload, QueueFull};
+use pinch_proto::{Address, EnvelopeView};
+use prost::Message as _;
+
+use super::{Model, words};
+use crate::story::HOST;
+
+/// A longer message id is not repeated in a refusal.
+const MAX_ECHOED_ID: usize = 64;
+/// A longer `to_address` is cut in a refusal.
+const MAX_ECHOED_ADDRESS: usize = 256;
+
+impl Model {
+    pub(super) fn receive(&mut self, conn: ConnId, message: &Bytes) {
+        let Some(sender) = self.open(conn) else {
+            return;
+        };
+        let own = sender.address.clone();
+        self.happened.received += 1;
+        self.alive(conn);
+        let limit = self.settings.message_bytes();
+        if message.len() > limit {
+            return self.violation(conn, Violation::TooBig { limit });
+        }
+        let view = match EnvelopeView::parse(message) {
+            Ok(view) => view,
+            Err(error) => return self.violation(conn, Violation::Malformed(error)),
+        };
+        if view.from_address() != own.as_str() {
+            return self.violation(conn, Violation::NotYourAddress);
+        }
+        let relays_own = view
+            .message_type()
+            .filter(|kind| words::is_for_the_relay_only(*kind));
+        if let Some(kind) = relays_own {
+            return self.violation(conn, Violation::RelayOnlyType(kind));
+        }
+        if !self.pays(conn, &view) {
+            return;
+        }
+        let limit = self.settings.envelope_bytes;
+        if message.len() > limit {
+            self.happened.refused_size += 1;
+            let bytes = message.len();
+            return self.tell_lost(
+                conn,
+                &view,
+                &format!("envelope of {bytes} bytes over the limit of {limit}"),
+            );
+        }
+        let is = |kind: MessageType| view.message_type() == Some(kind);
+        if is(MessageType::BlockNotification) || is(MessageType::UnblockNotification) {
+            self.change_blocks(conn, &own, &view, message);
+        } else if is(MessageType::Heartbeat) && view.to_address().is_empty() {
+            self.happened.consumed += 1;
+        } else {
+            self.forward(conn, &view, message);
+        }
+    }
+
+    fn violation(&mut self, conn: ConnId, violation: Violation) {
+        self.happened.violations += 1;
+        self.close(conn, CloseCause::Violation(violation));
+    }
+
+    fn forward(&mut self, sender: ConnId, view: &EnvelopeView<'_>, message: &Bytes) {
+        let (from, to) = (view.from_address(), view.to_address());
+        let blocked = |(blocker, blocked): &(Address, Address)| {
+            blocker.as_str() == to && blocked.as_str() == from
+        };
+        if self.blocks.iter().any(blocked) {
+            self.happened.blocked += 1;
+        } else if let Some(recipient) = self.lookup(to) {
+            self.deliver(sender, recipient, view, message);
+        } else if let Err(fault) = self.check_address(to) {
+            self.happened.refused_address += 1;
+            self.tell_lost(
+                sender,
+                view,
+                &format!("to_address is no address of this relay: {fault}"),
+            );
+        } else {
+            self.take_for_offline(sender, view, message);
+        }
+    }
+
+    /// Whether anybody could ever join under `text`.
+    fn check_address(&self, text: &str) -> Result<(), &'static str> {
+        let address = Address::parse(text).map_err(|_| "it does not parse")?;
+        if self.settings.addressing == Addressing::Names {
+            return Ok(());
+        }
+        if address.host() != HOST {
+            return Err("its host is another");
+        }
+        let key = address.public_key();
+        key.map(drop)
+            .map_err(|_| "it is not a key with its checksum")
+    }
+
+    /// The sender blocks somebody, or takes that back, whoever it says that the blocker is.
+    fn change_blocks(
+        &mut self,
+        conn: ConnId,
+        own: &Address,
+        view: &EnvelopeView<'_>,
+        message: &[u8],
+    ) {
+        if self.settings.queue.is_some() && !self.may_ask(0) {
+            return self.refuse_busy(conn, view);
+        }
+        let payload = Envelope::decode(message)
+            .ok()
+            .and_then(|envelope| envelope.payload);
+        let kind = view.message_type().unwrap_or(MessageType::Unspecified);
+        let payload = payload.filter(|payload| payload.message_type() == kind);
+        if let Some(Payload::BlockNotification(block)) = payload {
+            self.block(conn, own, &block.blocked_address, view);
+        } else if let Some(Payload::UnblockNotification(unblock)) = payload {
+            self.happened.consumed += 1;
+            let is_it = |(blocker, blocked): &(Address, Address)| {
+                blocker == own && blocked.as_str() == unblock.unblocked_address
+            };
+            if let Some(position) = self.blocks.iter().position(is_it) {
+                let (blocker, blocked) = self.blocks.remove(position);
+                self.upkeep(Operation::Unblock { blocker, blocked });
+            }
+        } else {
+            self.violation(conn, Violation::MalformedPayload(kind));
+        }
+    }
+
+    fn block(&mut self, conn: ConnId, own: &Address, blocked: &str, view: &EnvelopeView<'_>) {
+        let Ok(blocked) = Address::parse(blocked) else {
+            self.happened.refused_address += 1;
+            return self.tell_lost(conn, view, "blocked_address is no address");
+        };
+        let block = (own.clone(), blocked);
+        if self.blocks.contains(&block) {
+            self.happened.consumed += 1;
+            return;
+        }
+        let of_sender = self
+            .blocks
+            .iter()
+            .filter(|(blocker, _)| blocker == own)
+            .count();
+        let (most_of_one, most) = self.settings.max_blocks;
+        if of_sender >= most_of_one || self.blocks.len() >= most {
+            self.happened.refused_memory += 1;
+            return self.tell_lost(conn, view, "block list is full");
+        }
+        self.happened.consumed += 1;
+        self.blocks.push(block.clone());
+        let (blocker, blocked) = block;
+        self.upkeep(Operation::Block { blocker, blocked });
+    }
+
+    /// Tells a sender that an envelope of it will not arrive, and why.
+    pub(super) fn tell_lost(&mut self, sender: ConnId, view: &EnvelopeView<'_>, reason: &str) {
+        let to = view.to_address();
+        let mut end = to.len().min(MAX_ECHOED_ADDRESS);
+        while !to.is_char_boundary(end) {
+            end -= 1;
+        }
+        let payload = Payload::QueueFull(QueueFull {
+            recipient_address: to[..end].into(),
+            reason: reason.into(),
+        });
+        self.tell(sender, payload, view);
+    }
+
+    /// The same, if the sender is there.
+    pub(super) fn tell_its_sender(&mut self, message: &Bytes, reason: &str) {
+        let view = EnvelopeView::parse(message).expect("an envelope that was accepted");
+        if let Some(sender) = self.lookup(view.from_address()) {
+            self.tell_lost(sender, &view, reason);
+        }
+    }
+
+    /// Says something about an envelope to its sender. Who leaves too much of this unread is closed.
+    pub(super) fn tell(&mut self, sender: ConnId, payload: Payload, about: &EnvelopeView<'_>) {
+        let mut envelope = Envelope::from_relay(payload, self.unix());
+        if about.message_id().len() <= MAX_ECHOED_ID {
+            envelope.message_id = about.message_id().to_vec().into();
+        }
+        let limit = self.settings.refusal_bytes;
+        let Some(connection) = self
+            .get_mut(sender)
+            .filter(|connection| !connection.is_silent())
+        else {
+            return;
+        };
+        envelope.to_address = connection.address.as_str().into();
+        let message = envelope.to_bytes();
+        let unread: usize = connection.control.iter().map(Bytes::len).sum();
+        if unread + message.len() > limit {
+            self.close(sender, CloseCause::Violation(Violation::UnreadRefusals));
+        } else {
+            connection.control.push(message);
+            self.wake(sender);
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! What there is, counted when somebody asks.
+
+use pinch_proto::hub::HubStats;
+
+use super::Model;
+use super::connection::Connection;
+use super::fates::Fate;
+
+impl Model {
+    /// What has happened and what there is.
+    #[must_use]
+    pub fn stats(&self) -> HubStats {
+        let all = &self.connections;
+        let open = all.iter().filter(|connection| connection.is_open()).count();
+        let backlogged = all.iter().filter(|connection| connection.backlog.is_some());
+        let sum = |bytes: fn(&Connection) -> usize| all.iter().map(bytes).sum::<usize>() as u64;
+        let mut stats = self.happened;
+        stats.connections = open as u64;
+        stats.closing = (all.len() - open) as u64;
+        stats.backlogged = backlogged.count() as u64;
+        stats.queued_bytes = sum(Connection::waiting_bytes);
+        stats.in_flight_bytes = sum(Connection::given_bytes);
+        stats.queued = self.fates.count(Fate::Queued);
+        stats.in_flight = self.fates.count(Fate::Given);
+        stats.storing = self.fates.count(Fate::Storing);
+        stats.delivered = self.fates.count(Fate::Delivered);
+        stats.returned = self.fates.count(Fate::Returned);
+        stats.unconfirmed = self.fates.count(Fate::Unconfirmed);
+        stats.stored = self.fates.count(Fate::Stored);
+        stats.kept = self.fates.count(Fate::Kept);
+        stats.store_unanswered = self.owed.len() as u64;
+        stats.parked_buckets = self.parked.len() as u64;
+        stats.blocks = self.blocks.len() as u64;
+        stats
+    }
+}

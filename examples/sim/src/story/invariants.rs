@@ -1,0 +1,269 @@
+//! What must be so after every turn, and at the end, whatever the story.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use bytes::Bytes;
+use pinch_proto::hub::{ConnId, Hub, HubStats, Output};
+use pinch_proto::queue::Operation;
+
+use super::cast::Agent;
+use super::prose;
+use super::run::Run;
+use super::turn::{Broken, drain};
+
+/// A greeting, or the length of a queue, has no more bytes than this.
+const GREETING: usize = 250;
+
+impl Run {
+    /// What must be so after a turn: the hub and the model are in the same state as far as anybody sees,
+    /// and a few things that need no model to be said.
+    pub(super) fn check(&mut self) -> Result<(), Box<Broken>> {
+        self.compare_state()?;
+        self.check_rules().map_err(|what| self.broken(what))?;
+        self.check_spurious_timeout()
+    }
+
+    /// The hub and the model have said the same.
+    pub(super) fn compare_outputs(
+        &self,
+        outputs: &[Output],
+        expected: &[Output],
+    ) -> Result<(), Box<Broken>> {
+        if outputs == expected {
+            return Ok(());
+        }
+        let names = self.names();
+        let at = outputs
+            .iter()
+            .zip(expected)
+            .take_while(|(one, other)| one == other)
+            .count();
+        Err(self.broken(format!(
+            "The outputs differ.\nhub:   {}\nmodel: {}\nthe first that differ: {:?} and {:?}",
+            prose::outputs(outputs, &names),
+            prose::outputs(expected, &names),
+            outputs.get(at),
+            expected.get(at),
+        )))
+    }
+
+    fn compare_state(&self) -> Result<(), Box<Broken>> {
+        let (wakeup, expected) = (self.wakeup, self.model.wakeup());
+        if wakeup != expected {
+            let what = format!("The wakeups differ.\nhub:   {wakeup:?}\nmodel: {expected:?}");
+            return Err(self.broken(what));
+        }
+        let (stats, expected) = (self.hub.stats(), self.model.stats());
+        if stats != expected {
+            return Err(self.broken(differing_stats(&stats, &expected)));
+        }
+        let by_address = |agent: &Agent| {
+            let address = agent.address();
+            self.hub.lookup(address.as_str()) != self.model.lookup(address.as_str())
+        };
+        if let Some(agent) = Agent::ALL.iter().find(|agent| by_address(agent)) {
+            return Err(self.broken(format!("They differ in who is connected as {agent}.")));
+        }
+        let by_name = |conn| {
+            self.hub.holds(conn) != self.model.holds(conn)
+                || self.hub.is_open(conn) != self.model.is_open(conn)
+                || self.hub.owes_refusals(conn) != self.model.owes_refusals(conn)
+        };
+        if let Some(person) = self.people.iter().find(|person| by_name(person.conn)) {
+            let conn = person.conn;
+            return Err(self.broken(format!("They differ in whether {conn:?} is there.")));
+        }
+        Ok(())
+    }
+
+    /// What needs no model to be said.
+    fn check_rules(&mut self) -> Result<(), String> {
+        let stats = self.hub.stats();
+        check_equations(&stats)?;
+        let settings = &self.settings;
+        let held = stats.queued_bytes + stats.in_flight_bytes;
+        let limits = [
+            ("held bytes", held, settings.total_outbox_bytes),
+            (
+                "parked buckets",
+                stats.parked_buckets,
+                settings.max_parked_buckets,
+            ),
+        ];
+        for (name, value, limit) in limits {
+            if value > limit as u64 {
+                return Err(format!("{value} {name}, where {limit} may be: {stats:?}"));
+            }
+        }
+        for person in &self.people {
+            if self.hub.holds(person.conn) == person.ended {
+                return Err(format!("{:?} has ended, or has it?", person.conn));
+            }
+            if !person.ended {
+                self.check_limits(person.conn)?;
+            }
+        }
+        for agent in Agent::ALL {
+            let of_agent = self.people.iter().filter(|person| person.agent == agent);
+            let open = of_agent.filter(|person| self.hub.is_open(person.conn));
+            if open.count() > 1 {
+                return Err(format!("{agent} has two connections"));
+            }
+            self.check_nothing_is_stranded(agent)?;
+        }
+        Ok(())
+    }
+
+    /// What is kept for one connection is bounded, in bytes and in number.
+    fn check_limits(&self, conn: ConnId) -> Result<(), String> {
+        let (model, settings) = (&self.model, &self.settings);
+        let size = |messages: &mut dyn Iterator<Item = &Bytes>| {
+            messages.fold((0, 0), |(count, bytes), message| {
+                (count + 1, bytes + message.len())
+            })
+        };
+        let waiting = size(&mut model.waiting(conn));
+        let given = size(&mut model.unconfirmed(conn));
+        let refusals = size(&mut model.refusals(conn));
+        // Three go beyond: one envelope goes out whatever its size, a goodbye does not wait until what
+        // is before it is confirmed, and a greeting that was not heard comes before the refusals.
+        let mut most_given = (
+            settings.unconfirmed_count,
+            settings.unconfirmed_bytes - 1 + settings.envelope_bytes,
+        );
+        if !model.is_open(conn) {
+            most_given.0 += settings.outbox_count;
+            most_given.1 += settings.outbox_bytes;
+        }
+        let limits = [
+            ("waiting envelopes", waiting.0, settings.outbox_count),
+            ("waiting bytes", waiting.1, settings.outbox_bytes),
+            ("unconfirmed envelopes", given.0, most_given.0),
+            ("unconfirmed bytes", given.1, most_given.1),
+            (
+                "bytes of refusals",
+                refusals.1,
+                settings.refusal_bytes + GREETING,
+            ),
+        ];
+        let exceeded = limits.iter().find(|(_, value, limit)| value > limit);
+        exceeded.map_or(Ok(()), |(name, value, limit)| {
+            Err(format!("{conn:?} has {value} {name}, where {limit} may be"))
+        })
+    }
+
+    /// Who is connected has nothing in the store that nobody will read.
+    fn check_nothing_is_stranded(&mut self, agent: Agent) -> Result<(), String> {
+        let address = agent.address();
+        let Some(conn) = self.hub.lookup(address.as_str()) else {
+            return Ok(());
+        };
+        if self.model.is_idle_behind_a_backlog(conn) {
+            return Err(format!("{agent} is idle, and nobody reads its queue"));
+        }
+        if self.model.has_backlog(conn) {
+            return Ok(());
+        }
+        let comes_late = self.shelf.asked.iter().any(|request| {
+            matches!(&request.operation, Operation::Append(append) if append.recipient == address)
+        });
+        if comes_late {
+            return Err(format!(
+                "something is appended for {agent}, who reads nothing any more"
+            ));
+        }
+        let waiting = self.shelf.unexpired(address, self.unix());
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        let in_memory: BTreeSet<_> = self.model.waiting(conn).collect();
+        let given = self.ledger.given_to(conn);
+        let is_read = |message: &Bytes| given.contains(message) || in_memory.contains(message);
+        let unread = waiting.iter().find(|entry| !is_read(&entry.message));
+        unread.map_or(Ok(()), |entry| {
+            let seq = entry.seq.0;
+            Err(format!(
+                "number {seq} is in the store, and {agent} does not read it"
+            ))
+        })
+    }
+
+    /// A timeout before anything is due changes nothing.
+    fn check_spurious_timeout(&mut self) -> Result<(), Box<Broken>> {
+        let (wakeup, stats) = (self.wakeup, self.hub.stats());
+        if wakeup.is_some_and(|wakeup| wakeup.at <= self.latest) {
+            return Ok(());
+        }
+        let (outputs, after) = drain(self.hub.handle_timeout(self.latest));
+        if !outputs.is_empty() || after != wakeup || self.hub.stats() != stats {
+            let outputs = prose::outputs(&outputs, &self.names());
+            return Err(self.broken(format!(
+                "A timeout that is called too early says: {outputs}"
+            )));
+        }
+        Ok(())
+    }
+
+    /// The same inputs give the same outputs, whatever the seed.
+    pub(super) fn check_replay(&self) -> Result<(), Box<Broken>> {
+        let (now, unix, restored) = self.beginning();
+        let mut hub = Hub::new(self.settings.config(), [9; 16], now, unix).with_restored(restored);
+        // What a driver forgot for a moment came with a later turn.
+        let mut owed = VecDeque::new();
+        for turn in self.turns() {
+            let (outputs, _) = drain(match turn.input.clone() {
+                Some(input) => hub.handle_input(input, turn.now),
+                None => hub.handle_timeout(turn.now),
+            });
+            owed.extend(outputs);
+            let said = owed.drain(..turn.outputs.len().min(owed.len()));
+            if !said.eq(turn.outputs.iter().cloned()) {
+                let outputs = prose::outputs(&turn.outputs, &self.names());
+                return Err(self.broken(format!("Told once more, the hub does not say: {outputs}")));
+            }
+        }
+        if !owed.is_empty() {
+            return Err(self.broken("Told once more, the hub says more."));
+        }
+        if hub.stats() != self.hub.stats() {
+            return Err(self.broken("Told once more, the hub has other stats."));
+        }
+        Ok(())
+    }
+}
+
+/// What [`HubStats`] promises.
+fn check_equations(stats: &HubStats) -> Result<(), String> {
+    let messages =
+        stats.accepted + stats.consumed + stats.blocked + stats.refused() + stats.violations;
+    let ended = stats.delivered + stats.returned + stats.unconfirmed + stats.stored + stats.kept;
+    let envelopes = ended + stats.queued + stats.in_flight + stats.storing;
+    let connections = stats.connections + stats.closing + stats.closed;
+    let equations = [
+        ("messages", stats.received, messages),
+        ("envelopes", stats.accepted + stats.read, envelopes),
+        ("connections", stats.registered, connections),
+    ];
+    for (name, left, right) in equations {
+        if left != right {
+            return Err(format!(
+                "The {name} do not add up, {left} and {right}: {stats:?}"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The stats that differ, by their names.
+fn differing_stats(hub: &HubStats, model: &HubStats) -> String {
+    let (hub, model) = (format!("{hub:#?}"), format!("{model:#?}"));
+    let mut text = String::from("The stats differ.");
+    for (hub, model) in hub
+        .lines()
+        .zip(model.lines())
+        .filter(|(hub, model)| hub != model)
+    {
+        text += &format!("\nhub: {}   model: {}", hub.trim(), model.trim());
+    }
+    text
+}

@@ -1,0 +1,265 @@
+//! What an outsider knows of each message: who got it, who confirmed it, who was told.
+//!
+//! Neither the hub nor the model is asked what became of a message. What counts is what was said to
+//! sockets and to the store, and what came back.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use pinch_proto::hub::{ConnId, Delivery, Hub, HubStats, Input, Output};
+use pinch_proto::queue::{MemoryQueue, Operation};
+use pinch_proto::{EnvelopeView, Frame};
+
+use super::cast::{Agent, To};
+use super::message::number_of;
+use super::settings::{Queue, Settings};
+use super::store::{MADE_UP, Shelf};
+use super::turn::appended;
+
+/// What is known of one message.
+#[derive(Debug, Default)]
+struct Known {
+    bytes: Bytes,
+    to: String,
+    accepted: bool,
+    /// How often it was given to a socket.
+    given: usize,
+    confirmed: bool,
+    /// How often its sender heard that it is lost.
+    told: usize,
+    /// The store did not keep it, or may not have, or the relay was gone with it.
+    excused: bool,
+}
+
+/// What is known of one connection.
+#[derive(Debug, Default)]
+struct Heard {
+    /// The messages that it was given, each with the first ping behind it.
+    given: Vec<(u64, Option<u64>)>,
+    /// Those of them that it has confirmed.
+    confirmed: Vec<u64>,
+    last_ping: u64,
+    hung_up: bool,
+}
+
+/// What is known of everything.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    known: Vec<Known>,
+    heard: BTreeMap<ConnId, Heard>,
+    /// The message that is being handed in.
+    current: Option<usize>,
+}
+
+impl Ledger {
+    /// The number of the message that is sent next.
+    pub(super) fn next_number(&self) -> u64 {
+        self.known.len() as u64
+    }
+
+    pub(super) fn sends(&mut self, bytes: &Bytes, from: Agent, to: To) {
+        self.known.push(Known {
+            bytes: bytes.clone(),
+            to: to.text(from),
+            ..Known::default()
+        });
+    }
+
+    /// What a peer confirms, before the hub hears it: what one says that has ended does not count.
+    pub(super) fn before(&mut self, input: Option<&Input>, hub: &Hub) {
+        self.current = None;
+        if let Some(Input::Received { .. }) = input {
+            self.current = self.known.len().checked_sub(1);
+        } else if let Some(Input::Pong { conn, payload }) = input
+            && let Ok(number) = payload.as_ref().try_into().map(u64::from_be_bytes)
+            && let Some(heard) = self.heard.get_mut(conn)
+            && number <= heard.last_ping
+            && hub.is_open(*conn)
+        {
+            let is_before = |ping: Option<u64>| ping.is_some_and(|ping| ping <= number);
+            let confirmed = heard.given.iter().filter(|(_, ping)| is_before(*ping));
+            let confirmed: Vec<_> = confirmed.map(|(number, _)| *number).collect();
+            heard.given.retain(|(_, ping)| !is_before(*ping));
+            self.confirm(*conn, confirmed);
+        } else if let Some(Input::PeerClosed { conn }) = input
+            && let Some(heard) = self.heard.get_mut(conn)
+            && heard.hung_up
+            && hub.holds(*conn)
+        {
+            // It has read everything up to the close frame that it answers.
+            let all = core::mem::take(&mut heard.given);
+            self.confirm(*conn, all.into_iter().map(|(number, _)| number).collect());
+        }
+    }
+
+    fn confirm(&mut self, conn: ConnId, numbers: Vec<u64>) {
+        for number in &numbers {
+            if let Some(known) = self.get_mut(*number) {
+                known.confirmed = true;
+            }
+        }
+        if let Some(heard) = self.heard.get_mut(&conn) {
+            heard.confirmed.extend(numbers);
+        }
+    }
+
+    /// What has become of the message that was handed in, and of those that the store still has.
+    pub(super) fn after(&mut self, before: &HubStats, after: &HubStats, shelf: &Shelf) {
+        if after.accepted > before.accepted
+            && let Some(known) = self.current.and_then(|current| self.known.get_mut(current))
+        {
+            known.accepted = true;
+        }
+        if after.store_failures > before.store_failures {
+            // Something may be overdue; whatever is not answered may be it.
+            for request in &shelf.asked {
+                self.fails(&request.operation);
+            }
+            if !shelf.answers.is_empty() || !shelf.lost.is_empty() {
+                self.excuse_all();
+            }
+        }
+    }
+
+    /// The store has not done this.
+    pub(super) fn fails(&mut self, operation: &Operation) {
+        let Some(message) = appended(operation) else {
+            return;
+        };
+        if let Some(known) = self.of(message) {
+            known.excused = true;
+        }
+    }
+
+    fn excuse_all(&mut self) {
+        for known in &mut self.known {
+            known.excused = true;
+        }
+    }
+
+    /// The relay is gone, with what was not in its store.
+    pub(super) fn restart(&mut self, queue: &MemoryQueue) {
+        self.heard.clear();
+        for known in &mut self.known {
+            let is_stored = queue
+                .entries(&known.to)
+                .any(|entry| entry.message == known.bytes);
+            known.excused |= !is_stored;
+        }
+    }
+
+    pub(super) fn observe(&mut self, output: &Output) -> Result<(), String> {
+        match output {
+            Output::Registered { conn, .. } => {
+                self.heard.insert(*conn, Heard::default());
+                Ok(())
+            }
+            Output::Transmit { conn, frame } => self.transmitted(*conn, frame),
+            Output::Refused { .. }
+            | Output::Wake { .. }
+            | Output::Closed { .. }
+            | Output::Store(_)
+            | Output::ShutDown => Ok(()),
+        }
+    }
+
+    fn transmitted(&mut self, conn: ConnId, frame: &Frame) -> Result<(), String> {
+        let heard = self.heard.entry(conn).or_default();
+        if heard.hung_up {
+            return Err("something follows a close frame".into());
+        }
+        match frame {
+            Frame::Close(_) => heard.hung_up = true,
+            Frame::Ping(payload) => {
+                let number = payload.as_ref().try_into().map(u64::from_be_bytes);
+                let number = number.map_err(|_| "a ping is no number")?;
+                heard.last_ping = number;
+                for (_, ping) in &mut heard.given {
+                    ping.get_or_insert(number);
+                }
+            }
+            Frame::Message(message) => return self.gets(conn, message),
+        }
+        Ok(())
+    }
+
+    fn gets(&mut self, conn: ConnId, message: &Bytes) -> Result<(), String> {
+        if message == MADE_UP {
+            return Ok(());
+        }
+        let view = EnvelopeView::parse(message).map_err(|error| error.to_string())?;
+        let Some(number) = number_of(&view) else {
+            return Ok(());
+        };
+        let is_ours = view.from_address().is_empty();
+        let Some(known) = self.get_mut(number) else {
+            return Err(format!(
+                "#{number} is given to somebody, and was never sent"
+            ));
+        };
+        if is_ours {
+            known.told += 1;
+            return Ok(());
+        }
+        known.given += 1;
+        if known.bytes != message {
+            return Err(format!("#{number} has changed on its way"));
+        }
+        if known.to != view.to_address() {
+            return Err(format!("#{number} goes astray"));
+        }
+        let heard = self.heard.entry(conn).or_default();
+        let given = heard.given.iter().map(|(number, _)| number);
+        let last = given.chain(&heard.confirmed).max();
+        if last.is_some_and(|last| *last >= number) {
+            return Err(format!("#{number} comes after {last:?}, or twice"));
+        }
+        heard.given.push((number, None));
+        Ok(())
+    }
+
+    /// The messages that a connection was given, confirmed or not.
+    pub(super) fn given_to(&self, conn: ConnId) -> BTreeSet<&Bytes> {
+        let heard = self.heard.get(&conn).into_iter();
+        let numbers = heard.flat_map(|heard| {
+            let given = heard.given.iter().map(|(number, _)| *number);
+            given.chain(heard.confirmed.iter().copied())
+        });
+        let known = numbers.filter_map(|number| self.known.get(usize::try_from(number).ok()?));
+        known.map(|known| &known.bytes).collect()
+    }
+
+    /// Nothing was lost in silence.
+    pub(super) fn end(&self, settings: &Settings, queue: &MemoryQueue) -> Result<(), String> {
+        let keeps = settings
+            .queue
+            .is_some_and(|queue| queue.ttl == Queue::TTL[0]);
+        for (number, known) in self.known.iter().enumerate() {
+            if !known.accepted && known.given > 0 {
+                return Err(format!("#{number} was not accepted, and arrived"));
+            }
+            let is_stored = || {
+                queue
+                    .entries(&known.to)
+                    .any(|entry| entry.message == known.bytes)
+            };
+            let is_found = known.confirmed || known.told > 0 || known.excused || is_stored();
+            let may_be_cut_off = settings.delivery == Delivery::AtMostOnce && known.given > 0;
+            if known.accepted && keeps && !is_found && !may_be_cut_off {
+                return Err(format!("#{number} was accepted, and is lost"));
+            }
+        }
+        Ok(())
+    }
+
+    fn of(&mut self, message: &Bytes) -> Option<&mut Known> {
+        let number = EnvelopeView::parse(message)
+            .ok()
+            .and_then(|view| number_of(&view))?;
+        self.get_mut(number)
+    }
+
+    fn get_mut(&mut self, number: u64) -> Option<&mut Known> {
+        self.known.get_mut(usize::try_from(number).ok()?)
+    }
+}

@@ -1,0 +1,204 @@
+//! A run, written so that a person can follow it.
+
+use core::fmt::Write as _;
+use core::time::Duration;
+
+use pinch_proto::hub::{ConnId, Input, Output};
+use pinch_proto::queue::{Operation, Request};
+use pinch_proto::wire::{Envelope, Payload};
+use pinch_proto::{EnvelopeView, Frame, Time};
+use prost::Message as _;
+
+use super::cast::Agent;
+use super::message::number_of;
+use super::step::Step;
+
+/// One line of a log.
+#[derive(Clone, Debug)]
+pub(super) enum Line {
+    /// What the story says.
+    Step(Step),
+    /// What the run does by itself.
+    Scene(&'static str),
+    /// What the hub was told, or `None` for a timeout, and what it said.
+    Turn(Turn),
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Turn {
+    pub(super) input: Option<Input>,
+    pub(super) now: Time,
+    pub(super) outputs: Vec<Output>,
+}
+
+/// Whose each connection is, by its name.
+pub(super) type Names = Vec<(ConnId, Agent)>;
+
+pub(super) fn log(lines: &[Line], names: &Names) -> String {
+    let mut log = String::new();
+    for line in lines {
+        // Writing to a string does not fail.
+        let _ = match line {
+            Line::Step(step) => writeln!(log, "- {step}"),
+            Line::Scene(scene) => writeln!(log, "- ({scene})"),
+            Line::Turn(turn) => {
+                let at = Duration::from_nanos(turn.now.as_nanos());
+                let input = turn.input.as_ref();
+                let input = input.map_or("timeout".into(), |input| self::input(input, names));
+                writeln!(
+                    log,
+                    "    {at:?} {input} → {}",
+                    outputs(&turn.outputs, names)
+                )
+            }
+        };
+    }
+    log
+}
+
+pub(super) fn outputs(outputs: &[Output], names: &Names) -> String {
+    if outputs.is_empty() {
+        return "nothing".into();
+    }
+    let all: Vec<_> = outputs
+        .iter()
+        .map(|output| self::output(output, names))
+        .collect();
+    all.join("; ")
+}
+
+/// `bob`, or `bob'` for his second connection.
+fn name(conn: ConnId, names: &Names) -> String {
+    let Some((_, agent)) = names.iter().find(|(known, _)| *known == conn) else {
+        return format!("{conn:?}");
+    };
+    let before = names.iter().take_while(|(known, _)| *known != conn);
+    let before = before.filter(|(_, other)| other == agent).count();
+    format!("{agent}{}", "'".repeat(before))
+}
+
+fn who(address: &str) -> String {
+    Agent::of(address).map_or_else(|| format!("“{address}”"), |agent| agent.to_string())
+}
+
+fn input(input: &Input, names: &Names) -> String {
+    match input {
+        Input::Register { address, admission } => {
+            format!("{} joins, {admission:?}", who(address.as_str()))
+        }
+        Input::Received { conn, message } => {
+            format!("from {}: {}", name(*conn, names), envelope(message))
+        }
+        Input::Pong { conn, payload } => {
+            format!("from {}: pong {}", name(*conn, names), ping(payload))
+        }
+        Input::Writable { conn, bytes } => format!("{}: {bytes} bytes", name(*conn, names)),
+        Input::Blocked {
+            conn,
+            progressed: true,
+        } => format!("{}: blocked, moves", name(*conn, names)),
+        Input::Blocked {
+            conn,
+            progressed: false,
+        } => format!("{}: blocked", name(*conn, names)),
+        Input::Alive { conn } => format!("{}: alive", name(*conn, names)),
+        Input::Faulty { conn, fault } => format!("{}: faulty, {fault:?}", name(*conn, names)),
+        Input::PeerClosed { conn } => format!("from {}: close", name(*conn, names)),
+        Input::Closed { conn } => format!("{}: gone", name(*conn, names)),
+        Input::Stored { ticket, outcome } => format!("store, ticket {}: {outcome:?}", ticket.0),
+        Input::Shutdown => "shutdown".into(),
+    }
+}
+
+fn output(output: &Output, names: &Names) -> String {
+    match output {
+        Output::Registered { conn, address } => {
+            format!("{} is registered as {conn:?}", who(address.as_str()))
+        }
+        Output::Refused { address, refusal } => {
+            format!("{} is refused: {refusal}", who(address.as_str()))
+        }
+        Output::Wake { conn } => format!("wake {}", name(*conn, names)),
+        Output::Transmit { conn, frame } => {
+            let conn = name(*conn, names);
+            match frame {
+                Frame::Message(message) => format!("to {conn}: {}", envelope(message)),
+                Frame::Ping(payload) => format!("to {conn}: ping {}", ping(payload)),
+                Frame::Close(close) => format!("to {conn}: close {close}"),
+            }
+        }
+        Output::Closed { conn, cause, .. } => format!("{} has ended: {cause}", name(*conn, names)),
+        Output::Store(Request { ticket, operation }) => {
+            format!("ticket {}: {}", ticket.0, self::operation(operation))
+        }
+        Output::ShutDown => "the relay is down".into(),
+    }
+}
+
+fn ping(payload: &[u8]) -> String {
+    payload
+        .try_into()
+        .map(u64::from_be_bytes)
+        .map_or_else(|_| format!("{payload:?}"), |number| number.to_string())
+}
+
+fn operation(operation: &Operation) -> String {
+    match operation {
+        Operation::Append(append) => format!(
+            "append for {} as {} {}, limits {:?}",
+            who(append.recipient.as_str()),
+            append.seq.0,
+            envelope(&append.message),
+            append.limits.map(|limits| limits.recipient_count),
+        ),
+        Operation::Read(read) => format!(
+            "read for {} after {:?}, {} bytes, {} envelopes",
+            who(read.recipient.as_str()),
+            read.after.map(|seq| seq.0),
+            read.bytes,
+            read.count,
+        ),
+        Operation::Remove { recipient, through } => {
+            format!(
+                "remove for {} through {}",
+                who(recipient.as_str()),
+                through.0
+            )
+        }
+        Operation::Expire { .. } => "expire".into(),
+        Operation::Block { blocker, blocked } => {
+            format!("{} blocks {}", who(blocker.as_str()), who(blocked.as_str()))
+        }
+        Operation::Unblock { blocker, blocked } => {
+            format!(
+                "{} unblocks {}",
+                who(blocker.as_str()),
+                who(blocked.as_str())
+            )
+        }
+    }
+}
+
+/// `#3 of alice for bob (140 bytes)`, or what the relay says about it.
+fn envelope(message: &[u8]) -> String {
+    let bytes = message.len();
+    let (Ok(view), Ok(envelope)) = (EnvelopeView::parse(message), Envelope::decode(message)) else {
+        return format!("{bytes} bytes that are no envelope");
+    };
+    let number = number_of(&view).map_or_else(String::new, |number| format!("#{number}"));
+    if let Some(Payload::QueueFull(full)) = &envelope.payload {
+        return format!("QUEUE_FULL {number} {}", full.reason);
+    }
+    if let Some(Payload::RateLimited(limited)) = &envelope.payload {
+        return format!("RATE_LIMITED {number} {} ms", limited.retry_after_ms);
+    }
+    if let Some(Payload::QueueStatus(status)) = &envelope.payload {
+        return format!("QUEUE_STATUS {}", status.pending_count);
+    }
+    if let Some(Payload::AuthResult(_)) = &envelope.payload {
+        return "AUTH_RESULT".into();
+    }
+    let (from, to) = (who(view.from_address()), who(view.to_address()));
+    let kind = view.message_type();
+    format!("{number} of {from} for {to} ({kind:?}, {bytes} bytes)")
+}

@@ -1,0 +1,337 @@
+//! A hub and its model in the same story, side by side.
+
+use core::time::Duration;
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use pinch_proto::hub::{Admission, ConnId, Hub, Input, Output, Wakeup};
+use pinch_proto::queue::Restored;
+use pinch_proto::{Time, UnixMillis};
+
+use super::cast::{Agent, To, Who};
+use super::ledger::Ledger;
+use super::message::message;
+use super::prose::{self, Line};
+use super::settings::{PLENTY, Settings};
+use super::step::{Clock, Credit, Pong, Size, Socket, Step, Store, What};
+use super::store::Shelf;
+use super::turn::Broken;
+use crate::model::Model;
+
+/// The same moment on the two clocks: the beginning of every story.
+const START: Time = Time::from_nanos(1_000_000_000_000);
+const UNIX_START: UnixMillis = UnixMillis(1_700_000_000_000);
+
+/// So many messages are a flood: some more than go to a peer before a ping follows, if they are small
+/// enough, as those from or to Bob are.
+const FLOOD: usize = 520;
+
+/// More falls due within the time of one step only if the hub spins.
+const MAX_WAKEUPS: usize = 2000;
+
+/// A connection of the hub that there is now.
+#[derive(Debug)]
+pub(super) struct Person {
+    pub(super) conn: ConnId,
+    pub(super) agent: Agent,
+    /// There may be something for it.
+    pub(super) awake: bool,
+    pub(super) ended: bool,
+    /// All pings that it was given, and those that it has not answered.
+    pub(super) pings: Vec<u64>,
+    pub(super) open_pings: VecDeque<u64>,
+}
+
+/// A hub and its model on their way through a story.
+#[derive(Debug)]
+pub struct Run {
+    pub(super) settings: Settings,
+    pub(super) hub: Hub,
+    pub(super) model: Model,
+    pub(super) now: Time,
+    /// The latest time that was handed in.
+    pub(super) latest: Time,
+    pub(super) wakeup: Option<Wakeup>,
+    pub(super) shelf: Shelf,
+    /// All connections that this hub had, in order.
+    pub(super) people: Vec<Person>,
+    pub(super) ledger: Ledger,
+    /// What happened to this hub, and to those before it.
+    pub(super) lines: Vec<Line>,
+    pub(super) before: String,
+    /// The driver takes one output of the next turn, and forgets the others.
+    pub(super) forgets: bool,
+    pub(super) shut_down: bool,
+    /// What this hub began with.
+    beginning: (Time, UnixMillis, Restored),
+}
+
+impl Run {
+    /// The beginning of a story: some have joined.
+    ///
+    /// # Errors
+    /// [`Broken`] if that goes wrong already.
+    pub fn new(settings: Settings) -> Result<Self, Box<Broken>> {
+        let settings = settings.fitted();
+        let mut run = Self {
+            settings,
+            hub: Hub::new(settings.config(), [7; 16], START, UNIX_START),
+            model: Model::new(settings, START, UNIX_START),
+            now: START,
+            latest: START,
+            wakeup: None,
+            shelf: Shelf::default(),
+            people: vec![],
+            ledger: Ledger::default(),
+            lines: vec![],
+            before: format!("A hub with {settings}.\n"),
+            forgets: false,
+            shut_down: false,
+            beginning: (START, UNIX_START, Restored::default()),
+        };
+        for agent in Agent::ALL.into_iter().take(settings.present) {
+            run.take(&Step::Join(agent, false))?;
+            let earlier = false;
+            run.take(&Step::Catch(Who { agent, earlier }))?;
+        }
+        run.take(&Step::Store(Store::Serve(5)))?;
+        Ok(run)
+    }
+
+    /// Lets one more thing happen.
+    ///
+    /// # Errors
+    /// [`Broken`] if the hub and the model differ, or something is not so that must be so.
+    pub fn take(&mut self, step: &Step) -> Result<(), Box<Broken>> {
+        self.lines.push(Line::Step(*step));
+        match *step {
+            Step::Join(agent, by_key) => self.join(agent, by_key),
+            Step::Send {
+                from,
+                to,
+                what,
+                size,
+            } => self.send(from, to, what, size),
+            Step::Flood(from, to) => self.flood(from, to),
+            Step::Writable(who, credit) => self.writable(who, credit),
+            Step::Pong(who, pong) => self.pong(who, pong),
+            Step::Catch(who) => self.newest(who).map_or(Ok(()), |conn| self.catch_up(conn)),
+            Step::Socket(who, socket) => self.socket(who, socket),
+            Step::Store(store) => self.store(store),
+            Step::Clock(clock) => self.clock(clock),
+            Step::Forget => {
+                self.forgets = true;
+                Ok(())
+            }
+            Step::Shutdown => {
+                self.shut_down = true;
+                self.give(&Input::Shutdown)
+            }
+            Step::Restart(crash) => self.restart(crash),
+        }
+    }
+
+    fn join(&mut self, agent: Agent, by_key: bool) -> Result<(), Box<Broken>> {
+        let admission = if by_key {
+            Admission::Proven
+        } else {
+            Admission::Named
+        };
+        let address = agent.address();
+        self.give(&Input::Register { address, admission })
+    }
+
+    fn send(&mut self, from: Who, to: To, what: What, size: Size) -> Result<(), Box<Broken>> {
+        let Some(conn) = self.newest(from) else {
+            return Ok(());
+        };
+        let message = self.write(from.agent, to, what, size);
+        self.give(&Input::Received { conn, message })
+    }
+
+    fn write(&mut self, from: Agent, to: To, what: What, size: Size) -> Bytes {
+        let number = self.ledger.next_number();
+        let message = message(from, to, what, size, number, &self.settings);
+        self.ledger.sends(&message, from, to);
+        message
+    }
+
+    fn flood(&mut self, from: Who, to: Agent) -> Result<(), Box<Broken>> {
+        let Some(conn) = self.newest(from) else {
+            return Ok(());
+        };
+        for _ in 0..FLOOD {
+            let message = self.write(from.agent, To::Agent(to), What::Message, Size::Small(0));
+            self.exchange(Some(&Input::Received { conn, message }))?;
+        }
+        self.check()
+    }
+
+    fn writable(&mut self, who: Who, credit: Credit) -> Result<(), Box<Broken>> {
+        let bytes = credit.bytes();
+        let conn = self.newest(who);
+        conn.map_or(Ok(()), |conn| self.give(&Input::Writable { conn, bytes }))
+    }
+
+    /// Its socket takes everything, until there is nothing more, and it answers all pings.
+    pub(super) fn catch_up(&mut self, conn: ConnId) -> Result<(), Box<Broken>> {
+        for _ in 0..8 {
+            let outputs = self.turn(Some(&Input::Writable {
+                conn,
+                bytes: PLENTY,
+            }))?;
+            let is_frame = |output: &Output| matches!(output, Output::Transmit { .. });
+            if !outputs.iter().any(is_frame) {
+                break;
+            }
+            if let Some(last) = self
+                .person(conn)
+                .and_then(|person| person.open_pings.back().copied())
+            {
+                self.answer_ping(conn, last)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn pong(&mut self, who: Who, pong: Pong) -> Result<(), Box<Broken>> {
+        let Some(conn) = self.newest(who) else {
+            return Ok(());
+        };
+        let person = self.person(conn);
+        let number = match pong {
+            Pong::Last => person.and_then(|person| person.pings.last().copied()),
+            Pong::First => person.and_then(|person| person.open_pings.front().copied()),
+            Pong::Again => person.and_then(|person| person.pings.first().copied()),
+            Pong::Number(number) => Some(number.into()),
+            Pong::Unasked => Some(u64::MAX),
+            Pong::Garbled => {
+                let payload = Bytes::from_static(b"pong");
+                return self.give(&Input::Pong { conn, payload });
+            }
+        };
+        number.map_or(Ok(()), |number| self.answer_ping(conn, number))
+    }
+
+    fn answer_ping(&mut self, conn: ConnId, number: u64) -> Result<(), Box<Broken>> {
+        if let Some(person) = self.people.iter_mut().find(|person| person.conn == conn) {
+            person.open_pings.retain(|open| *open > number);
+        }
+        let payload = Bytes::copy_from_slice(&number.to_be_bytes());
+        self.give(&Input::Pong { conn, payload })
+    }
+
+    fn socket(&mut self, who: Who, socket: Socket) -> Result<(), Box<Broken>> {
+        let Some(conn) = self.newest(who) else {
+            return Ok(());
+        };
+        self.give(&match socket {
+            Socket::Blocked(progressed) => Input::Blocked { conn, progressed },
+            Socket::Alive => Input::Alive { conn },
+            Socket::Faulty(fault) => Input::Faulty { conn, fault },
+            Socket::PeerClosed => Input::PeerClosed { conn },
+            Socket::Closed => Input::Closed { conn },
+        })
+    }
+
+    fn clock(&mut self, clock: Clock) -> Result<(), Box<Broken>> {
+        let due = self
+            .wakeup
+            .map_or(self.now, |wakeup| self.now.max(wakeup.at));
+        let millis = |millis: u8| Duration::from_millis(millis.into());
+        match clock {
+            Clock::Pass(passed) => return self.pass(millis(passed)),
+            Clock::Skip(skipped) => self.now = self.now + millis(skipped),
+            Clock::Due => {
+                self.now = due;
+                return self.timeout();
+            }
+            Clock::AlmostDue => {
+                let almost = Time::from_nanos(due.as_nanos() - 1);
+                self.now = self.now.max(almost);
+                if self.wakeup.is_some_and(|wakeup| wakeup.at > self.latest) {
+                    return self.timeout();
+                }
+            }
+            Clock::Long => self.now = self.now + Duration::from_secs(3600),
+            Clock::Back(back) => {
+                let back = millis(back).as_nanos();
+                let now = u128::from(self.now.as_nanos()) - back;
+                self.now = Time::from_nanos(u64::try_from(now).unwrap_or(0));
+            }
+            Clock::Timeout => return self.timeout(),
+        }
+        Ok(())
+    }
+
+    /// Time passes, and what falls due is done then.
+    pub(super) fn pass(&mut self, passed: Duration) -> Result<(), Box<Broken>> {
+        let end = self.now + passed;
+        let mut wakeups = 0;
+        while let Some(wakeup) = self.wakeup.filter(|wakeup| wakeup.at <= end) {
+            self.now = self.now.max(wakeup.at);
+            self.timeout()?;
+            wakeups += 1;
+            if wakeups > MAX_WAKEUPS {
+                return Err(self.broken("there is always something to do"));
+            }
+        }
+        self.now = end;
+        Ok(())
+    }
+
+    /// The relay is gone, with all that it had in memory, and another one has its store.
+    pub(super) fn restart(&mut self, crash: bool) -> Result<(), Box<Broken>> {
+        self.check_replay()?;
+        let names = self.names();
+        self.before += &prose::log(&self.lines, &names);
+        self.lines.clear();
+        if !crash {
+            self.drain_store();
+        }
+        let queue = core::mem::take(&mut self.shelf).queue;
+        self.ledger.restart(&queue);
+        self.shelf.queue = queue;
+        self.people.clear();
+        self.shut_down = false;
+        self.latest = self.now;
+        let unix = self.unix();
+        let restored = self.shelf.queue.restored();
+        self.beginning = (self.now, unix, restored.clone());
+        self.hub = Hub::new(self.settings.config(), [8; 16], self.now, unix)
+            .with_restored(restored.clone());
+        self.model = Model::new(self.settings, self.now, unix).with_restored(restored);
+        self.timeout()
+    }
+
+    /// What the wall clock shows.
+    pub(super) fn unix(&self) -> UnixMillis {
+        // A clock that goes back may show a time from before the story.
+        let millis = |time: Time| (time.as_nanos() / 1_000_000).cast_signed();
+        UnixMillis(UNIX_START.0 + millis(self.now.max(self.latest)) - millis(START))
+    }
+
+    /// The connection that is meant.
+    fn newest(&self, who: Who) -> Option<ConnId> {
+        let mut all = self
+            .people
+            .iter()
+            .rev()
+            .filter(|person| person.agent == who.agent);
+        let newest = all.next()?;
+        let earlier = all.next().filter(|_| who.earlier);
+        Some(earlier.unwrap_or(newest).conn)
+    }
+
+    fn person(&self, conn: ConnId) -> Option<&Person> {
+        self.people.iter().find(|person| person.conn == conn)
+    }
+
+    pub(super) fn scene(&mut self, scene: &'static str) {
+        self.lines.push(Line::Scene(scene));
+    }
+
+    pub(super) fn beginning(&self) -> (Time, UnixMillis, Restored) {
+        self.beginning.clone()
+    }
+}
