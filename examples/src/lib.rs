@@ -16,3 +16,8 @@ pub mod relay;
 pub mod sealing;
 pub mod signals;
 pub mod terminal;
+
+/// Compiles the examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -75,8 +75,3 @@ impl Runtime for Tokio {
         tokio::time::Instant::now().into_std()
     }
 }
-
-/// Compiles the examples of the README.
-#[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
-struct Readme;
