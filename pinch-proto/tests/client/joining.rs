@@ -4,7 +4,9 @@ use pinch_proto::client::{Disconnect, Event, Input, Output, WakeupReason};
 use pinch_proto::handshake::{
     ADDRESS_ALREADY_CONNECTED, AgentError, KEY_NOT_REGISTERED, Relay, auth_failed, auth_succeeded,
 };
+use pinch_proto::wire::Envelope;
 use pinch_proto::{Address, Frame, Host, Time};
+use prost::Message as _;
 
 use crate::rig::*;
 
@@ -52,6 +54,22 @@ fn a_key_joins_by_answering_the_challenge() {
         rig.writable(PLENTY),
         [Output::Transmit(Frame::Message(envelope)), ping(1)]
     );
+}
+
+#[test]
+fn the_answer_is_dated_by_the_wall_clock() {
+    let mut rig = Rig::new(config(), key());
+    rig.timeout();
+    rig.input(Input::Connected);
+    rig.now = rig.now + core::time::Duration::from_millis(1500);
+    let relay = Relay::new(host(), secs(10), [3; 32], rig.now, UNIX);
+    rig.input(Input::Received(relay.challenge()));
+    let outputs = rig.writable(PLENTY);
+    let [Output::Transmit(Frame::Message(response))] = &outputs[..] else {
+        panic!("{outputs:?}")
+    };
+    let response = Envelope::decode(response.clone()).unwrap();
+    assert_eq!(response.timestamp, UNIX.0 + 1500);
 }
 
 #[test]
