@@ -27,6 +27,7 @@ macro_rules! replayed {
 replayed!(
     address,
     client,
+    driver_bytes,
     envelope_view,
     handshake_agent,
     handshake_relay,

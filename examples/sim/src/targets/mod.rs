@@ -6,6 +6,7 @@
 pub mod address;
 pub mod client;
 mod damage;
+pub mod driver_bytes;
 pub mod envelope_view;
 pub mod handshake_agent;
 pub mod handshake_relay;
@@ -39,6 +40,7 @@ macro_rules! target {
 pub const TARGETS: &[Target] = &[
     target!(address),
     target!(client),
+    target!(driver_bytes),
     target!(envelope_view),
     target!(handshake_agent),
     target!(handshake_relay),
