@@ -26,6 +26,7 @@ macro_rules! cases {
                 without_a_pong_the_rest_follows_after_the_join_timeout,
                 what_shares_a_segment_with_the_upgrade_request_is_heard,
                 what_shares_a_segment_with_the_answer_to_the_challenge_is_heard,
+                what_shares_a_segment_with_the_answer_may_be_as_long_as_later,
                 who_answers_a_challenge_wrongly_is_told_so_and_closed,
                 an_answer_cannot_be_used_twice,
                 what_is_no_answer_to_a_challenge_ends_the_join,

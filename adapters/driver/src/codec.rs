@@ -89,15 +89,21 @@ impl Decoder {
         self.partial = bytes;
     }
 
-    /// Accepts messages of `message_bytes` from now on, also if one has begun.
-    pub(crate) fn raise_limit(&mut self, message_bytes: usize) {
-        self.message_bytes = message_bytes;
-        if let Some(context) = &mut self.fragments {
-            context.set_config(|config| {
-                config.max_message_size = Some(message_bytes);
-                config.max_frame_size = Some(message_bytes);
-            });
-        }
+    /// What was not decoded yet, for a decoder with another limit.
+    pub(crate) fn into_rest(self) -> Vec<u8> {
+        self.partial
+    }
+
+    /// Does what [`decode`](Self::decode) does, up to the end of the first message. What is behind
+    /// it waits for the next call.
+    pub(crate) fn decode_message(
+        &mut self,
+        input: &[u8],
+        replies: &mut Vec<u8>,
+        mut on_incoming: impl FnMut(Incoming),
+    ) {
+        let on_incoming = |incoming, _: &mut Vec<u8>| on_incoming(incoming);
+        self.decode_until(Until::Message, input, replies, on_incoming);
     }
 
     /// Decodes `input`, hands what it says to `on_incoming` in order, and appends to `replies` what
@@ -119,6 +125,16 @@ impl Decoder {
         &mut self,
         input: &[u8],
         replies: &mut Vec<u8>,
+        on_incoming: impl FnMut(Incoming<T>, &mut Vec<u8>),
+    ) {
+        self.decode_until(Until::End, input, replies, on_incoming);
+    }
+
+    fn decode_until<T: Text>(
+        &mut self,
+        until: Until,
+        input: &[u8],
+        replies: &mut Vec<u8>,
         mut on_incoming: impl FnMut(Incoming<T>, &mut Vec<u8>),
     ) {
         let mut joined = core::mem::take(&mut self.partial);
@@ -130,7 +146,7 @@ impl Decoder {
             joined.extend_from_slice(input);
             &joined
         };
-        let extent = self.complete_frames(input);
+        let extent = self.complete_frames(input, until);
         let (frames, rest) = input.split_at(extent.bytes);
         let mut end = None;
         if !frames.is_empty() {
@@ -152,7 +168,7 @@ impl Decoder {
     }
 
     /// How far whole frames reach.
-    fn complete_frames(&self, input: &[u8]) -> Extent {
+    fn complete_frames(&self, input: &[u8], until: Until) -> Extent {
         let mut extent = Extent {
             bytes: 0,
             ends_inside_message: self.fragments.is_some(),
@@ -180,6 +196,9 @@ impl Decoder {
             extent.bytes += usize::try_from(end).unwrap_or(rest.len());
             if matches!(header.opcode, OpCode::Data(_)) {
                 extent.ends_inside_message = !header.is_final;
+                if header.is_final && until == Until::Message {
+                    return extent;
+                }
             }
         }
     }
@@ -244,6 +263,15 @@ impl Decoder {
             .max_message_size(Some(self.message_bytes))
             .max_frame_size(Some(self.message_bytes))
     }
+}
+
+/// How far to decode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Until {
+    /// Whatever is there.
+    End,
+    /// The end of the first message.
+    Message,
 }
 
 struct Extent {

@@ -154,6 +154,24 @@ pub(crate) async fn what_shares_a_segment_with_the_answer_to_the_challenge_is_he
     }
 }
 
+pub(crate) async fn what_shares_a_segment_with_the_answer_may_be_as_long_as_later<R: Runtime>(
+    runtime: &Tracked<R>,
+) {
+    let relay = challenge(runtime, config()).await;
+    let alice = key_address(1);
+    let (mut raw, challenge) = Raw::challenged(&relay).await;
+    let answer = frame(BINARY, &answer(&challenge, &key(1), |_| ()));
+    let said = message(&alice, &alice, 1, 50_000);
+    let long = frame(BINARY, &said);
+    // The header of its frame, at least, shares the segment.
+    let (beginning, end) = long.split_at(20);
+    raw.write(&[&answer, beginning].concat()).await;
+    succeeded(&raw.hear().await, 1);
+    raw.write(end).await;
+    raw.answer_ping().await;
+    assert_eq!(raw.envelope().await, said);
+}
+
 pub(crate) async fn who_answers_a_challenge_wrongly_is_told_so_and_closed<R: Runtime>(
     runtime: &Tracked<R>,
 ) {

@@ -8,7 +8,6 @@ use core::future::Future;
 use core::pin::{Pin, pin};
 use core::task::{Context, Poll, ready};
 use core::time::Duration;
-use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
@@ -104,8 +103,6 @@ pub(super) struct Joined {
     pub(super) decoder: Decoder,
     /// What is to be written before anything else.
     pub(super) unsent: Vec<u8>,
-    /// What came behind the answer to the challenge.
-    pub(super) early: VecDeque<Incoming>,
 }
 
 /// Why a connection does not join.
@@ -227,7 +224,6 @@ async fn enter<R: Runtime>(
                 conn,
                 decoder,
                 unsent: response,
-                early: VecDeque::new(),
             })
         }
         Err(Rejection::Told(close)) => Err(Rejection::Told([response, close].concat())),
@@ -280,16 +276,12 @@ async fn prove<R: Runtime>(
         .and_then(handshake::Claim::verify)
         .map_err(|refusal| Rejection::handshake(&refusal))?;
     let conn = register(shared, proof.into_address(), Admission::Proven)?;
-    let Inbox {
-        mut decoder,
-        ready: early,
-    } = inbox;
-    decoder.raise_limit(settings.message_bytes);
+    let mut decoder = Decoder::new(settings.message_bytes);
+    decoder.preload(inbox.into_rest());
     Ok(Joined {
         conn,
         decoder,
         unsent: Vec::new(),
-        early,
     })
 }
 
@@ -314,10 +306,9 @@ fn register<R: Runtime>(
     })
 }
 
-/// The messages of an agent that has not joined.
+/// The one message that an agent sends before it has joined.
 struct Inbox {
     decoder: Decoder,
-    ready: VecDeque<Incoming>,
 }
 
 impl Inbox {
@@ -325,10 +316,7 @@ impl Inbox {
     fn new(rest: Vec<u8>) -> Self {
         let mut decoder = Decoder::new(MAX_HANDSHAKE_MESSAGE);
         decoder.preload(rest);
-        Self {
-            decoder,
-            ready: VecDeque::new(),
-        }
+        Self { decoder }
     }
 
     /// The next binary message.
@@ -336,23 +324,22 @@ impl Inbox {
         let mut bytes = Vec::new();
         loop {
             let mut replies = Vec::new();
-            let ready = &mut self.ready;
+            let mut last = None;
+            // Pongs answer nothing here; everything else is the last.
             self.decoder
-                .decode(&bytes, &mut replies, |incoming| ready.push_back(incoming));
+                .decode_message(&bytes, &mut replies, |incoming| last = Some(incoming));
             if !replies.is_empty() {
                 stream.write_all(&replies).await?;
             }
-            while let Some(incoming) = self.ready.pop_front() {
-                match incoming {
-                    Incoming::Message(message) => return Ok(message),
-                    Incoming::Pong(_) => {}
-                    Incoming::Close => return Err(Rejection::Lost),
-                    Incoming::Fault(fault) => {
-                        return Err(Rejection::frames(
-                            None,
-                            fault.violation(MAX_HANDSHAKE_MESSAGE).close(),
-                        ));
-                    }
+            match last {
+                Some(Incoming::Message(message)) => return Ok(message),
+                Some(Incoming::Pong(_)) | None => {}
+                Some(Incoming::Close) => return Err(Rejection::Lost),
+                Some(Incoming::Fault(fault)) => {
+                    return Err(Rejection::frames(
+                        None,
+                        fault.violation(MAX_HANDSHAKE_MESSAGE).close(),
+                    ));
                 }
             }
             bytes.clear();
@@ -360,6 +347,11 @@ impl Inbox {
                 return Err(Rejection::Lost);
             }
         }
+    }
+
+    /// What came behind the message.
+    fn into_rest(self) -> Vec<u8> {
+        self.decoder.into_rest()
     }
 }
 

@@ -110,12 +110,7 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
             conn,
             decoder,
             unsent,
-            early,
         } = joined;
-        let reading = Reading::after(early.back());
-        for incoming in early {
-            shared.tell(incoming.into_input(conn), |_| ());
-        }
         Self {
             shared,
             stream,
@@ -125,7 +120,7 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
             unsent_at: 0,
             handed_out: false,
             replies: Vec::new(),
-            reading,
+            reading: Reading::Open,
             writing: Writing::Open,
             fresh: true,
         }
