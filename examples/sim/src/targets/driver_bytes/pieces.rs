@@ -168,16 +168,15 @@ impl Request {
     /// What the relay answers, if nothing is wrong with it but this.
     pub(super) const fn status(self, is_open: bool) -> u16 {
         match self {
-            Self::Join | Self::JoinAsAlice => 101,
             Self::NoAddress | Self::MalformedAddress if is_open => 400,
-            Self::NoAddress | Self::MalformedAddress => 101,
-            Self::OfAPage => 403,
-            Self::NoUpgrade => 426,
+            Self::Join | Self::JoinAsAlice | Self::NoAddress | Self::MalformedAddress => 101,
             Self::Health => 200,
+            Self::NoHttp => 400,
+            Self::OfAPage => 403,
             Self::Elsewhere => 404,
             Self::Post => 405,
+            Self::NoUpgrade => 426,
             Self::TooLong | Self::TooManyHeaders => 431,
-            Self::NoHttp => 400,
         }
     }
 

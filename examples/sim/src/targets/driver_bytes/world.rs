@@ -1,8 +1,8 @@
 //! A relay in memory, two friends who do what they should, and strangers who do not.
 
+use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use pinch_driver::{Auth, MemoryStore, Relay, RelayStats, Runtime as _};
@@ -129,7 +129,11 @@ impl World {
                 damaged.truncate(2 * whole.len().max(20));
                 let request = match piece {
                     Piece::Request(request) if damaged == whole => Some(*request),
-                    _ => None,
+                    Piece::Request(_)
+                    | Piece::Answer
+                    | Piece::Envelope { .. }
+                    | Piece::Frame { .. }
+                    | Piece::Raw(_) => None,
                 };
                 stranger.write(&damaged, request);
             }
