@@ -15,6 +15,7 @@
 
 mod ear;
 mod executor;
+mod friend;
 mod pieces;
 mod rfc6455;
 mod script;

@@ -10,6 +10,7 @@ use super::pieces::{self, Pen, Piece, Request};
 use super::script::{Entry, Settings};
 use super::socket::Wire;
 use super::verdict::{self, End, Standing, Verdict};
+use crate::targets::damage::Damage;
 
 /// What is known of the request with which a stranger came.
 #[derive(Clone, Copy, Debug)]
@@ -45,18 +46,18 @@ pub(super) struct Stranger {
     close: Option<Option<u16>>,
     /// What Carol sends to it, in order.
     pub(super) flood: Vec<Bytes>,
-    pub(super) has_ended: bool,
-    pub(super) is_broken: bool,
+    has_ended: bool,
+    is_broken: bool,
     /// Time has passed since it came: it may be given up.
     pub(super) is_late: bool,
 }
 
 /// What else a verdict depends on.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Court<'a> {
-    pub(super) settings: &'a Settings,
-    pub(super) alice: &'a Address,
-    pub(super) bob: &'a Address,
+#[derive(Debug)]
+pub(super) struct Court {
+    pub(super) settings: Settings,
+    pub(super) alice: Address,
+    pub(super) bob: Address,
 }
 
 impl Stranger {
@@ -89,43 +90,58 @@ impl Stranger {
         }
     }
 
-    fn pen<'a>(&'a self, court: Court<'a>) -> Pen<'a> {
+    fn pen<'a>(&'a self, court: &'a Court) -> Pen<'a> {
         Pen {
             own: &self.address,
             key: &self.key,
-            alice: court.alice,
-            bob: court.bob,
+            alice: &court.alice,
+            bob: &court.bob,
             envelope_bytes: court.settings.envelope_bytes,
             challenge: self.challenge.as_ref(),
             ping: &self.last_ping,
         }
     }
 
-    /// What `piece` is, written by it now.
-    pub(super) fn bytes_of(&self, piece: &Piece, court: Court<'_>) -> Vec<u8> {
-        piece.bytes(&self.pen(court))
-    }
-
-    /// Writes `bytes`, which are `request`, if nothing was done to it.
-    pub(super) fn write(&mut self, bytes: &[u8], request: Option<Request>) {
+    /// Writes `piece`, damaged.
+    pub(super) fn write(&mut self, piece: &Piece, damage: &[Damage], court: &Court) {
         if self.has_ended || self.is_broken {
             return;
         }
-        self.written.extend(bytes);
+        let whole = piece.bytes(&self.pen(court));
+        let damaged = damage.iter().fold(whole.clone(), |it, by| by.applied(it));
+        // What was repeated again and again is no story any more.
+        let bytes = damaged.get(..2 * whole.len().max(20)).unwrap_or(&damaged);
         if let Head::Missing = self.head {
-            self.head = match request {
-                Some(_) => Head::Good {
-                    request,
+            self.head = match piece {
+                Piece::Request(request) if bytes == whole => Head::Good {
+                    request: Some(*request),
                     length: bytes.len(),
                 },
-                None => Head::Any,
+                Piece::Request(_)
+                | Piece::Answer
+                | Piece::Envelope { .. }
+                | Piece::Frame { .. }
+                | Piece::Raw(_) => Head::Any,
             };
         }
+        self.written.extend(bytes);
         self.wire.write(bytes);
     }
 
+    /// Writes no more.
+    pub(super) fn end(&mut self) {
+        self.wire.end();
+        self.has_ended = true;
+    }
+
+    /// Is gone.
+    pub(super) fn reset(&mut self) {
+        self.wire.reset();
+        self.is_broken = true;
+    }
+
     /// Hears what the relay has written; true if it was something.
-    pub(super) fn hear(&mut self, court: Court<'_>) -> Result<bool, String> {
+    pub(super) fn hear(&mut self, court: &Court) -> Result<bool, String> {
         let bytes = self.wire.take();
         for heard in self.ear.hear(&bytes)? {
             match heard {
@@ -139,7 +155,7 @@ impl Stranger {
         Ok(!bytes.is_empty())
     }
 
-    fn message(&mut self, message: Bytes, court: Court<'_>) -> Result<(), String> {
+    fn message(&mut self, message: Bytes, court: &Court) -> Result<(), String> {
         let envelope = Envelope::decode(message.clone());
         let by_relay = envelope.ok().filter(|envelope| {
             MessageType::try_from(envelope.r#type).is_ok_and(MessageType::is_relay_only)
@@ -163,7 +179,7 @@ impl Stranger {
     }
 
     /// What has to come of what it has written, as far as that can be told.
-    fn verdict(&self, court: Court<'_>) -> Option<Verdict> {
+    fn verdict(&self, court: &Court) -> Option<Verdict> {
         let is_open = court.settings.is_open;
         let (request, length) = match self.head {
             Head::Good { request, length } => (request, length),
@@ -178,7 +194,7 @@ impl Stranger {
         };
         let standing = Standing {
             own: &self.address,
-            bob: court.bob,
+            bob: &court.bob,
             answer: self.answer.as_ref(),
             is_named,
             envelope_bytes: court.settings.envelope_bytes,
@@ -189,7 +205,7 @@ impl Stranger {
 
     /// Checks what the relay has said, when it has nothing more to say; `to_bob` is what Bob has got
     /// from this stranger.
-    pub(super) fn check(&self, to_bob: &[Bytes], court: Court<'_>) -> Result<(), String> {
+    pub(super) fn check(&self, to_bob: &[Bytes], court: &Court) -> Result<(), String> {
         if self.wire.wrote_after_close() {
             return Err("the relay writes on after it has closed the stream".into());
         }
@@ -243,7 +259,7 @@ impl Stranger {
     }
 
     /// The status of the response is the one that the request asks for.
-    fn check_status(&self, court: Court<'_>) -> Result<(), String> {
+    fn check_status(&self, court: &Court) -> Result<(), String> {
         let Head::Good {
             request: Some(request),
             ..

@@ -1,4 +1,4 @@
-//! A relay in memory, two friends who do what they should, and strangers who do not.
+//! A relay in memory, friends who do what they should, and strangers who do not.
 
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
@@ -6,18 +6,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use pinch_driver::{Auth, MemoryStore, Relay, RelayStats, Runtime as _};
-use pinch_proto::{Address, Host, SecretKey, hub};
+use pinch_proto::hub;
 
-use super::ear::{Ear, Heard};
 use super::executor::Virtual;
-use super::pieces::{Piece, frame, letter};
+use super::friend::{Friend, agent, host};
+use super::pieces::{frame, letter};
 use super::script::{Action, Entry, Finale, Settings, Step};
 use super::socket::{Manners, Wire, socket};
 use super::stranger::{Court, Stranger};
 
 pub(super) type Outcome = Result<(), String>;
-
-const HOST: &str = "relay.example.com";
 
 /// How many strangers come, at most.
 const MAX_STRANGERS: usize = 4;
@@ -32,19 +30,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// As long as a relay that shuts down may take.
 const SHUTDOWN: Duration = Duration::from_secs(10);
 
-/// An agent that does what it should.
-#[derive(Debug)]
-struct Friend {
-    address: Address,
-    wire: Wire,
-    ear: Ear,
-    messages: Vec<Bytes>,
-    close: Option<u16>,
-}
-
 #[derive(Debug)]
 pub(super) struct World {
-    settings: Settings,
+    court: Court,
     runtime: Virtual,
     relay: Option<Arc<Relay<Virtual>>>,
     alice: Friend,
@@ -54,7 +42,7 @@ pub(super) struct World {
     strangers: Vec<Stranger>,
     /// What Alice has sent to Bob.
     greetings: Vec<Bytes>,
-    sent: usize,
+    greeted: usize,
 }
 
 impl World {
@@ -87,7 +75,11 @@ impl World {
         runtime.run()?;
         let carol = Friend::join(&relay, 2);
         let mut world = Self {
-            settings: settings.clone(),
+            court: Court {
+                settings: settings.clone(),
+                alice: alice.address.clone(),
+                bob: bob.address.clone(),
+            },
             runtime,
             relay: Some(Arc::new(relay)),
             alice,
@@ -95,7 +87,7 @@ impl World {
             carol,
             strangers: vec![],
             greetings: vec![],
-            sent: 0,
+            greeted: 0,
         };
         world.settle()?;
         Ok(world)
@@ -116,49 +108,15 @@ impl World {
                 stranger,
                 piece,
                 damage,
-            } => {
-                let (court, stranger) = self.stranger(*stranger);
-                let Some(stranger) = stranger else {
-                    return Ok(());
-                };
-                let whole = stranger.bytes_of(piece, court);
-                let mut damaged = damage
-                    .iter()
-                    .fold(whole.clone(), |bytes, it| it.applied(bytes));
-                // What was repeated again and again is no story any more.
-                damaged.truncate(2 * whole.len().max(20));
-                let request = match piece {
-                    Piece::Request(request) if damaged == whole => Some(*request),
-                    Piece::Request(_)
-                    | Piece::Answer
-                    | Piece::Envelope { .. }
-                    | Piece::Frame { .. }
-                    | Piece::Raw(_) => None,
-                };
-                stranger.write(&damaged, request);
-            }
+            } => self.with(*stranger, |it, court| it.write(piece, damage, court)),
             Action::Read { stranger, bytes } => {
-                if let (_, Some(stranger)) = self.stranger(*stranger) {
-                    stranger.wire.make_room(*bytes);
-                }
+                self.with(*stranger, |it, _| it.wire.make_room(*bytes));
             }
             Action::Behave { stranger, manners } => {
-                if let (_, Some(stranger)) = self.stranger(*stranger) {
-                    stranger.wire.behave(*manners);
-                }
+                self.with(*stranger, |it, _| it.wire.behave(*manners));
             }
-            Action::End { stranger } => {
-                if let (_, Some(stranger)) = self.stranger(*stranger) {
-                    stranger.wire.end();
-                    stranger.has_ended = true;
-                }
-            }
-            Action::Reset { stranger } => {
-                if let (_, Some(stranger)) = self.stranger(*stranger) {
-                    stranger.wire.reset();
-                    stranger.is_broken = true;
-                }
-            }
+            Action::End { stranger } => self.with(*stranger, |it, _| it.end()),
+            Action::Reset { stranger } => self.with(*stranger, |it, _| it.reset()),
             Action::Greet { length } => self.greet(*length),
             Action::Flood {
                 stranger,
@@ -175,14 +133,12 @@ impl World {
         Ok(())
     }
 
-    fn stranger(&mut self, number: u8) -> (Court<'_>, Option<&mut Stranger>) {
-        let court = Court {
-            settings: &self.settings,
-            alice: &self.alice.address,
-            bob: &self.bob.address,
-        };
+    /// Does something with a stranger, if there is one.
+    fn with(&mut self, number: u8, act: impl FnOnce(&mut Stranger, &Court)) {
         let number = usize::from(number) % self.strangers.len().max(1);
-        (court, self.strangers.get_mut(number))
+        if let Some(stranger) = self.strangers.get_mut(number) {
+            act(stranger, &self.court);
+        }
     }
 
     fn connect(&mut self, entry: Entry, room: usize) {
@@ -207,32 +163,35 @@ impl World {
     }
 
     fn greet(&mut self, length: usize) {
-        self.sent += 1;
+        self.greeted += 1;
         let greeting = letter(
             self.alice.address.as_str(),
             self.bob.address.as_str(),
-            length + self.sent,
+            length + self.greeted,
         );
         self.alice.wire.write(&frame(0x82, &greeting));
-        if greeting.len() <= self.settings.envelope_bytes {
+        if greeting.len() <= self.court.settings.envelope_bytes {
             self.greetings.push(greeting);
         }
     }
 
     fn flood(&mut self, stranger: u8, length: usize, count: u8) {
-        for _ in 0..count {
-            let number = usize::from(stranger) % self.strangers.len().max(1);
-            let Some(stranger) = self.strangers.get_mut(number) else {
-                return;
-            };
-            // Each has another length, so that they can be told apart.
-            let length = length + stranger.flood.len();
-            let (from, to) = (self.carol.address.as_str(), stranger.address.as_str());
-            let message = letter(from, to, length);
-            if message.len() <= self.settings.envelope_bytes && !stranger.flood.contains(&message) {
-                self.carol.wire.write(&frame(0x82, &message));
-                stranger.flood.push(message);
+        let carol = self.carol.address.clone();
+        let mut messages = vec![];
+        self.with(stranger, |stranger, court| {
+            for _ in 0..count {
+                // Each has another length, so that they can be told apart.
+                let length = length + stranger.flood.len();
+                let message = letter(carol.as_str(), stranger.address.as_str(), length);
+                let is_new = !stranger.flood.contains(&message);
+                if is_new && message.len() <= court.settings.envelope_bytes {
+                    stranger.flood.push(message.clone());
+                    messages.push(message);
+                }
             }
+        });
+        for message in messages {
+            self.carol.wire.write(&frame(0x82, &message));
         }
     }
 
@@ -240,14 +199,9 @@ impl World {
     fn settle(&mut self) -> Outcome {
         for _ in 0..MAX_EXCHANGES {
             self.runtime.run()?;
-            let court = Court {
-                settings: &self.settings,
-                alice: &self.alice.address,
-                bob: &self.bob.address,
-            };
             let mut has_said = false;
             for stranger in &mut self.strangers {
-                has_said |= stranger.hear(court)?;
+                has_said |= stranger.hear(&self.court)?;
             }
             has_said |= self.alice.hear()?;
             has_said |= self.bob.hear()?;
@@ -286,7 +240,7 @@ impl World {
             .iter()
             .filter(|it| !it.wire.is_dropped())
             .count();
-        let others = 4 + usize::from(self.settings.has_store);
+        let others = 4 + usize::from(self.court.settings.has_store);
         let tasks = if self.relay.is_some() {
             streams + others
         } else {
@@ -313,18 +267,13 @@ impl World {
         self.settle()?;
         // Bob's window opens when he has confirmed what he has got.
         self.pass(Duration::from_millis(1500))?;
-        let court = Court {
-            settings: &self.settings,
-            alice: &self.alice.address,
-            bob: &self.bob.address,
-        };
         let mut others = self.bob.messages.clone();
         for (number, stranger) in self.strangers.iter().enumerate() {
             let own = stranger.address.as_str().as_bytes();
             let is_own = |message: &Bytes| message.windows(own.len()).any(|part| part == own);
             let to_bob: Vec<_> = others.extract_if(.., |message| is_own(message)).collect();
             stranger
-                .check(&to_bob, court)
+                .check(&to_bob, &self.court)
                 .map_err(|broken| format!("stranger {number}: {broken}"))?;
         }
         if others == self.greetings {
@@ -343,8 +292,9 @@ impl World {
         self.relay = None;
         self.settle()?;
         let held = self.runtime.held();
-        let all = [&self.alice.wire, &self.bob.wire];
-        let mut all = all
+        let friends = [&self.alice, &self.bob, &self.carol];
+        let mut all = friends
+            .map(|it| &it.wire)
             .into_iter()
             .chain(self.strangers.iter().map(|it| &it.wire));
         if held == (0, 0) && all.all(Wire::is_dropped) {
@@ -399,49 +349,4 @@ impl World {
         }
         Ok(())
     }
-}
-
-impl Friend {
-    fn join(relay: &Relay<Virtual>, number: u8) -> Self {
-        let (_, address) = agent(number);
-        let (end, wire) = socket(usize::MAX);
-        relay.adopt_upgraded(end, Some(address.clone()));
-        Self {
-            address,
-            wire,
-            ear: Ear::new(true),
-            messages: vec![],
-            close: None,
-        }
-    }
-
-    /// Hears what the relay has written, and answers; true if it was something.
-    fn hear(&mut self) -> Result<bool, String> {
-        let bytes = self.wire.take();
-        for heard in self.ear.hear(&bytes)? {
-            match heard {
-                Heard::Message(message) => self.messages.push(message),
-                Heard::Ping(payload) => self.wire.write(&frame(0x8a, &payload)),
-                Heard::Close(Some(code)) => {
-                    self.close = Some(code);
-                    self.wire.write(&frame(0x88, &code.to_be_bytes()));
-                }
-                Heard::Status(_) | Heard::Pong(_) | Heard::Close(None) => {
-                    return Err(format!("a friend hears {heard:?}"));
-                }
-            }
-        }
-        Ok(!bytes.is_empty())
-    }
-}
-
-fn host() -> Host {
-    Host::parse(HOST).expect("it is a host")
-}
-
-/// The key and the address of an agent.
-fn agent(number: u8) -> (SecretKey, Address) {
-    let key = SecretKey::from_seed([number; SecretKey::SEED_LEN]);
-    let address = Address::from_public_key(&key.public_key(), &host());
-    (key, address)
 }
