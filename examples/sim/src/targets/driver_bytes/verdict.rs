@@ -50,9 +50,9 @@ pub(super) enum End {
 }
 
 impl End {
-    fn plain(code: u16) -> Self {
+    fn plain(codes: &[u16]) -> Self {
         Self::Breach(Breach {
-            codes: vec![code],
+            codes: codes.to_vec(),
             is_plain: true,
         })
     }
@@ -104,8 +104,14 @@ impl Verdict {
         if !self.has_joined {
             self.has_joined = standing.answer == Some(&message);
             if !self.has_joined {
-                let is_envelope = Envelope::decode(message).is_ok();
-                self.end = End::plain(if is_envelope { 1008 } else { 1007 });
+                // What is inside of a payload is looked at only if it should be the answer.
+                let codes: &[u16] =
+                    match (EnvelopeView::parse(&message), Envelope::decode(&*message)) {
+                        (Err(_), _) => &[1007],
+                        (Ok(_), Err(_)) => &[1007, 1008],
+                        (Ok(_), Ok(_)) => &[1008],
+                    };
+                self.end = End::plain(codes);
             }
             return;
         }
@@ -113,7 +119,7 @@ impl Verdict {
             Fate::Delivered => self.delivered.push(message.clone()),
             Fate::Elsewhere => {}
             Fate::Refused => self.is_refused = true,
-            Fate::Ends(code) => self.end = End::plain(code),
+            Fate::Ends(code) => self.end = End::plain(&[code]),
         }
         self.said.push(message);
     }
