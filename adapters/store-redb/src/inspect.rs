@@ -6,7 +6,7 @@ use pinch_proto::{Address, UnixMillis};
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _};
 
 use crate::error::OpenError;
-use crate::medium::{self, OnDisk};
+use crate::medium::{self, Medium, OnDisk};
 use crate::schema::{self, ADDRESSES, BLOCKS, INDEX, corrupted};
 
 /// What a queue holds. What has expired is counted until it is forgotten.
@@ -45,8 +45,12 @@ pub(crate) fn inspect(path: &Path) -> Result<Inspection, OpenError> {
         let path = path.to_owned();
         return Err(OpenError::Missing { path });
     }
-    let database = medium::open_view(&OnDisk(path.to_owned()))?;
-    look(&database).map_err(|error| OpenError::from_redb(path.to_owned(), error))
+    inspect_on(&OnDisk(path.to_owned()))
+}
+
+pub(crate) fn inspect_on(medium: &dyn Medium) -> Result<Inspection, OpenError> {
+    let database = medium::open_view(medium)?;
+    look(&database).map_err(|error| OpenError::from_redb(medium.path().to_owned(), error))
 }
 
 fn look(database: &Database) -> Result<Inspection, redb::Error> {

@@ -82,6 +82,8 @@ mod inspect;
 mod medium;
 mod read;
 mod schema;
+#[cfg(any(test, feature = "simulation"))]
+pub mod simulation;
 mod store;
 mod worker;
 

@@ -14,7 +14,7 @@ use crate::backend::{View, Writable};
 use crate::error::OpenError;
 use crate::schema::{self, FORMAT};
 
-/// How much of the file redb keeps in memory. A queue is written once, read once and removed, so
+/// How much of a file redb keeps in memory. A queue is written once, read once and removed, so
 /// that a cache of the messages would be of little use; this holds the index of a busy relay. In
 /// tests it is so little that redb reads and writes in the middle of transactions, too.
 const CACHE_BYTES: usize = if cfg!(test) { 32 } else { 16 * 1024 } * 1024;
@@ -23,6 +23,11 @@ const CACHE_BYTES: usize = if cfg!(test) { 32 } else { 16 * 1024 } * 1024;
 pub(crate) trait Medium: Send {
     /// What it is called in messages to the operator.
     fn path(&self) -> &Path;
+
+    /// How much of it redb keeps in memory.
+    fn cache_bytes(&self) -> usize {
+        CACHE_BYTES
+    }
 
     /// The bytes, to be written to as well where `is_writable`.
     fn open(&self, is_writable: bool) -> io::Result<Box<dyn StorageBackend>>;
@@ -50,7 +55,7 @@ impl Medium for OnDisk {
 pub(crate) fn open(medium: &dyn Medium) -> Result<(Database, Restored), OpenError> {
     let path = medium.path();
     let file = medium.open(true).map_err(|error| not_opened(path, error))?;
-    let (database, restored) = examined(path, View::new(file))?;
+    let (database, restored) = examined(medium, View::new(file))?;
     // What was only looked at has not been repaired, should it need that.
     drop(database);
     let database = reopen(medium);
@@ -64,7 +69,7 @@ pub(crate) fn open_view(medium: &dyn Medium) -> Result<Database, OpenError> {
     let file = medium
         .open(false)
         .map_err(|error| not_opened(path, error))?;
-    let (database, _) = examined(path, View::new(file))?;
+    let (database, _) = examined(medium, View::new(file))?;
     Ok(database)
 }
 
@@ -72,19 +77,19 @@ pub(crate) fn open_view(medium: &dyn Medium) -> Result<Database, OpenError> {
 pub(crate) fn reopen(medium: &dyn Medium) -> Result<Database, redb::Error> {
     let file = Writable(medium.open(true)?);
     not_empty(&file)?;
-    Ok(builder().create_with_backend(file)?)
+    Ok(builder(medium.cache_bytes()).create_with_backend(file)?)
 }
 
 /// As [`reopen`], in order to read only.
 pub(crate) fn reopen_view(medium: &dyn Medium) -> Result<Database, redb::Error> {
     let file = View::new(medium.open(false)?);
     not_empty(&file)?;
-    Ok(builder().create_with_backend(file)?)
+    Ok(builder(medium.cache_bytes()).create_with_backend(file)?)
 }
 
-fn builder() -> Builder {
+fn builder(cache_bytes: usize) -> Builder {
     let mut builder = Builder::new();
-    builder.set_cache_size(CACHE_BYTES);
+    builder.set_cache_size(cache_bytes);
     builder
 }
 
@@ -96,20 +101,27 @@ fn not_empty(file: &impl StorageBackend) -> io::Result<()> {
     Ok(())
 }
 
-fn examined(path: &Path, file: impl StorageBackend) -> Result<(Database, Restored), OpenError> {
+fn examined(
+    medium: &dyn Medium,
+    file: impl StorageBackend,
+) -> Result<(Database, Restored), OpenError> {
     // A file that somebody else has written to may contradict what redb relies on.
-    panic::catch_unwind(AssertUnwindSafe(|| examine(path, file))).unwrap_or_else(|_| {
+    panic::catch_unwind(AssertUnwindSafe(|| examine(medium, file))).unwrap_or_else(|_| {
         Err(OpenError::Damaged {
-            path: path.to_owned(),
+            path: medium.path().to_owned(),
             detail: "it contradicts itself".to_owned(),
         })
     })
 }
 
-fn examine(path: &Path, file: impl StorageBackend) -> Result<(Database, Restored), OpenError> {
+fn examine(
+    medium: &dyn Medium,
+    file: impl StorageBackend,
+) -> Result<(Database, Restored), OpenError> {
+    let path = medium.path();
     let of_redb = |error| OpenError::from_redb(path.to_owned(), error);
     not_empty(&file).map_err(|error| OpenError::from_io(path.to_owned(), error))?;
-    let mut builder = builder();
+    let mut builder = builder(medium.cache_bytes());
     builder.set_check_integrity_on_open(true);
     let database = builder.create_with_backend(file);
     let database = database.map_err(|error| of_redb(error.into()))?;
@@ -177,7 +189,10 @@ pub(crate) fn create_if_missing(path: &Path) -> Result<(), OpenError> {
         });
     }
     let (unfinished, file) = create_beside(path).map_err(io)?;
-    let created = write_new(file).and_then(|()| Ok(name(&unfinished, path)?));
+    let created = FileBackend::new(file)
+        .map_err(redb::Error::from)
+        .and_then(|file| write_new(file, CACHE_BYTES))
+        .and_then(|()| Ok(name(&unfinished, path)?));
     // Gone already if it was renamed, and of no use to anybody otherwise.
     let _ = fs::remove_file(&unfinished);
     created.map_err(|error| OpenError::from_redb(path.to_owned(), error))?;
@@ -203,8 +218,9 @@ fn create_beside(path: &Path) -> io::Result<(PathBuf, File)> {
     }
 }
 
-fn write_new(file: File) -> Result<(), redb::Error> {
-    let database = builder().create_with_backend(FileBackend::new(file)?)?;
+/// Makes an empty file a queue with nothing in it.
+pub(crate) fn write_new(file: impl StorageBackend, cache_bytes: usize) -> Result<(), redb::Error> {
+    let database = builder(cache_bytes).create_with_backend(file)?;
     schema::create(&database)?;
     Ok(database.close()?)
 }

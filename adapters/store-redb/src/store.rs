@@ -66,11 +66,10 @@ impl RedbStore {
     }
 
     pub(crate) fn open_on(medium: Box<dyn Medium>) -> Result<Self, OpenError> {
-        let (database, restored) = medium::open(&*medium)?;
         let path = medium.path().to_owned();
         let name = format!("redb at {}", path.display());
+        let worker = Worker::open(medium)?;
         let (jobs, received) = async_channel::bounded(1);
-        let worker = Worker::new(medium, database, restored);
         let thread = thread::Builder::new().name("pinch-store".to_owned());
         let thread = thread
             .spawn(move || worker.run(&received))

@@ -12,7 +12,7 @@ use std::panic;
 use pinch_proto::queue::{Failure, Operation, Outcome, Restored};
 use redb::{Database, ReadableDatabase as _};
 
-use crate::error::failure_of;
+use crate::error::{OpenError, failure_of};
 use crate::execute::Writer;
 use crate::medium::{self, Medium};
 use crate::{read, schema};
@@ -44,12 +44,13 @@ enum State {
 }
 
 impl Worker {
-    pub(crate) fn new(medium: Box<dyn Medium>, database: Database, restored: Restored) -> Self {
-        Self {
+    pub(crate) fn open(medium: Box<dyn Medium>) -> Result<Self, OpenError> {
+        let (database, restored) = medium::open(&*medium)?;
+        Ok(Self {
             medium,
             database: State::Open(database),
             restored,
-        }
+        })
     }
 
     /// Does jobs until nobody can send another.
@@ -63,7 +64,7 @@ impl Worker {
         }
     }
 
-    fn execute(&mut self, batch: &[Operation]) -> Vec<Outcome> {
+    pub(crate) fn execute(&mut self, batch: &[Operation]) -> Vec<Outcome> {
         if batch
             .iter()
             .all(|operation| matches!(operation, Operation::Read(_)))
@@ -89,7 +90,7 @@ impl Worker {
         Some(read.unwrap_or_else(|failed| failed))
     }
 
-    fn restored(&mut self) -> Restored {
+    pub(crate) fn restored(&mut self) -> Restored {
         let restored = self.guarded(|worker| schema::restored(&worker.readable()?.begin_read()?));
         if let Ok(restored) = restored {
             self.restored = restored;
@@ -138,7 +139,7 @@ impl Worker {
     }
 
     /// The database, to be read.
-    fn readable(&mut self) -> Result<&Database, redb::Error> {
+    pub(crate) fn readable(&mut self) -> Result<&Database, redb::Error> {
         if let State::Closed = self.database {
             self.database = State::View(medium::reopen_view(&*self.medium)?);
         }

@@ -1,5 +1,5 @@
-//! Proof for the machines of the relay: a model to compare the hub with, worlds full of them in virtual
-//! time, and everything that a fuzzer can be let loose on.
+//! Proof for the machines of the relay and for its store: a model to compare the hub with, worlds full of
+//! them in virtual time, and everything that a fuzzer can be let loose on.
 //!
 //! - [`model`] is a second hub, written to be read and not to be fast; [`story`] is what both of them
 //!   go through.

@@ -32,6 +32,7 @@ replayed!(
     handshake_agent,
     handshake_relay,
     hub_lifecycle,
+    store,
 );
 
 fn fuzz() -> PathBuf {

@@ -12,7 +12,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use pinch_proto::queue::{Failure, MemoryQueue, Operation, Outcome};
 use rustix::process::{Pid, Resource, getrlimit, prlimit};
 
-use super::consistency::check;
+use super::check;
 use super::history::{Contents, contents, contents_of_model, execute, execute_on_model, history};
 use crate::medium::OnDisk;
 use crate::{OpenError, RedbStore};

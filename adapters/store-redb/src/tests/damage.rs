@@ -8,9 +8,9 @@
 
 use pinch_proto::queue::MemoryQueue;
 
-use super::consistency::check;
-use super::disk::Disk;
+use super::check;
 use super::history::{Contents, contents, contents_of_model, execute, execute_on_model, history};
+use crate::simulation::Disk;
 use crate::{OpenError, RedbStore};
 
 const PAGE: usize = 4096;

@@ -3,10 +3,10 @@
 use pinch_driver::Store as _;
 use pinch_proto::queue::{Failure, MemoryQueue, Operation, Outcome};
 
-use super::consistency::check;
-use super::disk::{Cause, Disk, Fault};
+use super::check;
 use super::history::{contents, contents_of_model, execute, execute_on_model, history};
 use crate::RedbStore;
+use crate::simulation::{Cause, Disk, Fault};
 
 const SEED: u64 = 7;
 const BATCHES: usize = 6;
@@ -85,7 +85,7 @@ fn what_was_confirmed_is_there_wherever_the_power_fails() {
             assert_eq!(outcomes, expected);
         }
         drop(store);
-        disk.cut_power(&mut random);
+        disk.cut_power(|| random.bool());
         check(&disk);
         let found = contents(&open(&disk));
         let may_be = was_underway.as_ref().map(contents_of_model);

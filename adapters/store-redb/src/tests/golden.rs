@@ -13,7 +13,7 @@ use pinch_driver::Store as _;
 use pinch_proto::queue::{Append, Entry, Limits, Operation, Outcome, Read, Refusal, Restored, Seq};
 use pinch_proto::{Address, UnixMillis};
 
-use super::consistency::check;
+use super::check;
 use super::history::execute;
 use crate::RedbStore;
 use crate::medium::OnDisk;

@@ -10,7 +10,7 @@ use redb::{Database, TableDefinition};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tempfile::TempDir;
 
-use super::consistency::check;
+use super::check;
 use super::history::{contents, execute, history};
 use crate::medium::{self, OnDisk};
 use crate::schema::{FORMAT, FORMAT_KEY, META};

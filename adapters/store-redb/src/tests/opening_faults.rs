@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use redb::StorageBackend;
 
-use super::consistency::check;
-use super::disk::{Cause, Disk, Fault};
+use super::check;
 use super::history::{execute, history};
 use crate::medium::Medium;
+use crate::simulation::{Cause, Disk, Fault};
 use crate::{OpenError, RedbStore};
 
 /// A file that cannot be opened.

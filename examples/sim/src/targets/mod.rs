@@ -12,6 +12,7 @@ pub mod handshake_agent;
 pub mod handshake_relay;
 pub mod hub_lifecycle;
 mod parties;
+pub mod store;
 
 use core::fmt;
 
@@ -45,6 +46,7 @@ pub const TARGETS: &[Target] = &[
     target!(handshake_agent),
     target!(handshake_relay),
     target!(hub_lifecycle),
+    target!(store),
 ];
 
 /// The target with this name.

@@ -6,21 +6,25 @@ use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use redb::{Builder, StorageBackend};
+use redb::StorageBackend;
 
-use crate::medium::Medium;
-use crate::schema;
+use crate::medium::{self, Medium};
+
+/// So little that redb reads and writes in the middle of transactions, too.
+pub(super) const CACHE_BYTES: usize = 32 * 1024;
 
 /// The size of what a disk writes as a whole or not at all.
 const SECTOR: usize = 512;
 
 /// A disk with one file. Clones are the same disk.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Disk(Arc<Mutex<State>>);
+pub struct Disk(Arc<Mutex<State>>);
 
 /// How a disk fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub enum Fault {
+    /// Nothing is written any more, not even in part: who writes is dead.
+    Dead,
     /// From that operation on, nothing is written any more.
     From(u64, Cause),
     /// That operation fails, and no other.
@@ -33,9 +37,12 @@ pub(super) enum Fault {
 
 /// What a disk says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Cause {
+pub enum Cause {
+    /// There is no room. What has its place already can be made durable.
     Full,
+    /// It may not be written to.
     ReadOnly,
+    /// It does not answer.
     Defect,
     /// Nothing, and redb does not get along with what it finds. It panics then.
     Chaos,
@@ -54,6 +61,10 @@ struct State {
     operations: u64,
     /// How many flushes of these.
     flushes: u64,
+    /// How often it has failed.
+    failures: u64,
+    /// How many flushes of these.
+    failed_flushes: u64,
 }
 
 #[derive(Debug)]
@@ -79,16 +90,20 @@ impl Change {
 
 impl Disk {
     /// A disk with an empty queue.
-    pub(super) fn with_queue() -> Self {
+    ///
+    /// # Panics
+    /// If the schema contradicts itself.
+    #[must_use]
+    pub fn with_queue() -> Self {
         let disk = Self::default();
-        let database = Builder::new().create_with_backend(disk.clone()).unwrap();
-        schema::create(&database).unwrap();
-        database.close().unwrap();
+        let created = medium::write_new(disk.clone(), CACHE_BYTES);
+        created.expect("a disk in memory has room for a queue");
         disk
     }
 
     /// A disk with a file in which that stands.
-    pub(super) fn with_bytes(bytes: Vec<u8>) -> Self {
+    #[must_use]
+    pub fn with_bytes(bytes: Vec<u8>) -> Self {
         let disk = Self::default();
         let mut state = disk.state();
         state.durable.clone_from(&bytes);
@@ -98,54 +113,78 @@ impl Disk {
     }
 
     /// What stands in the file.
-    pub(super) fn bytes(&self) -> Vec<u8> {
+    #[must_use]
+    pub fn bytes(&self) -> Vec<u8> {
         self.state().file.clone()
     }
 
-    pub(super) fn fail(&self, fault: Fault) {
+    /// Fails from now on, and counts its operations anew for that.
+    pub fn fail(&self, fault: Fault) {
         let mut state = self.state();
         state.operations = 0;
         state.fault = Some(fault);
     }
 
     /// Makes room, or whatever it takes.
-    pub(super) fn repair(&self) {
+    pub fn repair(&self) {
         self.state().fault = None;
     }
 
-    pub(super) fn operations(&self) -> u64 {
+    /// How many writes, truncations and flushes there were since it was last told to fail.
+    #[must_use]
+    pub fn operations(&self) -> u64 {
         self.state().operations
     }
 
-    pub(super) fn flushes(&self) -> u64 {
+    /// How many flushes there were.
+    #[must_use]
+    pub fn flushes(&self) -> u64 {
         self.state().flushes
     }
 
-    /// Replaces what stands in the file.
-    pub(super) fn replace(&self, bytes: Vec<u8>) {
-        self.state().file = bytes;
+    /// How many of its operations have failed.
+    #[must_use]
+    pub fn failures(&self) -> u64 {
+        self.state().failures
     }
 
-    pub(super) fn len(&self) -> u64 {
+    /// How many flushes have failed.
+    #[must_use]
+    pub fn failed_flushes(&self) -> u64 {
+        self.state().failed_flushes
+    }
+
+    /// Replaces what stands in the file.
+    pub fn replace(&self, bytes: Vec<u8>) {
+        let mut state = self.state();
+        state.durable.clone_from(&bytes);
+        state.changes.clear();
+        state.file = bytes;
+    }
+
+    /// How long the file is.
+    #[must_use]
+    #[allow(clippy::len_without_is_empty, reason = "a queue is never empty")]
+    pub fn len(&self) -> u64 {
         self.state().file.len() as u64
     }
 
-    /// Cuts the power: of what was not flushed, any part may be on the disk.
-    pub(super) fn cut_power(&self, random: &mut fastrand::Rng) {
+    /// Cuts the power: of what was not flushed, that part is on the disk for which `coin` says so.
+    pub fn cut_power(&self, mut coin: impl FnMut() -> bool) {
         let mut state = self.state();
         let mut durable = mem::take(&mut state.durable);
         for change in mem::take(&mut state.changes) {
             match change {
                 Change::SetLen(_) => {
-                    if random.bool() {
+                    if coin() {
                         change.apply(&mut durable);
                     }
                 }
                 Change::Write(offset, data) => {
-                    let is_torn = random.u8(..4) == 0;
-                    let is_lost = random.bool();
+                    let is_there = coin();
+                    let is_torn = coin() && !coin();
                     for (at, sector) in (offset..).step_by(SECTOR).zip(data.chunks(SECTOR)) {
-                        if if is_torn { random.bool() } else { !is_lost } {
+                        if if is_torn { coin() } else { is_there } {
                             Change::Write(at, sector.to_vec()).apply(&mut durable);
                         }
                     }
@@ -168,6 +207,10 @@ impl Disk {
         let state = &mut *state;
         state.operations += 1;
         let done = state.done(&change);
+        state.failures += u64::from(done.is_err());
+        if state.fault == Some(Fault::Dead) {
+            return done;
+        }
         let change = match (change, &done) {
             (Change::Write(offset, mut data), Err(_)) => {
                 data.truncate(data.len() / 2);
@@ -186,6 +229,7 @@ impl State {
     /// Whether the operation that is going on succeeds.
     fn succeeds(&self) -> io::Result<()> {
         match self.fault {
+            Some(Fault::Dead) => Err(Cause::Defect.error()),
             Some(Fault::From(first, cause)) if first <= self.operations => Err(cause.error()),
             Some(Fault::Once(at, cause)) if at == self.operations => Err(cause.error()),
             Some(Fault::From(..) | Fault::Once(..) | Fault::FullAt(_) | Fault::Reads(_)) | None => {
@@ -208,7 +252,9 @@ impl State {
 }
 
 impl Cause {
-    fn error(self) -> io::Error {
+    /// As the system says it.
+    #[must_use]
+    pub fn error(self) -> io::Error {
         match self {
             Self::Full => io::ErrorKind::StorageFull.into(),
             Self::ReadOnly => io::ErrorKind::ReadOnlyFilesystem.into(),
@@ -222,6 +268,10 @@ impl Cause {
 impl Medium for Disk {
     fn path(&self) -> &Path {
         Path::new("a disk in memory")
+    }
+
+    fn cache_bytes(&self) -> usize {
+        CACHE_BYTES
     }
 
     fn open(&self, is_writable: bool) -> io::Result<Box<dyn StorageBackend>> {
@@ -238,18 +288,19 @@ impl StorageBackend for Disk {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let state = self.state();
+        let mut state = self.state();
         if let Some(Fault::Reads(cause)) = state.fault {
+            state.failures += 1;
             return Err(cause.error());
         }
-        let offset = usize::try_from(offset).unwrap();
+        let offset = index(offset);
         let found = state.file.get(offset..offset + out.len());
         out.copy_from_slice(found.ok_or(io::ErrorKind::UnexpectedEof)?);
         Ok(())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.change(Change::SetLen(usize::try_from(len).unwrap()))
+        self.change(Change::SetLen(index(len)))
     }
 
     fn sync_data(&self) -> io::Result<()> {
@@ -259,17 +310,28 @@ impl StorageBackend for Disk {
         match state.succeeds() {
             // What has its place already can be flushed.
             Err(error) if error.kind() == io::ErrorKind::StorageFull => {}
-            succeeds => succeeds?,
+            Err(error) => {
+                state.failures += 1;
+                state.failed_flushes += 1;
+                return Err(error);
+            }
+            Ok(()) => {}
         }
-        state.durable = state.file.clone();
-        state.changes.clear();
+        let state = &mut *state;
+        for change in state.changes.drain(..) {
+            change.apply(&mut state.durable);
+        }
         Ok(())
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        let offset = usize::try_from(offset).unwrap();
+        let offset = index(offset);
         self.change(Change::Write(offset, data.to_vec()))
     }
+}
+
+fn index(offset: u64) -> usize {
+    usize::try_from(offset).expect("the disk is in memory")
 }
 
 /// A disk as one sees it who may not write to it.
