@@ -256,7 +256,7 @@ async fn prove<R: Runtime>(
 
     let mut inbox = Inbox::new(rest);
     let first = async {
-        stream.write_all(&bytes).await?;
+        inbox.write(stream, &bytes).await?;
         inbox.next(stream).await
     };
     let mut answer = within(shared, relay.poll_timeout(), first).await;
@@ -266,7 +266,7 @@ async fn prove<R: Runtime>(
             None => {
                 relay = relay
                     .handle_timeout(shared.clock.now())
-                    .map_err(|late| Rejection::handshake(&late))?;
+                    .map_err(|late| inbox.rejection(&late))?;
             }
         }
         answer = within(shared, relay.poll_timeout(), inbox.next(stream)).await;
@@ -306,9 +306,11 @@ fn register<R: Runtime>(
     })
 }
 
-/// The one message that an agent sends before it has joined.
+/// The one message that an agent sends before it has joined, and what it is told meanwhile.
 struct Inbox {
     decoder: Decoder,
+    /// The agent may have been told half a frame.
+    is_writing: bool,
 }
 
 impl Inbox {
@@ -316,7 +318,28 @@ impl Inbox {
     fn new(rest: Vec<u8>) -> Self {
         let mut decoder = Decoder::new(MAX_HANDSHAKE_MESSAGE);
         decoder.preload(rest);
-        Self { decoder }
+        Self {
+            decoder,
+            is_writing: false,
+        }
+    }
+
+    /// Writes whole frames.
+    async fn write(&mut self, stream: &mut impl Stream, frames: &[u8]) -> io::Result<()> {
+        self.is_writing = true;
+        stream.write_all(frames).await?;
+        self.is_writing = false;
+        Ok(())
+    }
+
+    /// The end of an agent that is late. What it is told must not end up inside of a frame.
+    fn rejection(&self, late: &handshake::Refusal) -> Rejection {
+        if self.is_writing {
+            debug!(%late, "takes nothing");
+            Rejection::Lost
+        } else {
+            Rejection::handshake(late)
+        }
     }
 
     /// The next binary message.
@@ -329,7 +352,7 @@ impl Inbox {
             self.decoder
                 .decode_message(&bytes, &mut replies, |incoming| last = Some(incoming));
             if !replies.is_empty() {
-                stream.write_all(&replies).await?;
+                self.write(stream, &replies).await?;
             }
             match last {
                 Some(Incoming::Message(message)) => return Ok(message),
