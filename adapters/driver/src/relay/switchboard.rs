@@ -4,17 +4,18 @@
 //! [`Shared`] is what all tasks of a relay hold. The lock is taken once for a burst of messages,
 //! and wakers are called after it was released.
 
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use core::sync::atomic::Ordering;
 use core::task::Waker;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
-use event_listener::{Event, EventListener};
+use event_listener::EventListener;
 use pinch_proto::hub::{self, CloseCause, ConnId, Hub, Input, JoinRefusal, Output, Turn, Wakeup};
 use pinch_proto::queue::{Request, Restored};
 use pinch_proto::{Frame, Time};
 use tracing::{debug, info};
 
 use super::keeper::StoreHealth;
+use super::sync::{AtomicBool, AtomicUsize, Event, Mutex, MutexGuard};
 use super::{RelayStats, Settings};
 use crate::Runtime;
 use crate::clock::{Clock, unix_now};

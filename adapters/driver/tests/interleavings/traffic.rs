@@ -1,0 +1,99 @@
+//! Envelopes from task to task.
+
+use shuttle::future::block_on;
+
+use crate::agent::{Agent, Heard};
+use crate::disk::Disk;
+use crate::explore::explore;
+use crate::runtime::Interleaved;
+use crate::scene::{cut, meanwhile, relay};
+
+/// Both are idle, reading or writing when something comes for them.
+#[test]
+fn two_who_write_to_each_other_hear_each_other() {
+    explore(|| {
+        let runtime = Interleaved::new();
+        let relay = relay(&runtime).detached().unwrap();
+        let talk = async |mut agent: Agent, other: &str| {
+            for number in 0..2 {
+                agent.send(other, number).await;
+            }
+            for number in 0..2 {
+                assert_eq!(agent.envelope().await, Some(number));
+            }
+            agent
+        };
+        let (alice, bob) = block_on(async {
+            let alice = Agent::join(&relay, "alice").await;
+            (alice, Agent::join(&relay, "bob").await)
+        });
+        let alice = meanwhile(async move { talk(alice, "bob").await });
+        let bob = meanwhile(async move { talk(bob, "alice").await });
+        // Both stay until both have heard everything.
+        let _agents = (alice.join().unwrap(), bob.join().unwrap());
+        cut(relay, &runtime);
+    });
+}
+
+/// A pipe that holds less than one envelope: the recipient's task waits for the socket again and
+/// again while more comes for it.
+#[test]
+fn a_recipient_whose_socket_is_full_gets_everything_in_order() {
+    explore(|| {
+        let runtime = Interleaved::new();
+        let relay = relay(&runtime).detached().unwrap();
+        block_on(async {
+            let mut bob = Agent::connect(&relay, "bob", 48).await;
+            assert!(bob.is_answered().await);
+            let mut alice = Agent::join(&relay, "alice").await;
+            let alice = meanwhile(async move {
+                for number in 0..3 {
+                    alice.send("bob", number).await;
+                }
+                alice
+            });
+            for number in 0..3 {
+                assert_eq!(bob.envelope().await, Some(number));
+            }
+            drop(alice.join().unwrap());
+        });
+        cut(relay, &runtime);
+    });
+}
+
+/// The first connection sleeps; the second takes its address over while something comes for it.
+#[test]
+fn who_is_replaced_ends_and_what_came_meanwhile_arrives() {
+    explore(|| {
+        let runtime = Interleaved::new();
+        let disk = Disk::new();
+        let relay = relay(&runtime).store(disk).detached().unwrap();
+        let (bob, _second) = block_on(async {
+            let mut first = Agent::join(&relay, "alice").await;
+            let mut bob = Agent::join(&relay, "bob").await;
+            let bob = meanwhile(async move {
+                bob.send("alice", 7).await;
+                bob.read_to_end().await;
+            });
+            let first = meanwhile(async move {
+                let mut has_come = false;
+                loop {
+                    match first.next().await {
+                        Heard::Envelope(7) => has_come = true,
+                        Heard::Close(4001) => break,
+                        other => assert_eq!(other, Heard::Ping),
+                    }
+                }
+                first.read_to_end().await;
+                has_come
+            });
+            let mut second = Agent::connect(&relay, "alice", 4096).await;
+            if !first.join().unwrap() {
+                assert_eq!(second.envelope().await, Some(7));
+            }
+            (bob, second)
+        });
+        cut(relay, &runtime);
+        bob.join().unwrap();
+    });
+}
