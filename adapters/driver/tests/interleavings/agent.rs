@@ -59,8 +59,8 @@ impl Agent {
     }
 
     /// Connects to `relay`, has joined, and has answered the ping that comes first.
-    pub(crate) async fn join(relay: &Relay<Interleaved>, name: &str) -> Self {
-        let mut agent = Self::connect(relay, name, 4096).await;
+    pub(crate) async fn join(relay: &Relay<Interleaved>, name: &str, capacity: usize) -> Self {
+        let mut agent = Self::connect(relay, name, capacity).await;
         assert_eq!(agent.next().await, Heard::Ping);
         assert!(agent.is_answered().await, "{name} has not joined");
         agent
@@ -76,7 +76,11 @@ impl Agent {
             match self.hear().await {
                 Heard::Pong => return true,
                 Heard::End => return false,
-                heard => self.ahead.push_back(heard),
+                heard @ (Heard::Envelope(_)
+                | Heard::Refused(_)
+                | Heard::QueueStatus
+                | Heard::Ping
+                | Heard::Close(_)) => self.ahead.push_back(heard),
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::future::{BoxFuture, FutureExt as _, pending};
-use pinch_driver::proto::queue::{Operation, Outcome, Restored};
+use pinch_driver::proto::queue::{MemoryQueue, Operation, Outcome, Restored};
 use pinch_driver::{MemoryStore, Store};
 
 #[derive(Clone, Default)]
@@ -27,7 +27,7 @@ impl Disk {
 
     /// How many envelopes it holds.
     pub(crate) fn len(&self) -> usize {
-        self.memory.with_queue(|queue| queue.len())
+        self.memory.with_queue(MemoryQueue::len)
     }
 }
 

@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use futures_util::{AsyncReadExt as _, AsyncWriteExt as _, FutureExt as _};
 use pinch_driver::{Relay, Runtime as _};
-use shuttle::future::block_on;
 use shuttle::thread::JoinHandle;
 
 use crate::agent::Agent;
 use crate::disk::Disk;
 use crate::explore::explore;
+use crate::pipe::{NARROW, WIDE};
 use crate::runtime::Interleaved;
-use crate::scene::{cut, meanwhile, relay, shut_down};
+use crate::scene::{cut, relay, shut_down};
+use crate::task::{block_on, start};
 
 const REST: &str = "Host: relay\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
@@ -19,13 +20,13 @@ const REST: &str = "Host: relay\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n
 /// Two join and write to each other, wherever the relay is by then, and stay until it ends them.
 async fn crowd(relay: &Relay<Interleaved>) -> [JoinHandle<()>; 2] {
     let stay = |mut agent: Agent, other: &'static str| {
-        meanwhile(async move {
+        start(async move {
             agent.send(other, 0).await;
             agent.read_to_end().await;
         })
     };
-    let alice = Agent::connect(relay, "alice", 4096).await;
-    let bob = Agent::connect(relay, "bob", 4096).await;
+    let alice = Agent::connect(relay, "alice", WIDE).await;
+    let bob = Agent::connect(relay, "bob", WIDE).await;
     [stay(alice, "bob"), stay(bob, "alice")]
 }
 
@@ -83,6 +84,23 @@ fn a_dropped_relay_ends_every_task_and_the_keeper() {
     });
 }
 
+/// What has just come for bob does not fit his socket, and he does not read.
+#[test]
+fn a_dropped_relay_ends_who_does_not_read() {
+    explore(|| {
+        let runtime = Interleaved::new();
+        let relay = relay(&runtime).detached().unwrap();
+        let _agents = block_on(async {
+            let bob = Agent::join(&relay, "bob", NARROW).await;
+            let mut alice = Agent::join(&relay, "alice", WIDE).await;
+            alice.send("bob", 0).await;
+            assert!(alice.is_answered().await);
+            (alice, bob)
+        });
+        cut(relay, &runtime);
+    });
+}
+
 /// Two wait for the end, and a third no longer does.
 #[test]
 fn a_shutdown_that_is_awaited_twice_and_cancelled_once_completes() {
@@ -93,7 +111,7 @@ fn a_shutdown_that_is_awaited_twice_and_cancelled_once_completes() {
         let waiting: Vec<_> = (0..2)
             .map(|_| {
                 let relay = Arc::clone(&relay);
-                meanwhile(async move { relay.shutdown().await })
+                start(async move { relay.shutdown().await })
             })
             .collect();
         let _cancelled = relay.shutdown().now_or_never();
@@ -121,7 +139,7 @@ fn a_relay_that_is_dropped_while_it_shuts_down_ends() {
 /// One comes through the listener and joins, one only connects and says nothing.
 fn strangers(runtime: &Interleaved) -> [JoinHandle<()>; 2] {
     let (one, other) = (runtime.clone(), runtime.clone());
-    let joining = meanwhile(async move {
+    let joining = start(async move {
         let Ok(mut stream) = one.connect("relay", 80).await else {
             return;
         };
@@ -138,7 +156,7 @@ fn strangers(runtime: &Interleaved) -> [JoinHandle<()>; 2] {
         }
         Agent::over(stream, "alice").await.read_to_end().await;
     });
-    let silent = meanwhile(async move {
+    let silent = start(async move {
         if let Ok(mut stream) = other.connect("relay", 80).await {
             assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
         }

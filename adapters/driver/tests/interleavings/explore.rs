@@ -6,10 +6,10 @@ use shuttle::scheduler::{PctScheduler, RandomScheduler, ReplayScheduler};
 use shuttle::{Config, Runner};
 
 /// How many schedules each scheduler tries, unless `PINCH_SCHEDULES` says otherwise.
-const SCHEDULES: usize = 300;
+const SCHEDULES: usize = 200;
 
-/// How many times the second scheduler prefers another task to the one that had gone first so far.
-const PREEMPTIONS: usize = 3;
+/// What PCT calls the depth of a bug: one more than the preemptions that it takes.
+const DEPTH: usize = 3;
 
 /// The same tests, the same schedules; `SHUTTLE_RANDOM_SEED` makes others.
 const SEED: u64 = 42;
@@ -30,6 +30,6 @@ pub(crate) fn explore(scenario: fn()) {
     let schedules = env::var("PINCH_SCHEDULES").map_or(SCHEDULES, |count| count.parse().unwrap());
     let random = RandomScheduler::new_from_seed(SEED, schedules);
     Runner::new(random, config.clone()).run(scenario);
-    let pct = PctScheduler::new_from_seed(SEED, PREEMPTIONS, schedules);
+    let pct = PctScheduler::new_from_seed(SEED, DEPTH, schedules);
     Runner::new(pct, config).run(scenario);
 }

@@ -16,6 +16,7 @@
 //! Memory is sequentially consistent here: what a weaker order of atomics could do is not shown.
 
 #![cfg(shuttle)]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should fail")]
 
 mod agent;
 mod clock;
@@ -26,5 +27,6 @@ mod pipe;
 mod runtime;
 mod scene;
 mod storing;
+mod task;
 mod time;
 mod traffic;

@@ -9,6 +9,12 @@ use std::sync::Arc;
 use futures_util::io::{AsyncRead, AsyncWrite};
 use shuttle::sync::Mutex;
 
+/// A capacity that takes all that a scenario sends.
+pub(crate) const WIDE: usize = 4096;
+
+/// A capacity that does not take one envelope as a whole.
+pub(crate) const NARROW: usize = 48;
+
 /// One way through a pipe.
 struct Way {
     bytes: VecDeque<u8>,

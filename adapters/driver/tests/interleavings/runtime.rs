@@ -1,7 +1,6 @@
 //! The runtime under the relay: each of its tasks is a thread of shuttle, which may be interrupted
 //! wherever it meets others.
 
-use core::any::type_name_of_val;
 use core::fmt;
 use core::future::poll_fn;
 use core::net::SocketAddr;
@@ -12,15 +11,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use pinch_driver::Runtime;
-use shuttle::future::block_on;
 use shuttle::sync::Mutex;
-use shuttle::thread::{Builder, JoinHandle};
+use shuttle::thread::JoinHandle;
 
 use crate::clock::{Clock, Sleep};
-use crate::pipe::{Pipe, pipe};
-
-/// How many bytes of a TCP connection may be on their way.
-const WINDOW: usize = 4096;
+use crate::pipe::{Pipe, WIDE, pipe};
+use crate::task::start;
 
 #[derive(Clone)]
 pub(crate) struct Interleaved {
@@ -104,7 +100,7 @@ impl Runtime for Interleaved {
     }
 
     async fn connect(&self, _: &str, _: u16) -> io::Result<Pipe> {
-        let (near, far) = pipe(WINDOW);
+        let (near, far) = pipe(WIDE);
         let listener = {
             let mut backlog = self.listener.lock().unwrap();
             if backlog.is_closed {
@@ -117,13 +113,9 @@ impl Runtime for Interleaved {
         Ok(near)
     }
 
-    /// The task is named after its type, `pinch_driver::relay::timer::spawn`, so that a deadlock
-    /// says who waits.
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let name = type_name_of_val(&task);
-        let name = name.split('<').next().unwrap_or(name).to_owned();
-        let task = Builder::new().name(name).spawn(|| block_on(task));
-        self.tasks.lock().unwrap().push_back(task.unwrap());
+        let task = start(task);
+        self.tasks.lock().unwrap().push_back(task);
     }
 
     fn sleep_until(&self, deadline: Instant) -> Sleep {

@@ -3,7 +3,6 @@
 use pinch_driver::proto::Host;
 use pinch_driver::proto::hub::{Config, OnDuplicate};
 use pinch_driver::{Auth, Builder, Relay};
-use shuttle::thread::{self, JoinHandle};
 
 use crate::runtime::Interleaved;
 
@@ -18,13 +17,6 @@ pub(crate) fn hub() -> Config {
 pub(crate) fn relay(runtime: &Interleaved) -> Builder<Interleaved> {
     let runtime = runtime.clone();
     Relay::builder_on(runtime).auth(Auth::Open).hub(hub())
-}
-
-/// Has `story` happen at the same time as what follows.
-pub(crate) fn meanwhile<T: Send + 'static>(
-    story: impl Future<Output = T> + Send + 'static,
-) -> JoinHandle<T> {
-    thread::spawn(|| shuttle::future::block_on(story))
 }
 
 /// Drops `relay`, and waits until all its tasks have ended.

@@ -4,13 +4,14 @@ use core::time::Duration;
 
 use futures_util::FutureExt as _;
 use pinch_driver::proto::hub::QueueConfig;
-use shuttle::future::block_on;
 
 use crate::agent::{Agent, Heard};
 use crate::disk::Disk;
 use crate::explore::explore;
+use crate::pipe::WIDE;
 use crate::runtime::Interleaved;
-use crate::scene::{cut, hub, meanwhile, relay};
+use crate::scene::{cut, hub, relay};
+use crate::task::{block_on, start};
 
 const HEARTBEAT: Duration = Duration::from_secs(25);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -23,7 +24,7 @@ fn a_join_wakes_the_timer() {
         let runtime = Interleaved::new();
         let relay = relay(&runtime).detached().unwrap();
         block_on(async {
-            let mut alice = Agent::join(&relay, "alice").await;
+            let mut alice = Agent::join(&relay, "alice", WIDE).await;
             runtime.clock.reach(HEARTBEAT).await;
             assert_eq!(alice.next().await, Heard::Ping);
         });
@@ -39,7 +40,7 @@ fn a_shutdown_makes_the_timer_come_earlier() {
         let runtime = Interleaved::new();
         let relay = relay(&runtime).detached().unwrap();
         block_on(async {
-            let _silent = Agent::join(&relay, "alice").await;
+            let _silent = Agent::join(&relay, "alice", WIDE).await;
             let mut shutdown = Box::pin(relay.shutdown());
             assert!((&mut shutdown).now_or_never().is_none());
             runtime.clock.reach(CLOSE_TIMEOUT).await;
@@ -57,10 +58,10 @@ fn a_shutdown_does_not_wait_for_a_silent_store_for_ever() {
         let runtime = Interleaved::new();
         let relay = relay(&runtime).store(Disk::silent()).detached().unwrap();
         block_on(async {
-            let mut alice = Agent::join(&relay, "alice").await;
+            let mut alice = Agent::join(&relay, "alice", WIDE).await;
             alice.send("carol", 0).await;
             assert!(alice.is_answered().await);
-            let alice = meanwhile(async move { alice.read_to_end().await });
+            let alice = start(async move { alice.read_to_end().await });
             let mut shutdown = Box::pin(relay.shutdown());
             assert!((&mut shutdown).now_or_never().is_none());
             runtime.clock.reach(STORE_TIMEOUT).await;
@@ -81,7 +82,7 @@ fn a_cut_does_not_wait_for_a_silent_store_for_ever() {
         let builder = relay(&runtime).hub(hub().queue(queue));
         let relay = builder.store(Disk::silent()).detached().unwrap();
         block_on(async {
-            let mut alice = Agent::join(&relay, "alice").await;
+            let mut alice = Agent::join(&relay, "alice", WIDE).await;
             alice.send("carol", 0).await;
             assert!(alice.is_answered().await);
             drop(relay);
