@@ -186,11 +186,13 @@ impl<R: Runtime> Shared<R> {
         if was_last {
             self.changed.notify(usize::MAX);
         }
-        if self.is_cut() {
-            // The keeper ends as the last one.
-            let keeper = self.lock().store.keeper.take();
-            keeper.into_iter().for_each(Waker::wake);
-        }
+        // The keeper ends as the last one. Looked at under the lock: otherwise this task may not see
+        // that the relay was cut, while the keeper, woken for that, still counts this task.
+        let keeper = {
+            let mut switchboard = self.lock();
+            self.is_cut().then(|| switchboard.store.keeper.take())
+        };
+        keeper.flatten().into_iter().for_each(Waker::wake);
     }
 
     /// Completes when no more connections are wanted.
