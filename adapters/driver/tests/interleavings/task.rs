@@ -4,6 +4,7 @@
 //! which would make up for a wake-up that is lost there.
 
 use core::any::type_name_of_val;
+use core::future::poll_fn;
 use core::pin::pin;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::task::{Context, Poll, Waker};
@@ -16,6 +17,12 @@ use shuttle::thread::{Builder, JoinHandle};
 struct Mark {
     is_woken: AtomicBool,
     thread: Waker,
+}
+
+impl Mark {
+    fn is_woken(&self) -> bool {
+        self.is_woken.load(Ordering::SeqCst)
+    }
 }
 
 impl Wake for Mark {
@@ -38,21 +45,22 @@ pub(crate) fn start<T: Send + 'static>(
         .unwrap()
 }
 
-/// Runs `future` on this thread.
+/// Runs `future` on this thread. Each poll has a waker of its own, and the one before is worth
+/// nothing: whoever keeps an old one wakes nobody.
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     let mut future = pin!(future);
-    let mut mark = None;
-    shuttle::future::block_on(core::future::poll_fn(|cx| {
-        let mark = mark.get_or_insert_with(|| {
-            Arc::new(Mark {
-                is_woken: AtomicBool::new(true),
-                thread: cx.waker().clone(),
-            })
-        });
-        if !mark.is_woken.swap(false, Ordering::SeqCst) {
+    let mut last: Option<Arc<Mark>> = None;
+    shuttle::future::block_on(poll_fn(|cx| {
+        if last.as_ref().is_some_and(|mark| !mark.is_woken()) {
             return Poll::Pending;
         }
-        let waker = Waker::from(Arc::clone(mark));
-        future.as_mut().poll(&mut Context::from_waker(&waker))
+        let mark = Arc::new(Mark {
+            is_woken: AtomicBool::new(false),
+            thread: cx.waker().clone(),
+        });
+        last = Some(Arc::clone(&mark));
+        future
+            .as_mut()
+            .poll(&mut Context::from_waker(&Waker::from(mark)))
     }))
 }
