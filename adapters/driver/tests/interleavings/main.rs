@@ -11,7 +11,8 @@
 //! ```
 //!
 //! `PINCH_SCHEDULES` is how many schedules each test tries with each of two schedulers,
-//! `PINCH_REPLAY` the one to try again, `SHUTTLE_RANDOM_SEED` a number that leads to others.
+//! `PINCH_REPLAY` the one to try again, with the code that it was found with, and
+//! `SHUTTLE_RANDOM_SEED` a number that leads to others.
 //!
 //! Memory is sequentially consistent here: what a weaker order of atomics could do is not shown.
 
