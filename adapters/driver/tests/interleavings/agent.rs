@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 
 use async_tungstenite::WebSocketStream;
-use async_tungstenite::tungstenite::{Bytes, Message, protocol::Role};
+use async_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use async_tungstenite::tungstenite::protocol::{CloseFrame, Role};
+use async_tungstenite::tungstenite::{Bytes, Message};
 use futures_util::StreamExt as _;
 use pinch_driver::Relay;
 use pinch_driver::proto::wire::{Envelope, MessageType};
@@ -96,6 +98,15 @@ impl Agent {
             ..Envelope::default()
         };
         let _ = self.socket.send(Message::Binary(envelope.to_bytes())).await;
+    }
+
+    /// Sends a close frame. What comes can still be heard.
+    pub(crate) async fn say_goodbye(&mut self) {
+        let goodbye = CloseFrame {
+            code: CloseCode::Normal,
+            reason: "bye".into(),
+        };
+        self.socket.close(Some(goodbye)).await.unwrap();
     }
 
     /// What comes next.

@@ -60,6 +60,35 @@ fn a_recipient_whose_socket_is_full_gets_everything_in_order() {
     });
 }
 
+/// Bob's socket is full, or is about to be, when he says goodbye: the answer has to wait.
+#[test]
+fn a_goodbye_is_answered_behind_what_the_socket_has_not_taken() {
+    explore(|| {
+        let runtime = Interleaved::new();
+        let relay = relay(&runtime).detached().unwrap();
+        block_on(async {
+            let mut bob = Agent::join(&relay, "bob", NARROW).await;
+            let mut alice = Agent::join(&relay, "alice", WIDE).await;
+            alice.send("bob", 0).await;
+            assert!(alice.is_answered().await);
+            bob.say_goodbye().await;
+            loop {
+                match bob.next().await {
+                    Heard::Close(1000) => break,
+                    Heard::Envelope(0) | Heard::Ping => {}
+                    other @ (Heard::Envelope(_)
+                    | Heard::Refused(_)
+                    | Heard::QueueStatus
+                    | Heard::Pong
+                    | Heard::Close(_)
+                    | Heard::End) => panic!("{other:?}"),
+                }
+            }
+        });
+        cut(relay, &runtime);
+    });
+}
+
 /// The first connection sleeps; the second takes its address over while something comes for it.
 #[test]
 fn who_is_replaced_ends_and_what_came_meanwhile_arrives() {
