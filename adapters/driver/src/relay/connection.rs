@@ -38,6 +38,8 @@ struct Buffers {
     read: Vec<u8>,
     write: Vec<u8>,
     incoming: Vec<Incoming>,
+    /// What the protocol answers to it by itself.
+    answers: Vec<u8>,
     wakes: Wakes,
 }
 
@@ -86,7 +88,8 @@ pub(super) struct Connection<R: Runtime, S: Stream> {
     unsent_at: usize,
     /// Frames of the hub are in it.
     handed_out: bool,
-    /// Pongs, and the echo of a close frame, that wait until the hub's refusals are ahead of them.
+    /// Pongs, and the echo of a close frame, to what the hub has taken; they wait until its refusals
+    /// are ahead of them.
     replies: Vec<u8>,
     reading: Reading,
     writing: Writing,
@@ -140,6 +143,7 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
         // A round that ends the connection may leave something behind: it is nobody else's.
         buffers.write.clear();
         buffers.incoming.clear();
+        buffers.answers.clear();
         if buffers.write.capacity() > MAX_KEPT {
             buffers.write = Vec::new();
         }
@@ -155,28 +159,23 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
     }
 
     fn round(&mut self, buffers: &mut Buffers, cx: &mut Context<'_>) -> Round {
-        let Buffers {
-            read,
-            write,
-            incoming,
-            wakes,
-        } = buffers;
         let Ok(progressed) = self.write_unsent(cx) else {
             return Round::Done;
         };
-        let Ok(has_read) = self.read(read, incoming, cx) else {
+        let Ok(has_read) = self.read(buffers, cx) else {
             return Round::Done;
         };
         let blocked = !self.unsent.is_empty();
         // Both have said goodbye; the hub still has to hear of the peer's.
-        let over = self.reading == Reading::Closed && !blocked && self.replies.is_empty();
+        let answered = self.replies.is_empty() && buffers.answers.is_empty();
+        let over = self.reading == Reading::Closed && !blocked && answered;
         // A ping, or a part of a message.
-        let alive = has_read && incoming.is_empty() && self.reading == Reading::Open;
-        if !self.exchange(progressed, alive, write, incoming, wakes, cx) || over {
+        let alive = has_read && buffers.incoming.is_empty() && self.reading == Reading::Open;
+        if !self.exchange(progressed, alive, buffers, cx) || over {
             return Round::Done;
         }
-        let has_written = !write.is_empty();
-        if self.write(write, cx).is_err() || self.end_stream(cx).is_err() {
+        let has_written = !buffers.write.is_empty();
+        if self.write(&mut buffers.write, cx).is_err() || self.end_stream(cx).is_err() {
             return Round::Done;
         }
         let blocked = !self.unsent.is_empty();
@@ -209,12 +208,13 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
     }
 
     /// Reads once and decodes; true if there may be more to read.
-    fn read(
-        &mut self,
-        buffer: &mut Vec<u8>,
-        incoming: &mut Vec<Incoming>,
-        cx: &mut Context<'_>,
-    ) -> io::Result<bool> {
+    fn read(&mut self, buffers: &mut Buffers, cx: &mut Context<'_>) -> io::Result<bool> {
+        let Buffers {
+            read: buffer,
+            incoming,
+            answers,
+            ..
+        } = buffers;
         let waiting = if self.handed_out {
             0
         } else {
@@ -237,12 +237,11 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
             return Ok(true);
         }
         let bytes = buffer.get(..length).unwrap_or_default();
-        let replies = &mut self.replies;
         self.decoder
-            .decode(bytes, replies, |message| incoming.push(message));
+            .decode(bytes, answers, |message| incoming.push(message));
         if self.writing != Writing::Open {
             // The close frame was the last word: no pong, no echo of the peer's close.
-            self.replies = Vec::new();
+            answers.clear();
         }
         self.reading = Reading::after(incoming.last());
         Ok(true)
@@ -254,11 +253,16 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
         &mut self,
         progressed: bool,
         alive: bool,
-        write: &mut Vec<u8>,
-        incoming: &mut Vec<Incoming>,
-        wakes: &mut Wakes,
+        buffers: &mut Buffers,
         cx: &Context<'_>,
     ) -> bool {
+        let Buffers {
+            write,
+            incoming,
+            answers,
+            wakes,
+            ..
+        } = buffers;
         let conn = self.conn;
         let mut closes = false;
         let alive = {
@@ -269,9 +273,11 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
                 is_taken &= switchboard.is_open(conn);
                 switchboard.handle(message.into_input(conn), now, wakes, |_| ());
             }
-            if !is_taken {
+            if is_taken {
+                self.replies.append(answers);
+            } else {
                 // A pong would say that what the hub has ignored has arrived.
-                self.replies = Vec::new();
+                answers.clear();
             }
             if alive {
                 switchboard.handle(Input::Alive { conn }, now, wakes, |_| ());

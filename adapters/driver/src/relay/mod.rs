@@ -5,6 +5,7 @@
 //! | `accept` | from a fresh byte stream to a registered connection: HTTP, upgrade, handshake |
 //! | `connection` | the life of a registered connection: bytes in, bytes out |
 //! | `switchboard` | the hub behind its lock, and who has to be woken |
+//! | `sync` | what tasks meet at: locks, flags, counters, events |
 //! | `counts` | the tasks that live, and the places of those that have not joined |
 //! | `timer` | the one timer of the hub |
 //! | `keeper` | the one task that has the store do what the hub wants |
@@ -16,6 +17,7 @@ mod counts;
 mod keeper;
 mod listener;
 mod switchboard;
+mod sync;
 mod timer;
 
 use core::fmt;

@@ -4,17 +4,18 @@
 //! [`Shared`] is what all tasks of a relay hold. The lock is taken once for a burst of messages,
 //! and wakers are called after it was released.
 
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use core::sync::atomic::Ordering;
 use core::task::Waker;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
-use event_listener::{Event, EventListener};
+use event_listener::EventListener;
 use pinch_proto::hub::{self, CloseCause, ConnId, Hub, Input, JoinRefusal, Output, Turn, Wakeup};
 use pinch_proto::queue::{Request, Restored};
 use pinch_proto::{Frame, Time};
 use tracing::{debug, info};
 
 use super::keeper::StoreHealth;
+use super::sync::{AtomicBool, AtomicUsize, Event, Mutex, MutexGuard};
 use super::{RelayStats, Settings};
 use crate::Runtime;
 use crate::clock::{Clock, unix_now};
@@ -185,11 +186,13 @@ impl<R: Runtime> Shared<R> {
         if was_last {
             self.changed.notify(usize::MAX);
         }
-        if self.is_cut() {
-            // The keeper ends as the last one.
-            let keeper = self.lock().store.keeper.take();
-            keeper.into_iter().for_each(Waker::wake);
-        }
+        // The keeper ends as the last one. Looked at under the lock: otherwise this task may not see
+        // that the relay was cut, while the keeper, woken for that, still counts this task.
+        let keeper = {
+            let mut switchboard = self.lock();
+            self.is_cut().then(|| switchboard.store.keeper.take())
+        };
+        keeper.flatten().into_iter().for_each(Waker::wake);
     }
 
     /// Completes when no more connections are wanted.

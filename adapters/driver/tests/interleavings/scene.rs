@@ -1,0 +1,37 @@
+//! What scenarios begin and end with.
+
+use pinch_driver::proto::Host;
+use pinch_driver::proto::hub::{Config, OnDuplicate};
+use pinch_driver::{Auth, Builder, Relay};
+
+use crate::runtime::Interleaved;
+
+/// Replaces who comes twice, and limits no rate.
+pub(crate) fn hub() -> Config {
+    Config::new(Host::parse("localhost").unwrap())
+        .on_duplicate(OnDuplicate::Replace)
+        .rate_limit(None)
+}
+
+/// A relay that takes any name.
+pub(crate) fn relay(runtime: &Interleaved) -> Builder<Interleaved> {
+    let runtime = runtime.clone();
+    Relay::builder_on(runtime).auth(Auth::Open).hub(hub())
+}
+
+/// Drops `relay`, and waits until all its tasks have ended.
+pub(crate) fn cut(relay: Relay<Interleaved>, runtime: &Interleaved) {
+    drop(relay);
+    runtime.join();
+}
+
+/// Shuts `relay` down, and waits until all its tasks have ended. It has to count them right.
+pub(crate) async fn shut_down(relay: &Relay<Interleaved>, runtime: &Interleaved) {
+    relay.shutdown().await;
+    let stats = relay.stats();
+    assert_eq!(
+        (stats.tasks, stats.pending, stats.hub.connections),
+        (0, 0, 0)
+    );
+    runtime.join();
+}
