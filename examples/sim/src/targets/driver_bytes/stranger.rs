@@ -304,8 +304,8 @@ impl Stranger {
         match (&verdict.end, self.close) {
             (End::Breach(breach), Some(Some(code))) if breach.codes.contains(&code) => Ok(true),
             (End::Goodbye(said), Some(code)) if code == *said || code == Some(1002) => Ok(true),
-            // In the handshake there is nothing to be answered for.
-            (End::Goodbye(_), None) if self.wire.is_dropped() => Ok(true),
+            // Who leaves in the middle of the handshake need not be told anything.
+            (End::Goodbye(_), None) if self.wire.is_dropped() && !verdict.has_joined => Ok(true),
             (End::Breach(breach), None) if !breach.is_plain && !self.wire.is_dropped() => Ok(true),
             (End::Open, None) if !self.wire.is_dropped() => Ok(true),
             _ if is_policed || (may_be_given_up && self.close.is_none()) => Ok(false),
