@@ -52,6 +52,11 @@ struct Header {
 }
 
 impl Header {
+    /// Where it ends, with the mask.
+    const fn end(&self) -> usize {
+        self.size + if self.is_masked { 4 } else { 0 }
+    }
+
     const fn is_control(&self) -> bool {
         self.opcode >= 8
     }
@@ -77,7 +82,9 @@ impl<'a> Reader<'a> {
             let frame = self.payload(&header);
             let codes = self.faults(&header, limit);
             if !codes.is_empty() {
-                let is_plain = frame.is_some() || codes.contains(&TOO_BIG) || !header.is_known();
+                let is_enough = codes.contains(&TOO_BIG) || !header.is_known();
+                let has_header = self.rest.len() >= header.end();
+                let is_plain = frame.is_some() || (is_enough && has_header);
                 return Some(self.breach(&codes, is_plain));
             }
             let (payload, end) = frame?;
@@ -118,8 +125,7 @@ impl<'a> Reader<'a> {
 
     /// The payload of the frame that is next, without its mask, and where it ends.
     fn payload(&self, header: &Header) -> Option<(Vec<u8>, usize)> {
-        let mask_size = if header.is_masked { 4 } else { 0 };
-        let start = header.size + mask_size;
+        let start = header.end();
         let end = start.checked_add(usize::try_from(header.length).ok()?)?;
         let mask = self.rest.get(header.size..start)?;
         let masked = self.rest.get(start..end)?;
