@@ -315,10 +315,9 @@ fn a_store_that_does_not_answer_holds_no_more_than_its_share() {
     assert!((7000..=10_000).contains(&held), "{held}");
     let busy = "relay's store is too busy: it owes answers for 10000 bytes";
     let heard = world.heard(alice);
-    assert_eq!(
-        heard.iter().filter(|line| line.ends_with(busy)).count(),
-        100 - held / 1000
-    );
+    let refused = heard.iter().filter(|line| line.ends_with(busy)).count();
+    assert_eq!(refused, 100 - held / 1000);
+    assert_eq!(world.stats().refused_store, refused as u64);
     // A block would be forgotten, and so is refused as well.
     let block = Payload::BlockNotification(BlockNotification {
         blocked_address: address("carol").as_str().into(),
