@@ -5,6 +5,7 @@ mod support;
 use bytes::Bytes;
 use pinch_proto::hub::{ConnId, Input};
 use pinch_proto::wire::{BlockNotification, Envelope, MessageType, Payload, UnblockNotification};
+use prost::Message as _;
 
 use support::{World, address, config, envelope, message};
 
@@ -147,4 +148,28 @@ fn a_block_of_what_is_no_address_is_refused() {
         (world.stats().blocks, world.stats().refused_address),
         (0, 1)
     );
+}
+
+#[test]
+fn a_notification_of_another_type_than_its_envelope_is_a_violation() {
+    let cases = [
+        (
+            block("alice", "alice", "bob"),
+            MessageType::UnblockNotification,
+        ),
+        (unblock("alice", "bob"), MessageType::BlockNotification),
+    ];
+    for (notification, kind) in cases {
+        let mut world = World::open();
+        let alice = world.join("alice");
+        let envelope = Envelope {
+            r#type: kind.into(),
+            ..Envelope::decode(notification).unwrap()
+        };
+        assert_eq!(
+            answer(&mut world, alice, envelope.to_bytes()),
+            [format!("close 1007 the payload is no {kind:?}")]
+        );
+        assert_eq!((world.stats().blocks, world.stats().violations), (0, 1));
+    }
 }

@@ -286,6 +286,13 @@ fn after_the_peers_close_frame_a_deadline_runs_and_nothing_is_sent() {
 }
 
 #[test]
+fn the_peers_close_frame_wakes_nobody_who_sleeps_because_there_is_nothing_to_say() {
+    let mut world = World::open();
+    let alice = world.join("alice");
+    assert_eq!(world.give(Input::PeerClosed { conn: alice }), []);
+}
+
+#[test]
 fn time_that_goes_backwards_stands_still_and_is_counted() {
     let mut world = World::open();
     let alice = awaited(&mut world);

@@ -155,6 +155,18 @@ fn who_confirms_nothing_gets_no_more_than_fits_the_window() {
 }
 
 #[test]
+fn a_window_that_is_exactly_full_is_closed() {
+    for (limit, given) in [(799, 2), (800, 2), (801, 3)] {
+        let (mut world, alice, _) = pair(World::new(config().unconfirmed_bytes(limit)));
+        for _ in 0..5 {
+            world.receive(alice, message_of("alice", "bob", 400));
+        }
+        world.settle();
+        assert_eq!(books(&world), (0, given), "a window of {limit} bytes");
+    }
+}
+
+#[test]
 fn senders_hear_of_what_was_not_confirmed_and_of_nothing_else() {
     let (mut world, alice, bob) = pair(World::open());
     world.say(alice, "bob", "1");

@@ -456,3 +456,29 @@ fn a_long_queue_is_read_as_the_reader_reads() {
     assert!(world.store.queue.is_empty());
     assert_eq!(world.stats().backlogged, 0);
 }
+
+#[test]
+fn a_queue_is_read_on_when_half_of_the_outbox_is_free_and_not_before() {
+    let by_bytes = config().envelope_bytes(500).outbox_bytes(4000);
+    let by_count = config().outbox_count(8);
+    for config in [by_bytes, by_count] {
+        let mut world = World::new(config.queue(QueueConfig::new()));
+        let alice = world.join("alice");
+        for _ in 0..9 {
+            world.receive(alice, message_of("alice", "bob", 500));
+        }
+        world.settle();
+        world.store.manner = StoreManner::Held;
+        let bob = world.knock("bob", Admission::Named).unwrap();
+        world.settle();
+        world.answer();
+        assert_eq!(world.stats().queued, 8, "the outbox is full");
+        assert_eq!(world.write(bob, 1).len(), 1, "QUEUE_STATUS");
+        for _ in 0..4 {
+            assert_eq!(world.asked(), [""; 0]);
+            world.write(bob, 1);
+        }
+        assert_eq!(world.stats().queued, 4);
+        assert_eq!(world.asked(), ["read for bob"]);
+    }
+}

@@ -4,7 +4,7 @@
 mod support;
 
 use bytes::Bytes;
-use pinch_proto::hub::{CloseCause, Fault, Input, Output, Violation};
+use pinch_proto::hub::{Admission, CloseCause, Fault, Input, Output, Violation};
 use pinch_proto::wire::{Envelope, Heartbeat, MessageType, Payload};
 use pinch_proto::{EnvelopeError, Frame};
 
@@ -436,4 +436,14 @@ fn a_connection_without_credit_is_still_woken() {
     let (alice, bob) = (world.join("alice"), world.join("bob"));
     assert_eq!(world.write(bob, 0), []);
     assert_eq!(world.say(alice, "bob", "1"), [Output::Wake { conn: bob }]);
+}
+
+#[test]
+fn a_connection_for_which_something_waits_is_awake() {
+    let mut world = World::open();
+    let alice = world.knock("alice", Admission::Named).unwrap();
+    assert_eq!(world.write(alice, 0), [], "there is no room for its ping");
+    assert_eq!(world.give(Input::Shutdown), []);
+    let expected = ["close 1001 going away"];
+    assert_eq!(lines(&world.write(alice, PLENTY)), expected);
 }

@@ -314,11 +314,10 @@ fn a_store_that_does_not_answer_holds_no_more_than_its_share() {
     let held: usize = world.store.asked.len() * 1000;
     assert!((7000..=10_000).contains(&held), "{held}");
     let busy = "relay's store is too busy: it owes answers for 10000 bytes";
-    let heard = world.heard(alice);
-    assert_eq!(
-        heard.iter().filter(|line| line.ends_with(busy)).count(),
-        100 - held / 1000
-    );
+    let busies = |heard: &[String]| heard.iter().filter(|line| line.ends_with(busy)).count();
+    let refused = busies(&world.heard(alice));
+    assert_eq!(refused, 100 - held / 1000);
+    assert_eq!(world.stats().refused_store, refused as u64);
     // A block would be forgotten, and so is refused as well.
     let block = Payload::BlockNotification(BlockNotification {
         blocked_address: address("carol").as_str().into(),
@@ -335,12 +334,10 @@ fn a_store_that_does_not_answer_holds_no_more_than_its_share() {
     }
     world.receive(alice, notification.to_bytes());
     world.settle();
-    assert!(
-        world
-            .heard(alice)
-            .last()
-            .is_some_and(|line| line.ends_with(busy))
-    );
+    let heard = world.heard(alice);
+    assert!(heard.last().is_some_and(|line| line.ends_with(busy)));
+    let refused = refused + busies(&heard);
+    assert_eq!(world.stats().refused_store, refused as u64);
     assert_eq!(world.stats().blocks, 0);
     while world.answer() {}
     world.say(alice, "carol", "again");

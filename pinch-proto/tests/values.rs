@@ -4,7 +4,7 @@ mod support;
 
 use core::time::Duration;
 
-use pinch_proto::hub::{ConnId, Input};
+use pinch_proto::hub::{ConnId, HubStats, Input};
 use pinch_proto::{Close, CloseCode, Frame, Time};
 
 use support::World;
@@ -56,4 +56,24 @@ fn a_connection_has_a_name_that_is_never_used_again() {
     assert_ne!(first, second);
     let other = world.join("bob");
     assert_eq!([first, second, other].map(ConnId::index), [0, 0, 1]);
+}
+
+#[test]
+fn what_was_refused_is_counted_by_reason_and_in_all() {
+    let reasons: [fn(&mut HubStats) -> &mut u64; 7] = [
+        |stats| &mut stats.refused_rate,
+        |stats| &mut stats.refused_size,
+        |stats| &mut stats.refused_address,
+        |stats| &mut stats.refused_offline,
+        |stats| &mut stats.refused_full,
+        |stats| &mut stats.refused_memory,
+        |stats| &mut stats.refused_store,
+    ];
+    let mut stats = HubStats::default();
+    let mut total = 0;
+    for (count, reason) in (1..).zip(reasons) {
+        *reason(&mut stats) = count;
+        total += count;
+        assert_eq!(stats.refused(), total);
+    }
 }

@@ -162,11 +162,6 @@ impl Connection {
             if closing.frame.is_none() && closing.cause.close().is_some())
     }
 
-    /// Whether the close frame has been handed out, or none will be: nothing may follow.
-    pub(super) fn is_silent(&self) -> bool {
-        matches!(&self.phase, Phase::Closing(closing) if closing.frame.is_none())
-    }
-
     /// Whether [`pop_frame`](Self::pop_frame) would find something.
     pub(super) fn has_frame(&self, window: Window) -> bool {
         match &self.phase {

@@ -220,9 +220,6 @@ impl Hub {
         let Some(connection) = self.connections.get_mut(sender.0) else {
             return;
         };
-        if connection.is_silent() {
-            return;
-        }
         envelope.to_address = connection.address.as_str().into();
         if connection
             .outbox

@@ -171,4 +171,9 @@ fn the_outbox_is_limited_in_bytes() {
     assert!(rig.client.has_room_for(len) && !rig.client.has_room_for(len + 1));
     rig.submit(envelope(2)).unwrap();
     assert_eq!(rig.submit(envelope(3)), Err(Unsendable::Full));
+    rig.timeout();
+    rig.join();
+    rig.writable(len);
+    assert_eq!(rig.pong(1), [Output::Confirmed { total: 1 }]);
+    assert!(rig.client.has_room_for(len) && !rig.client.has_room_for(len + 1));
 }

@@ -103,9 +103,12 @@ fn a_close_by_the_relay_is_final_only_if_coming_back_would_repeat_it() {
             assert_eq!(rig.redial(&outputs).0, why);
         }
     }
-    let mut rig = Rig::joined(config().rejoin_when_replaced(true));
-    let outputs = rig.input(Input::PeerClosed(Close::new(CloseCode::REPLACED, "")));
-    rig.redial(&outputs);
+    let rejoining = config().rejoin_when_replaced(true);
+    for (code, is_final) in [(CloseCode::REPLACED, false), (CloseCode::TOO_BIG, true)] {
+        let mut rig = Rig::joined(rejoining.clone());
+        rig.input(Input::PeerClosed(Close::new(code, "")));
+        assert_eq!(rig.client.is_ended(), is_final, "{code:?}");
+    }
 }
 
 #[test]
