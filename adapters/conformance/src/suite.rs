@@ -103,6 +103,7 @@ macro_rules! cases {
             hostile: [
                 a_breach_of_websocket_is_told_apart_from_others,
                 what_comes_before_a_breach_counts_and_what_comes_after_it_does_not,
+                a_pong_does_not_confirm_what_ends_the_connection,
                 who_goes_on_after_a_breach_is_not_listened_to,
                 what_is_no_envelope_ends_the_connection,
                 nobody_speaks_for_another_or_for_the_relay,

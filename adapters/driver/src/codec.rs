@@ -107,21 +107,11 @@ impl Decoder {
     }
 
     /// Decodes `input`, hands what it says to `on_incoming` in order, and appends to `replies` what
-    /// the protocol answers by itself.
+    /// the protocol answers by itself. `on_incoming` sees what is answered to what came before, and
+    /// may append to it.
     ///
     /// After [`Incoming::Close`] or [`Incoming::Fault`] it must not be called again.
-    pub(crate) fn decode(
-        &mut self,
-        input: &[u8],
-        replies: &mut Vec<u8>,
-        mut on_incoming: impl FnMut(Incoming),
-    ) {
-        self.converse(input, replies, |incoming, _| on_incoming(incoming));
-    }
-
-    /// Does what [`decode`](Self::decode) does, for those who answer at once: `on_incoming` may
-    /// append to the replies, between what the protocol answers to what came before and after.
-    pub(crate) fn converse<T: Text>(
+    pub(crate) fn decode<T: Text>(
         &mut self,
         input: &[u8],
         replies: &mut Vec<u8>,

@@ -40,7 +40,7 @@ pub async fn serve(mut stream: impl Stream, message_bytes: usize) -> io::Result<
     loop {
         let (mut answers, mut over) = (Vec::new(), false);
         let bytes = buffer.get(..read).unwrap_or_default();
-        decoder.converse(bytes, &mut answers, |incoming, answers| {
+        decoder.decode(bytes, &mut answers, |incoming, answers| {
             over = answer(incoming, message_bytes, answers);
         });
         if over {

@@ -111,6 +111,29 @@ pub(crate) async fn what_comes_before_a_breach_counts_and_what_comes_after_it_do
     works(&mut bob).await;
 }
 
+pub(crate) async fn a_pong_does_not_confirm_what_ends_the_connection<R: Runtime>(
+    runtime: &Tracked<R>,
+) {
+    let relay = open(runtime, config()).await;
+    let mut bob = Peer::named(&relay, "bob").await;
+    let said = message(&address("mallory"), &bob.address, 1, 9);
+    let foreign = message(&address("alice"), &bob.address, 2, 9);
+    let bytes = [
+        frame(BINARY, &said),
+        frame(PING, b"1"),
+        frame(BINARY, &foreign),
+        frame(PING, b"2"),
+    ]
+    .concat();
+    let close = Heard::close(1008, "from_address is not yours");
+    assert_eq!(
+        told(&relay, &bytes).await,
+        [Heard::Pong(b"1".as_slice().into()), close]
+    );
+    assert_eq!(bob.envelope().await, said);
+    works(&mut bob).await;
+}
+
 pub(crate) async fn who_goes_on_after_a_breach_is_not_listened_to<R: Runtime>(
     runtime: &Tracked<R>,
 ) {

@@ -48,7 +48,7 @@ fn decode<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Incoming>, Vec
         if matches!(heard.last(), Some(Incoming::Close | Incoming::Fault(_))) {
             break;
         }
-        decoder.decode(chunk, &mut replies, |incoming| heard.push(incoming));
+        decoder.decode(chunk, &mut replies, |incoming, _| heard.push(incoming));
     }
     (heard, replies, decoder)
 }
@@ -223,7 +223,7 @@ fn between_messages_a_decoder_owns_no_memory() {
     .concat();
     for bytes in [large, fragments] {
         for chunk in bytes.chunks(1000) {
-            decoder.decode(chunk, &mut Vec::new(), |_| ());
+            decoder.decode(chunk, &mut Vec::new(), |_: Incoming, _| ());
         }
         owns_nothing(&decoder);
     }
@@ -235,12 +235,12 @@ fn a_message_in_many_pieces_lies_in_no_more_memory_than_it_needs() {
     let mut decoder = Decoder::new(LIMIT);
     let (most, last) = bytes.split_at(LIMIT);
     for piece in most.chunks(99) {
-        decoder.decode(piece, &mut Vec::new(), |_| ());
+        decoder.decode(piece, &mut Vec::new(), |_: Incoming, _| ());
         let (length, capacity) = (decoder.partial.len(), decoder.partial.capacity());
         assert!(capacity < length + 99, "{capacity} for {length}");
     }
     let mut heard = Vec::new();
-    decoder.decode(last, &mut Vec::new(), |incoming| heard.push(incoming));
+    decoder.decode(last, &mut Vec::new(), |incoming, _| heard.push(incoming));
     assert_eq!(heard, [message(&[1; LIMIT])]);
 }
 
@@ -269,7 +269,7 @@ fn who_wants_text_hears_it_and_answers_in_its_place() {
     for cut in 0..bytes.len() {
         let (mut decoder, mut replies) = (Decoder::new(LIMIT), Vec::new());
         for chunk in [&bytes[..cut], &bytes[cut..]] {
-            decoder.converse::<Utf8Bytes>(chunk, &mut replies, |incoming, replies| {
+            decoder.decode::<Utf8Bytes>(chunk, &mut replies, |incoming, replies| {
                 let said: &[u8] = match &incoming {
                     Incoming::Message(message) => message,
                     Incoming::Text(text) => text.as_bytes(),
@@ -291,7 +291,7 @@ fn a_small_message_does_not_keep_a_large_buffer() {
     ]
     .concat();
     let mut heard = Vec::new();
-    Decoder::new(LIMIT).decode(&bytes, &mut Vec::new(), |incoming| heard.push(incoming));
+    Decoder::new(LIMIT).decode(&bytes, &mut Vec::new(), |incoming, _| heard.push(incoming));
     let Incoming::Message(small) = heard.swap_remove(0) else {
         panic!("{heard:?} instead of a message")
     };
@@ -333,7 +333,7 @@ fn what_came_before_is_preloaded() {
         let mut decoder = Decoder::new(LIMIT);
         decoder.preload(bytes[..cut].to_vec());
         let mut heard = Vec::new();
-        decoder.decode(&bytes[cut..], &mut Vec::new(), |incoming| {
+        decoder.decode(&bytes[cut..], &mut Vec::new(), |incoming, _| {
             heard.push(incoming);
         });
         assert_eq!(heard, [message(b"hello")]);

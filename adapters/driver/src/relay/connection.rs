@@ -37,8 +37,9 @@ const MAX_KEPT: usize = 4 * BATCH;
 struct Buffers {
     read: Vec<u8>,
     write: Vec<u8>,
-    incoming: Vec<Incoming>,
-    /// What the protocol answers to it by itself.
+    /// What came, and how much there was in `answers` then.
+    incoming: Vec<(Incoming, usize)>,
+    /// What the protocol answers by itself.
     answers: Vec<u8>,
     wakes: Wakes,
 }
@@ -237,13 +238,14 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
             return Ok(true);
         }
         let bytes = buffer.get(..length).unwrap_or_default();
-        self.decoder
-            .decode(bytes, answers, |message| incoming.push(message));
+        self.decoder.decode(bytes, answers, |message, answers| {
+            incoming.push((message, answers.len()));
+        });
         if self.writing != Writing::Open {
             // The close frame was the last word: no pong, no echo of the peer's close.
             answers.clear();
         }
-        self.reading = Reading::after(incoming.last());
+        self.reading = Reading::after(incoming.last().map(|(message, _)| message));
         Ok(true)
     }
 
@@ -268,17 +270,20 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
         let alive = {
             let mut switchboard = self.shared.lock();
             let now = self.shared.clock.now();
-            let mut is_taken = switchboard.is_open(conn);
-            for message in incoming.drain(..) {
-                is_taken &= switchboard.is_open(conn);
-                switchboard.handle(message.into_input(conn), now, wakes, |_| ());
-            }
-            if is_taken {
-                self.replies.append(answers);
+            // A pong would say that what the hub ignores, or refuses by an end, has arrived.
+            let mut taken = if switchboard.is_open(conn) {
+                answers.len()
             } else {
-                // A pong would say that what the hub has ignored has arrived.
-                answers.clear();
+                0
+            };
+            for (message, answered) in incoming.drain(..) {
+                switchboard.handle(message.into_input(conn), now, wakes, |_| ());
+                if !switchboard.is_open(conn) {
+                    taken = taken.min(answered);
+                }
             }
+            answers.truncate(taken);
+            self.replies.append(answers);
             if alive {
                 switchboard.handle(Input::Alive { conn }, now, wakes, |_| ());
             }
