@@ -292,7 +292,7 @@ fn a_small_message_does_not_keep_a_large_buffer() {
     .concat();
     let mut heard = Vec::new();
     Decoder::new(LIMIT).decode(&bytes, &mut Vec::new(), |incoming: Incoming, _| {
-        heard.push(incoming)
+        heard.push(incoming);
     });
     let Incoming::Message(small) = heard.swap_remove(0) else {
         panic!("{heard:?} instead of a message")
