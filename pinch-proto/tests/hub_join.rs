@@ -157,6 +157,15 @@ fn a_joining_agent_that_is_closed_still_hears_who_it_was() {
 }
 
 #[test]
+fn a_joining_agent_that_leaves_at_once_still_hears_who_it_was() {
+    let mut world = World::open();
+    let alice = world.knock("alice", Admission::Proven).unwrap();
+    world.give(Input::PeerClosed { conn: alice });
+    let expected = ["AUTH_RESULT true alice"];
+    assert_eq!(lines(&world.write(alice, PLENTY)), expected);
+}
+
+#[test]
 fn a_taken_address_is_refused_and_its_holder_pinged_at_once() {
     let mut world = World::open();
     let incumbent = world.join("alice");

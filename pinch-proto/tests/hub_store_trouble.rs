@@ -97,6 +97,19 @@ fn what_does_not_fit_behind_a_read_goes_to_the_store_and_keeps_its_place() {
 }
 
 #[test]
+fn what_is_held_behind_a_read_is_limited_in_bytes_as_well() {
+    let config = config().envelope_bytes(1000).outbox_bytes(2000);
+    let mut world = World::new(config.queue(QueueConfig::new()));
+    let alice = world.join("alice");
+    world.store.manner = StoreManner::Held;
+    joined(&mut world, "bob");
+    for asked in [1, 1, 4] {
+        world.receive(alice, message_of("alice", "bob", 1000));
+        assert_eq!(world.asked().len(), asked, "a read, then all of them");
+    }
+}
+
+#[test]
 fn what_is_held_behind_a_read_that_is_not_the_last_goes_to_the_store() {
     let config = config().outbox_bytes(140_000);
     let mut world = World::new(config.queue(QueueConfig::new()));

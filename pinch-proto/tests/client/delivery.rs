@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use pinch_proto::Time;
-use pinch_proto::client::{Disconnect, Event, Input, Output, Unsendable};
+use pinch_proto::client::{Disconnect, Event, Input, Output, Unsendable, WakeupReason};
 use pinch_proto::handshake::Relay;
 use pinch_proto::wire::{Envelope, MessageType, Payload, QueueFull};
 
@@ -45,6 +45,11 @@ fn a_writable_without_room_hands_out_nothing_and_does_not_send_the_driver_to_sle
     assert_eq!(rig.writable(0), []);
     assert_eq!(rig.submit(envelope(2)), Ok(vec![]));
     assert_eq!(rig.writable(PLENTY), [message(1), message(2), ping(1)]);
+
+    let mut rig = Rig::joined(config());
+    assert_eq!(rig.wait_for(WakeupReason::Ping), [Output::Wake]);
+    assert_eq!(rig.writable(0), [], "not even a ping");
+    assert_eq!(rig.writable(1), [ping(1)]);
 }
 
 #[test]

@@ -16,9 +16,9 @@ fn known_keys_join_under_their_known_addresses_with_known_signatures() {
     for (seed, address, signature) in VECTORS {
         let agent = Agent::new(SecretKey::from_seed(hex(seed)), host());
         let (response, agent) = agent.handle_challenge(&relay().challenge(), UNIX).unwrap();
-        let Some(Payload::AuthResponse(answer)) =
-            Envelope::decode(response.clone()).unwrap().payload
-        else {
+        let envelope = Envelope::decode(response.clone()).unwrap();
+        assert_eq!((envelope.version, envelope.timestamp), (1, UNIX.0));
+        let Some(Payload::AuthResponse(answer)) = envelope.payload else {
             panic!()
         };
         assert_eq!(&*answer.signature, hex::<64>(signature));

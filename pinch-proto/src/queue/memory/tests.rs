@@ -156,6 +156,7 @@ fn removing_forgets_what_is_up_to_a_number_and_nothing_else() {
         append(&mut queue, envelope("a", "b", seq, b"x"));
     }
     append(&mut queue, envelope("a", "c", 1, b"x"));
+    assert!(!queue.is_empty());
     assert_eq!(remove(&mut queue, "b", 2), Outcome::Done);
     assert_eq!(read(&mut queue, all_of("b", 0)), (vec![3, 4], 2));
     assert_eq!(read(&mut queue, all_of("c", 0)), (vec![1], 1));
@@ -182,6 +183,15 @@ fn what_has_expired_is_neither_read_nor_counted() {
     assert_eq!(expire(&mut queue, 100), Outcome::Expired { count: 1 });
     assert_eq!(expire(&mut queue, 100), Outcome::Expired { count: 0 });
     assert_eq!(queue.len(), 1);
+}
+
+#[test]
+fn an_envelope_costs_its_bytes_and_those_of_both_addresses() {
+    let addresses = "pinch:alice@relay".len() + "pinch:bob@relay".len();
+    for (message, bytes) in [(&b""[..], 0), (b"x", 1), (b"hello", 5)] {
+        let cost = envelope("alice", "bob", 1, message).cost();
+        assert_eq!(cost, (addresses + bytes) as u64);
+    }
 }
 
 #[test]
