@@ -16,6 +16,8 @@ pub mod store;
 
 use core::fmt;
 
+use arbitrary::{Result, Unstructured};
+
 /// Something to fuzz.
 #[derive(Clone, Copy, Debug)]
 pub struct Target {
@@ -53,6 +55,19 @@ pub const TARGETS: &[Target] = &[
 #[must_use]
 pub fn named(name: &str) -> Option<&'static Target> {
     TARGETS.iter().find(|target| target.name == name)
+}
+
+/// What happens in a story: what `read` makes of the rest of `input`, `most` steps at most.
+fn steps<'a, T>(
+    input: &mut Unstructured<'a>,
+    most: usize,
+    read: impl Fn(&mut Unstructured<'a>) -> Result<T>,
+) -> Vec<T> {
+    let mut steps = vec![];
+    while !input.is_empty() && steps.len() < most {
+        steps.extend(read(input));
+    }
+    steps
 }
 
 /// Things that happened, one line for each.

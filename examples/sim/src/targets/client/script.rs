@@ -6,6 +6,8 @@ use core::time::Duration;
 use arbitrary::{Result, Unstructured};
 use pinch_proto::client::{Config, Duplicates};
 
+use crate::targets::steps;
+
 const MAX_STEPS: usize = 150;
 
 /// The life of a client.
@@ -146,10 +148,7 @@ impl Script {
         let settings = Settings::read(&mut input).expect("a script without bytes has settings");
         let finales = [Finale::Leave, Finale::Recover, Finale::Silence];
         let finale = input.choose(&finales).copied().unwrap_or(Finale::Leave);
-        let mut steps = vec![];
-        while !input.is_empty() && steps.len() < MAX_STEPS {
-            steps.extend(Step::read(&mut input));
-        }
+        let steps = steps(&mut input, MAX_STEPS, Step::read);
         Self {
             settings,
             steps,

@@ -8,6 +8,7 @@ use arbitrary::{Result, Unstructured};
 use super::pieces::Piece;
 use super::socket::Manners;
 use crate::targets::damage::Damage;
+use crate::targets::steps;
 
 const MAX_STEPS: usize = 60;
 
@@ -98,10 +99,7 @@ impl Script {
         let settings = Settings::read(&mut input).expect("a script without bytes has settings");
         let finales = [Finale::Silence, Finale::ShutDown, Finale::Drop];
         let finale = input.choose(&finales).copied().unwrap_or(Finale::Silence);
-        let mut steps = vec![];
-        while !input.is_empty() && steps.len() < MAX_STEPS {
-            steps.extend(Step::read(&mut input));
-        }
+        let steps = steps(&mut input, MAX_STEPS, Step::read);
         Self {
             settings,
             steps,

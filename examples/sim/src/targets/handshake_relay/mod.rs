@@ -21,7 +21,7 @@ use prost::Message as _;
 use self::answers::Answer;
 use self::verdict::Challenge;
 use super::parties::{self, HOSTS};
-use super::{address, lines};
+use super::{address, lines, steps};
 
 const MAX_STEPS: usize = 16;
 const SESSIONS: u8 = 4;
@@ -91,10 +91,7 @@ impl Script {
     fn read(data: &[u8]) -> Self {
         let mut input = Unstructured::new(data);
         let host = input.choose(&HOSTS).copied().unwrap_or(HOSTS[0]);
-        let mut steps = vec![];
-        while !input.is_empty() && steps.len() < MAX_STEPS {
-            steps.extend(Step::read(&mut input));
-        }
+        let steps = steps(&mut input, MAX_STEPS, Step::read);
         Self { host, steps }
     }
 }

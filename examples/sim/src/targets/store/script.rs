@@ -7,6 +7,8 @@ use pinch_proto::queue::{Append, Limits, Operation, Read, Seq};
 use pinch_proto::{Address, UnixMillis};
 use pinch_store_redb::simulation::Cause;
 
+use crate::targets::steps;
+
 /// redb takes its time to open and close a file.
 const MAX_STEPS: usize = 16;
 const MAX_OPERATIONS: usize = 6;
@@ -71,10 +73,7 @@ pub(super) enum Trouble {
 impl Script {
     pub(super) fn read(data: &[u8]) -> Self {
         let mut input = Unstructured::new(data);
-        let mut steps = vec![];
-        while !input.is_empty() && steps.len() < MAX_STEPS {
-            steps.extend(Step::read(&mut input));
-        }
+        let steps = steps(&mut input, MAX_STEPS, Step::read);
         Self { steps }
     }
 }
