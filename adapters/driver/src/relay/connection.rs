@@ -96,6 +96,8 @@ pub(super) struct Connection<R: Runtime, S: Stream> {
     writing: Writing,
     /// The decoder was preloaded: there may be messages without a byte from the socket.
     fresh: bool,
+    /// In this poll, the hub was told everything and had nothing to say: it will wake the task.
+    settled: bool,
 }
 
 /// How a round ended.
@@ -127,6 +129,7 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
             reading: Reading::Open,
             writing: Writing::Open,
             fresh: true,
+            settled: false,
         }
     }
 
@@ -135,6 +138,7 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
         // Taken out, not borrowed: a stream of the user's may poll another connection inside ours.
         let mut buffers = BUFFERS.take().unwrap_or_default();
         let mut round = Round::Again;
+        self.settled = false;
         for _ in 0..ROUNDS {
             round = self.round(&mut buffers, cx);
             if !matches!(round, Round::Again) {
@@ -166,6 +170,9 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
         let Ok(has_read) = self.read(buffers, cx) else {
             return Round::Done;
         };
+        if self.settled && !has_read {
+            return Round::Wait;
+        }
         let blocked = !self.unsent.is_empty();
         // Both have said goodbye; the hub still has to hear of the peer's.
         let answered = self.replies.is_empty() && buffers.answers.is_empty();
@@ -180,6 +187,8 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
             return Round::Done;
         }
         let blocked = !self.unsent.is_empty();
+        self.settled =
+            !has_written && !blocked && self.replies.is_empty() && self.reading == Reading::Open;
         if has_read || (has_written && !blocked) {
             Round::Again
         } else {
@@ -277,15 +286,15 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
                 0
             };
             for (message, answered) in incoming.drain(..) {
-                switchboard.handle(message.into_input(conn), now, wakes, |_| ());
-                if !switchboard.is_open(conn) {
-                    taken = taken.min(answered);
+                switchboard.hand_in(message.into_input(conn), now, wakes, |_| ());
+                if taken > answered && !switchboard.is_open(conn) {
+                    taken = answered;
                 }
             }
             answers.truncate(taken);
             self.replies.append(answers);
             if alive {
-                switchboard.handle(Input::Alive { conn }, now, wakes, |_| ());
+                switchboard.hand_in(Input::Alive { conn }, now, wakes, |_| ());
             }
             if self.handed_out {
                 switchboard.handle(Input::Blocked { conn, progressed }, now, wakes, |_| ());

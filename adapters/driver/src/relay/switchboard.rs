@@ -228,15 +228,32 @@ impl Switchboard {
         on_own: impl FnMut(Own),
     ) {
         let (hub, outside) = self.split();
-        let wakeup = outside.drain(hub.handle_input(input, now), wakes, on_own);
+        let wakeup = outside
+            .drain(hub.handle_input(input, now), wakes, on_own)
+            .finish();
         self.reset_timer(wakeup, wakes);
+    }
+
+    /// As [`handle`](Self::handle), for all inputs of a burst but the last: the timer is looked at
+    /// once.
+    pub(super) fn hand_in(
+        &mut self,
+        input: Input,
+        now: Time,
+        wakes: &mut Wakes,
+        on_own: impl FnMut(Own),
+    ) {
+        let (hub, outside) = self.split();
+        let _ = outside.drain(hub.handle_input(input, now), wakes, on_own);
     }
 
     /// Lets the hub do what is due at `now`, and says when there will be more; `None` once the
     /// relay has shut down. `waker` is the timer's.
     pub(super) fn handle_timeout(&mut self, now: Time, wakes: &mut Wakes, waker: &Waker) -> Due {
         let (hub, outside) = self.split();
-        let wakeup = outside.drain(hub.handle_timeout(now), wakes, |_| ());
+        let wakeup = outside
+            .drain(hub.handle_timeout(now), wakes, |_| ())
+            .finish();
         self.timer = Some(waker.clone());
         self.timer_at = wakeup.map(|wakeup| wakeup.at);
         match self.timer_at {
@@ -349,12 +366,12 @@ struct Outside<'a> {
 
 impl Outside<'_> {
     /// Takes all outputs of `turn`: wakes whom it concerns, passes the caller's own on.
-    fn drain(
+    fn drain<'a>(
         self,
-        mut turn: Turn<'_>,
+        mut turn: Turn<'a>,
         wakes: &mut Wakes,
         mut on_own: impl FnMut(Own),
-    ) -> Option<Wakeup> {
+    ) -> Turn<'a> {
         let mut wake = |conn: ConnId| {
             let waker = self.wakers.get_mut(conn.index());
             wakes.0.extend(waker.and_then(Option::take));
@@ -390,6 +407,6 @@ impl Outside<'_> {
         if *self.shut_down || !self.store.requests.is_empty() {
             wakes.0.extend(self.store.keeper.take());
         }
-        turn.finish()
+        turn
     }
 }

@@ -1,0 +1,256 @@
+//! Bytes of a client in, messages out.
+//!
+//! Nearly every frame is a whole message, or a control frame: those are read where they lie, and a
+//! message is copied once, out of the buffer that the thread reads into. Everything else (fragments,
+//! text, the close frame, and whatever breaks the protocol) is left to tungstenite's protocol
+//! machine, which is created over bytes in memory and lives only while a message is fragmented. An
+//! idle connection keeps neither it nor a buffer.
+
+use std::io::Cursor;
+
+use bytes::{Buf as _, Bytes};
+use tungstenite::protocol::WebSocketContext;
+use tungstenite::protocol::frame::FrameHeader;
+use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
+
+use super::pack::{Pack, unmask};
+use super::{Incoming, Text, encode_frame};
+
+/// The longest payload of a control frame, in bytes (RFC 6455, section 5.5).
+const MAX_CONTROL: u64 = 125;
+
+/// Turns the bytes of one client into messages.
+#[derive(Debug)]
+pub(crate) struct Decoder {
+    /// The beginning of a frame whose end has not come.
+    pub(super) partial: Vec<u8>,
+    /// The beginning of a message whose last fragment has not come.
+    pub(super) fragments: Option<Box<WebSocketContext>>,
+    pub(super) message_bytes: usize,
+}
+
+impl Decoder {
+    /// A decoder that accepts messages of `message_bytes` at most.
+    pub(crate) const fn new(message_bytes: usize) -> Self {
+        Self {
+            partial: Vec::new(),
+            fragments: None,
+            message_bytes,
+        }
+    }
+
+    /// Puts bytes that came before in front of those that will come.
+    pub(crate) fn preload(&mut self, bytes: Vec<u8>) {
+        self.partial = bytes;
+    }
+
+    /// What was not decoded yet, for a decoder with another limit.
+    pub(crate) fn into_rest(self) -> Vec<u8> {
+        self.partial
+    }
+
+    /// Does what [`decode`](Self::decode) does, up to the end of the first message. What is behind
+    /// it waits for the next call.
+    pub(crate) fn decode_message(
+        &mut self,
+        input: &[u8],
+        replies: &mut Vec<u8>,
+        mut on_incoming: impl FnMut(Incoming),
+    ) {
+        let on_incoming = |incoming, _: &mut Vec<u8>| on_incoming(incoming);
+        self.decode_until(Until::Message, input, replies, on_incoming);
+    }
+
+    /// Decodes `input`, hands what it says to `on_incoming` in order, and appends to `replies` what
+    /// the protocol answers by itself. `on_incoming` sees what is answered to what came before, and
+    /// may append to it.
+    ///
+    /// After [`Incoming::Close`] or [`Incoming::Fault`] it must not be called again.
+    pub(crate) fn decode<T: Text>(
+        &mut self,
+        input: &[u8],
+        replies: &mut Vec<u8>,
+        on_incoming: impl FnMut(Incoming<T>, &mut Vec<u8>),
+    ) {
+        self.decode_until(Until::End, input, replies, on_incoming);
+    }
+
+    fn decode_until<T: Text>(
+        &mut self,
+        until: Until,
+        mut input: &[u8],
+        replies: &mut Vec<u8>,
+        mut on_incoming: impl FnMut(Incoming<T>, &mut Vec<u8>),
+    ) {
+        while !self.partial.is_empty() {
+            if let Some(lacking) = self.lacking() {
+                // What has begun takes what it lacks and no more: the rest is read where it lies.
+                let (taken, rest) = input.split_at(lacking.min(input.len()));
+                self.partial.reserve_exact(taken.len());
+                self.partial.extend_from_slice(taken);
+                input = rest;
+                if taken.len() < lacking {
+                    return;
+                }
+                continue;
+            }
+            let begun = core::mem::take(&mut self.partial);
+            match self.decode_begun(until, begun, replies, &mut on_incoming) {
+                Reached::End => {}
+                Reached::Message => return self.partial.extend_from_slice(input),
+                Reached::Over => return,
+            }
+        }
+        self.decode_slice(until, input, replies, &mut on_incoming);
+    }
+
+    /// How many bytes more it takes, at least, to go on with what has begun; `None` if it can be
+    /// decoded as it is.
+    fn lacking(&self) -> Option<usize> {
+        let mut cursor = Cursor::new(&self.partial[..]);
+        match FrameHeader::parse(&mut cursor) {
+            Ok(None) => Some(1),
+            Ok(Some((_, length))) if length <= self.message_bytes as u64 => {
+                let end = cursor.position().saturating_add(length);
+                let lacking = usize::try_from(end).unwrap_or(usize::MAX);
+                Some(lacking.saturating_sub(self.partial.len())).filter(|lacking| *lacking > 0)
+            }
+            Ok(Some(_)) | Err(_) => None,
+        }
+    }
+
+    /// Decodes what had begun and is complete now. If it is one message, it becomes that message
+    /// without being copied again.
+    fn decode_begun<T: Text>(
+        &mut self,
+        until: Until,
+        mut begun: Vec<u8>,
+        replies: &mut Vec<u8>,
+        on_incoming: &mut impl FnMut(Incoming<T>, &mut Vec<u8>),
+    ) -> Reached {
+        let all = begun.len();
+        if let Some(frame) = self.single_frame(&begun)
+            && (frame.kind, frame.end) == (Kind::Message, all)
+        {
+            unmask(begun.get_mut(frame.start..).unwrap_or_default(), frame.mask);
+            let mut message = Bytes::from(begun);
+            message.advance(frame.start);
+            on_incoming(Incoming::Message(message), replies);
+            return match until {
+                Until::End => Reached::End,
+                Until::Message => Reached::Message,
+            };
+        }
+        self.decode_slice(until, &begun, replies, on_incoming)
+    }
+
+    /// Decodes the whole frames of `input`, and keeps what is behind them.
+    fn decode_slice<T: Text>(
+        &mut self,
+        until: Until,
+        input: &[u8],
+        replies: &mut Vec<u8>,
+        on_incoming: &mut impl FnMut(Incoming<T>, &mut Vec<u8>),
+    ) -> Reached {
+        let mut rest = input;
+        let mut pack = Pack::default();
+        while let Some(frame) = self.single_frame(rest) {
+            let payload = rest.get(frame.start..frame.end).unwrap_or_default();
+            match frame.kind {
+                Kind::Message => {
+                    let message = pack.unmask(payload, frame.mask, rest.len());
+                    on_incoming(Incoming::Message(message), replies);
+                }
+                Kind::Ping => {
+                    encode_frame(OpCode::Control(Control::Pong), payload, replies);
+                    let at = replies.len() - payload.len();
+                    unmask(replies.get_mut(at..).unwrap_or_default(), frame.mask);
+                }
+                Kind::Pong => {
+                    let mut payload = payload.to_vec();
+                    unmask(&mut payload, frame.mask);
+                    on_incoming(Incoming::Pong(payload.into()), replies);
+                }
+            }
+            rest = rest.get(frame.end..).unwrap_or_default();
+            if (frame.kind, until) == (Kind::Message, Until::Message) {
+                self.partial = rest.to_vec();
+                return Reached::Message;
+            }
+        }
+        if rest.is_empty() {
+            return Reached::End;
+        }
+        self.decode_others(until, rest, replies, on_incoming)
+    }
+
+    /// The frame with which `input` begins, if it is all there, says everything by itself, and is
+    /// one of those that are read where they lie.
+    fn single_frame(&self, input: &[u8]) -> Option<SingleFrame> {
+        if self.fragments.is_some() {
+            return None;
+        }
+        let mut cursor = Cursor::new(input);
+        let (header, length) = FrameHeader::parse(&mut cursor).ok()??;
+        let FrameHeader {
+            is_final: true,
+            rsv1: false,
+            rsv2: false,
+            rsv3: false,
+            opcode,
+            mask: Some(mask),
+        } = header
+        else {
+            return None;
+        };
+        let (kind, limit) = match opcode {
+            OpCode::Data(Data::Binary) => (Kind::Message, self.message_bytes as u64),
+            OpCode::Control(Control::Ping) => (Kind::Ping, MAX_CONTROL),
+            OpCode::Control(Control::Pong) => (Kind::Pong, MAX_CONTROL),
+            OpCode::Data(_) | OpCode::Control(_) => return None,
+        };
+        let start = usize::try_from(cursor.position()).ok()?;
+        let end = start.checked_add(usize::try_from(length).ok()?)?;
+        (length <= limit && end <= input.len()).then_some(SingleFrame {
+            kind,
+            mask,
+            start,
+            end,
+        })
+    }
+}
+
+/// How far to decode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Until {
+    /// Whatever is there.
+    End,
+    /// The end of the first message.
+    Message,
+}
+
+/// How far decoding got.
+pub(super) enum Reached {
+    /// The end of what is whole.
+    End,
+    /// The end of the first message, for those who wanted no more.
+    Message,
+    /// The end of the conversation.
+    Over,
+}
+
+/// A frame that says everything by itself.
+struct SingleFrame {
+    kind: Kind,
+    mask: [u8; 4],
+    /// Where its payload lies.
+    start: usize,
+    end: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Message,
+    Ping,
+    Pong,
+}

@@ -1,0 +1,90 @@
+//! Memory for messages: what was masked in a buffer that is needed again is copied out of it, bare.
+//!
+//! An allocation for each message would cost more than the copy. So messages that came together share
+//! one, a pack, but none of them keeps much more memory alive than it is long itself: a pack has at
+//! most [`PIN_FACTOR`] times the bytes of each message in it.
+
+use bytes::{Bytes, BytesMut};
+
+/// How much memory a message may keep alive, in multiples of its length.
+pub(super) const PIN_FACTOR: usize = 4;
+
+/// The pack that is being filled.
+#[derive(Default)]
+pub(super) struct Pack {
+    /// What is left of it.
+    room: BytesMut,
+    size: usize,
+}
+
+impl Pack {
+    /// The message behind `masked`; `left` bytes, it among them, are what the pack could be for.
+    pub(super) fn unmask(&mut self, masked: &[u8], mask: [u8; 4], left: usize) -> Bytes {
+        let longest = masked.len().saturating_mul(PIN_FACTOR);
+        if masked.len() > self.room.capacity() || longest < self.size {
+            self.size = longest.min(left);
+            self.room = BytesMut::with_capacity(self.size);
+        }
+        self.room.extend_from_slice(masked);
+        unmask(&mut self.room, mask);
+        self.room.split().freeze()
+    }
+}
+
+/// Takes the mask off `bytes`, or puts it on (RFC 6455, section 5.3).
+pub(super) fn unmask(bytes: &mut [u8], mask: [u8; 4]) {
+    let [a, b, c, d] = mask;
+    let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
+    let (words, rest) = bytes.as_chunks_mut::<8>();
+    for word in words {
+        *word = (u64::from_ne_bytes(*word) ^ wide).to_ne_bytes();
+    }
+    for (byte, mask) in rest.iter_mut().zip(mask.into_iter().cycle()) {
+        *byte ^= mask;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MASK: [u8; 4] = [0x12, 0x34, 0x56, 0x78];
+
+    fn masked(payload: &[u8]) -> Vec<u8> {
+        payload
+            .iter()
+            .zip(MASK.iter().cycle())
+            .map(|(a, b)| a ^ b)
+            .collect()
+    }
+
+    #[test]
+    fn a_mask_is_taken_off_whatever_the_length() {
+        for length in 0..=40 {
+            let payload: Vec<u8> = (0..length).collect();
+            let mut bytes = masked(&payload);
+            unmask(&mut bytes, MASK);
+            assert_eq!(bytes, payload);
+        }
+    }
+
+    #[test]
+    fn messages_share_memory_of_which_none_keeps_much_more_than_itself() {
+        let payloads =
+            [100usize, 100, 100, 100, 100, 30, 30, 700, 0, 100, 5000].map(|length| vec![7; length]);
+        let mut left = payloads.iter().map(Vec::len).sum();
+        let mut pack = Pack::default();
+        let mut sizes = Vec::new();
+        for payload in &payloads {
+            let message = pack.unmask(&masked(payload), MASK, left);
+            assert_eq!(message, payload);
+            assert!(pack.size <= payload.len() * PIN_FACTOR);
+            left -= payload.len();
+            sizes.push(pack.size);
+        }
+        assert_eq!(
+            sizes,
+            [400, 400, 400, 400, 400, 120, 120, 2800, 0, 400, 5000]
+        );
+    }
+}
