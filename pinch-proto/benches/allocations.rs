@@ -12,7 +12,7 @@ mod operations;
 
 use allocation_counter::{AllocationInfo, measure};
 
-use self::operations::{Addresses, LiveHub, Measure, Operation, config, each, repeat};
+use self::operations::{Addresses, COUNTED, LiveHub, Measure, Operation, config, each, repeat};
 
 /// How many connections may be registered, by default.
 const MOST: usize = 1 << 20;
@@ -37,11 +37,8 @@ impl Measure for Table {
     fn operation<O: Operation>(&mut self, name: &'static str, set_up: impl FnOnce() -> O) {
         let mut operation = set_up();
         let mut sum = AllocationInfo::default();
-        let times = repeat(&mut operation, |run| sum += measure(run));
-        let (count, bytes) = (
-            each_of(sum.count_total, times),
-            each_of(sum.bytes_total, times),
-        );
+        repeat(&mut operation, |run| sum += measure(run));
+        let (count, bytes) = (each_of(sum.count_total), each_of(sum.bytes_total));
         println!("{name:<28} {count:>12.2} {bytes:>12.1}");
     }
 }
@@ -62,6 +59,6 @@ fn row(count: usize) {
 }
 
 #[allow(clippy::cast_precision_loss, reason = "for people to read")]
-fn each_of(sum: u64, times: u64) -> f64 {
-    sum as f64 / times as f64
+fn each_of(sum: u64) -> f64 {
+    sum as f64 / COUNTED as f64
 }

@@ -45,7 +45,7 @@ fn time<O: Operation>(bencher: Bencher<'_, '_>, operation: O) {
         .bench_local_values(|given| operation.borrow_mut().run(given));
 }
 
-#[divan::bench_group(sample_size = FEW as u32, sample_count = 1000)]
+#[divan::bench_group(sample_size = FEW, sample_count = 1000)]
 mod hub {
     use super::*;
 
@@ -101,32 +101,32 @@ mod hub {
     }
 }
 
-#[divan::bench]
+#[divan::bench(sample_count = 1000)]
 fn handshake_relay(bencher: Bencher<'_, '_>) {
     time(bencher, HandshakeRelay::new(true));
 }
 
-#[divan::bench]
+#[divan::bench(sample_size = FEW, sample_count = 1000)]
 fn handshake_relay_unverified(bencher: Bencher<'_, '_>) {
     time(bencher, HandshakeRelay::new(false));
 }
 
-#[divan::bench]
+#[divan::bench(sample_count = 1000)]
 fn handshake_agent(bencher: Bencher<'_, '_>) {
     time(bencher, HandshakeAgent::new());
 }
 
-#[divan::bench(args = [256, 16 << 10])]
+#[divan::bench(args = [256, 16 << 10], sample_size = 1024, sample_count = 1000)]
 fn envelope_parse(bencher: Bencher<'_, '_>, ciphertext_bytes: usize) {
     time(bencher, ParseEnvelope::new(ciphertext_bytes));
 }
 
-#[divan::bench]
+#[divan::bench(sample_size = FEW, sample_count = 1000)]
 fn client_send(bencher: Bencher<'_, '_>) {
     time(bencher, ClientSend::new());
 }
 
-#[divan::bench]
+#[divan::bench(sample_size = FEW, sample_count = 1000)]
 fn client_receive(bencher: Bencher<'_, '_>) {
     time(bencher, ClientReceive::new());
 }

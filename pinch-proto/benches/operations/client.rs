@@ -3,12 +3,15 @@
 use core::hint::black_box;
 
 use bytes::Bytes;
-use pinch_proto::client::{Client, Config, Event, Identity, Input, Output, Turn};
+use pinch_proto::client::{Client, Config, Duplicates, Event, Identity, Input, Output, Turn};
 use pinch_proto::wire::{EncryptedPayload, Envelope, MessageType, Payload};
 use pinch_proto::{Frame, Time, UnixMillis};
 
 use super::live_hub::as_read;
 use super::{Addresses, Operation};
+
+/// As by default.
+const REMEMBERED: u32 = 8192;
 
 /// Two agents: the client is the first one.
 #[derive(Debug)]
@@ -22,7 +25,11 @@ struct Joined {
 impl Joined {
     fn new() -> Self {
         let addresses = Addresses::new(2);
-        let config = Config::new().build().expect("the defaults");
+        let remembered = Duplicates::Drop {
+            remembered: REMEMBERED,
+        };
+        let config = Config::new().duplicates(remembered).build();
+        let config = config.expect("settings that fit");
         let identity = Identity::Name(addresses.of(0));
         let mut client = Client::new(config, identity, [7; 16], Time::ZERO, UnixMillis(0));
         drain(client.handle_timeout(Time::ZERO));
@@ -63,7 +70,12 @@ fn drain(mut turn: Turn<'_>) -> (usize, Option<Bytes>) {
         match output {
             Output::Transmit(Frame::Ping(payload)) => pong = Some(payload),
             Output::Event(Event::Joined { .. } | Event::Received(_)) => events += 1,
-            other => drop(black_box(other)),
+            Output::Dial
+            | Output::Wake
+            | Output::Transmit(_)
+            | Output::Hangup
+            | Output::Confirmed { .. }
+            | Output::Event(_) => {}
         }
     }
     black_box(turn.finish());
@@ -105,8 +117,14 @@ impl Operation for ClientSend {
 pub(crate) struct ClientReceive(Joined);
 
 impl ClientReceive {
+    /// With as many envelopes behind it as a client remembers.
     pub(crate) fn new() -> Self {
-        Self(Joined::new())
+        let mut receive = Self(Joined::new());
+        for _ in 0..2 * REMEMBERED {
+            let envelope = receive.prepare();
+            receive.run(envelope);
+        }
+        receive
     }
 }
 

@@ -90,7 +90,7 @@ impl Order {
         match stage.touch {
             Touch::All => {}
             // As many pairs.
-            Touch::Few => agents.truncate(2 * FEW),
+            Touch::Few => agents.truncate(2 * FEW as usize),
         }
         Self { agents, at: 0 }
     }
@@ -166,7 +166,10 @@ impl LiveHub {
                 }
                 Output::Wake { conn } => self.woken.push(conn),
                 Output::Registered { conn, .. } => self.registered = Some(conn),
-                other => drop(black_box(other)),
+                Output::Refused { .. }
+                | Output::Closed { .. }
+                | Output::Store(_)
+                | Output::ShutDown => {}
             }
         }
         black_box(turn.finish());

@@ -33,7 +33,7 @@ pub(crate) use self::rate::{Consume, RefuseRate};
 /// How many operations are done between two looks at the clock, and how many connections, or pairs
 /// of them, are touched where they are [`Few`](Touch::Few): the first of them is idle again before
 /// its next turn.
-pub(crate) const FEW: usize = 16;
+pub(crate) const FEW: u32 = 16;
 
 /// Something that can be done any number of times, and costs the same each time.
 pub(crate) trait Operation {
@@ -108,13 +108,14 @@ pub(crate) fn each(measure: &mut impl Measure) {
     measure.operation("register_unregister", || RegisterUnregister::new(SMALL));
 }
 
-/// Does `operation` some times, and calls `measured` for each part of it that is to be measured.
-/// What is prepared, and the first rounds, are not. Returns how often it was measured.
-pub(crate) fn repeat<O: Operation>(
-    operation: &mut O,
-    mut measured: impl FnMut(&mut dyn FnMut()),
-) -> u64 {
-    const BATCHES: usize = 256;
+/// How often [`repeat`] does what is measured.
+pub(crate) const COUNTED: u64 = (BATCHES * FEW) as u64;
+
+const BATCHES: u32 = 256;
+
+/// Does `operation` [`COUNTED`] times within `measured`. What is prepared for it, and as many
+/// operations that go before, are not measured.
+pub(crate) fn repeat<O: Operation>(operation: &mut O, mut measured: impl FnMut(&mut dyn FnMut())) {
     for batch in 0..2 * BATCHES {
         let given: Vec<_> = (0..FEW).map(|_| operation.prepare()).collect();
         let mut given = given.into_iter();
@@ -125,5 +126,4 @@ pub(crate) fn repeat<O: Operation>(
             measured(&mut run);
         }
     }
-    (BATCHES * FEW) as u64
 }
