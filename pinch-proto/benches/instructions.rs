@@ -1,8 +1,8 @@
 //! How many instructions each operation takes, counted by callgrind.
 //!
 //! Unlike times, these counts are the same on every run, however busy the machine is: so they are
-//! kept beside this file, in `instructions.txt`, and a change of the code shows in them. Needs
-//! valgrind.
+//! kept beside this file, in `instructions.txt`, and a change of the code shows in them. They depend
+//! on the compiler, though, and a little on the allocator of the C library. Needs valgrind.
 //!
 //! ```text
 //! cargo bench -p pinch-proto --bench instructions               # shows what differs by over 5 %
