@@ -1,18 +1,10 @@
 //! An envelope from one connection to another.
 
-use core::time::Duration;
-
 use bytes::Bytes;
 use pinch_proto::hub::{ConnId, Input};
 
-use super::live_hub::Order;
+use super::live_hub::{MARKER_INTERVAL, Order};
 use super::{Addresses, FEW, LiveHub, Operation, Stage, Touch, config};
-
-/// How many envelopes a burst has.
-const BURST: usize = 64;
-
-/// What may lie behind the last marker; see [`Config::marker_interval`](pinch_proto::hub::Config).
-const MARKER_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Two connections, and what the first one sends to the other.
 #[derive(Debug)]
@@ -121,14 +113,14 @@ impl Operation for ForwardWhole {
     }
 }
 
-/// 64 envelopes that come at once, for one recipient: they are handed out together, and the marker
-/// behind them confirms all.
+/// The same envelope 64 times at once: all are handed out together, and the marker behind them
+/// confirms all.
 #[derive(Debug)]
 pub(crate) struct ForwardBurst(Pairs);
 
 impl ForwardBurst {
     /// How many envelopes one operation forwards.
-    pub(crate) const COUNT: usize = BURST;
+    pub(crate) const COUNT: usize = 64;
 
     pub(crate) fn new(stage: Stage) -> Self {
         Self(Pairs::new(stage))
@@ -144,7 +136,7 @@ impl Operation for ForwardBurst {
 
     fn run(&mut self, sent: Sent) {
         let hub = &mut self.0.hub;
-        for _ in 0..BURST {
+        for _ in 0..Self::COUNT {
             hub.hand_in(sent.received());
         }
         assert_eq!(hub.serve_woken(), 1, "the recipient is woken once");
