@@ -38,8 +38,9 @@ use crate::wire::MessageType;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EnvelopeView<'a> {
-    from_address: &'a str,
-    to_address: &'a str,
+    /// UTF-8, as is the next.
+    from_address: &'a [u8],
+    to_address: &'a [u8],
     type_number: i32,
     message_id: &'a [u8],
 }
@@ -54,8 +55,8 @@ impl<'a> EnvelopeView<'a> {
     /// [`EnvelopeError`] says which and where.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, EnvelopeError> {
         let mut view = Self {
-            from_address: "",
-            to_address: "",
+            from_address: b"",
+            to_address: b"",
             type_number: 0,
             message_id: &[],
         };
@@ -63,24 +64,34 @@ impl<'a> EnvelopeView<'a> {
             rest: bytes,
             len: bytes.len(),
         };
-        while !scan.rest.is_empty() {
-            let key = scan.key()?;
-            match key.field {
-                VERSION | TIMESTAMP => {
-                    expect_wire_type(key, VARINT)?;
+        while let Some((&key, behind)) = scan.rest.split_first() {
+            // Nearly every field of every envelope has one of these keys.
+            match key {
+                VERSION_KEY | TIMESTAMP_KEY => {
+                    scan.rest = behind;
                     scan.varint()?;
                 }
-                FROM_ADDRESS => view.from_address = scan.text(key)?,
-                TO_ADDRESS => view.to_address = scan.text(key)?,
-                TYPE => {
-                    expect_wire_type(key, VARINT)?;
+                FROM_ADDRESS_KEY => {
+                    scan.rest = behind;
+                    view.from_address = scan.text(FROM_ADDRESS)?;
+                }
+                TO_ADDRESS_KEY => {
+                    scan.rest = behind;
+                    view.to_address = scan.text(TO_ADDRESS)?;
+                }
+                TYPE_KEY => {
+                    scan.rest = behind;
                     view.type_number = truncate(scan.varint()?);
                 }
-                MESSAGE_ID => view.message_id = scan.bytes(key)?,
-                FIRST_PAYLOAD..=LAST_PAYLOAD => {
-                    scan.bytes(key)?;
+                MESSAGE_ID_KEY => {
+                    scan.rest = behind;
+                    view.message_id = scan.bytes()?;
                 }
-                _ => scan.skip(key)?,
+                ENCRYPTED_KEY => {
+                    scan.rest = behind;
+                    scan.bytes()?;
+                }
+                _ => view.take_field(&mut scan)?,
             }
         }
         Ok(view)
@@ -89,12 +100,22 @@ impl<'a> EnvelopeView<'a> {
     /// What the envelope says about its sender; the hub compares it with who really sent it.
     #[must_use]
     pub const fn from_address(&self) -> &'a str {
+        checked(self.from_address)
+    }
+
+    /// [`from_address`](Self::from_address), for those who compare it.
+    pub(crate) const fn from_bytes(&self) -> &'a [u8] {
         self.from_address
     }
 
     /// Where it shall go.
     #[must_use]
     pub const fn to_address(&self) -> &'a str {
+        checked(self.to_address)
+    }
+
+    /// [`to_address`](Self::to_address), for those who look it up.
+    pub(crate) const fn to_bytes(&self) -> &'a [u8] {
         self.to_address
     }
 
@@ -114,6 +135,47 @@ impl<'a> EnvelopeView<'a> {
     #[must_use]
     pub const fn message_id(&self) -> &'a [u8] {
         self.message_id
+    }
+
+    /// Takes a field whatever it is, and however its key is written.
+    fn take_field(&mut self, scan: &mut Scan<'a>) -> Result<(), EnvelopeError> {
+        let key = scan.key()?;
+        match key.field {
+            VERSION | TIMESTAMP => {
+                expect_wire_type(key, VARINT)?;
+                scan.varint()?;
+            }
+            TYPE => {
+                expect_wire_type(key, VARINT)?;
+                self.type_number = truncate(scan.varint()?);
+            }
+            FROM_ADDRESS => {
+                expect_wire_type(key, LENGTH_DELIMITED)?;
+                self.from_address = scan.text(FROM_ADDRESS)?;
+            }
+            TO_ADDRESS => {
+                expect_wire_type(key, LENGTH_DELIMITED)?;
+                self.to_address = scan.text(TO_ADDRESS)?;
+            }
+            MESSAGE_ID => {
+                expect_wire_type(key, LENGTH_DELIMITED)?;
+                self.message_id = scan.bytes()?;
+            }
+            FIRST_PAYLOAD..=LAST_PAYLOAD => {
+                expect_wire_type(key, LENGTH_DELIMITED)?;
+                scan.bytes()?;
+            }
+            _ => scan.skip(key)?,
+        }
+        Ok(())
+    }
+}
+
+/// The text that `bytes` were checked to be.
+const fn checked(bytes: &[u8]) -> &str {
+    match str::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(_) => unreachable!(),
     }
 }
 
@@ -227,6 +289,15 @@ const GROUP_START: u8 = 3;
 const GROUP_END: u8 = 4;
 const FIXED_32: u8 = 5;
 
+// The keys of fields with a number below 16, as they are written.
+const VERSION_KEY: u8 = (VERSION as u8) << 3 | VARINT;
+const FROM_ADDRESS_KEY: u8 = (FROM_ADDRESS as u8) << 3 | LENGTH_DELIMITED;
+const TO_ADDRESS_KEY: u8 = (TO_ADDRESS as u8) << 3 | LENGTH_DELIMITED;
+const TYPE_KEY: u8 = (TYPE as u8) << 3 | VARINT;
+const MESSAGE_ID_KEY: u8 = (MESSAGE_ID as u8) << 3 | LENGTH_DELIMITED;
+const TIMESTAMP_KEY: u8 = (TIMESTAMP as u8) << 3 | VARINT;
+const ENCRYPTED_KEY: u8 = (FIRST_PAYLOAD as u8) << 3 | LENGTH_DELIMITED;
+
 /// How deep fields may be nested; the same limit as prost's.
 const MAX_DEPTH: usize = 100;
 
@@ -281,10 +352,34 @@ impl<'a> Scan<'a> {
                 self.rest = rest;
                 Ok(u64::from(*byte))
             }
-            _ => self.long_varint(),
+            _ => self.middle_varint(),
         }
     }
 
+    /// A varint of up to eight bytes, all at once.
+    #[inline]
+    fn middle_varint(&mut self) -> Result<u64, EnvelopeError> {
+        const CONTINUED: u64 = 0x8080_8080_8080_8080;
+        let Some((chunk, _)) = self.rest.split_first_chunk() else {
+            return self.long_varint();
+        };
+        let bytes = u64::from_le_bytes(*chunk);
+        // The highest bit of the last byte, and all below it.
+        let last = !bytes & CONTINUED;
+        let within = last ^ last.wrapping_sub(1);
+        let len = last.trailing_zeros() / u8::BITS + 1;
+        let Some(rest) = self.rest.get(len as usize..).filter(|_| last != 0) else {
+            return self.long_varint();
+        };
+        self.rest = rest;
+        // Groups of 7 bits move together: to 14, to 28, to 56.
+        let groups = bytes & within & !CONTINUED;
+        let groups = groups & 0x007f_007f_007f_007f | (groups & 0x7f00_7f00_7f00_7f00) >> 1;
+        let groups = groups & 0x0000_3fff_0000_3fff | (groups & 0x3fff_0000_3fff_0000) >> 2;
+        Ok(groups & 0x0000_0000_0fff_ffff | (groups & 0x0fff_ffff_0000_0000) >> 4)
+    }
+
+    #[cold]
     fn long_varint(&mut self) -> Result<u64, EnvelopeError> {
         let at = self.at();
         let mut value = 0;
@@ -324,20 +419,28 @@ impl<'a> Scan<'a> {
         }
     }
 
+    /// A value that has a length.
     #[inline]
-    fn bytes(&mut self, key: Key) -> Result<&'a [u8], EnvelopeError> {
-        expect_wire_type(key, LENGTH_DELIMITED)?;
+    fn bytes(&mut self) -> Result<&'a [u8], EnvelopeError> {
         let len = self.varint()?;
         self.take(len)
     }
 
+    /// The bytes of the text that `field` is.
     #[inline]
-    fn text(&mut self, key: Key) -> Result<&'a str, EnvelopeError> {
-        let bytes = self.bytes(key)?;
-        str::from_utf8(bytes).map_err(|error| EnvelopeError::InvalidUtf8 {
-            at: self.at() - bytes.len() + error.valid_up_to(),
-            field: key.field,
-        })
+    fn text(&mut self, field: u32) -> Result<&'a [u8], EnvelopeError> {
+        let bytes = self.bytes()?;
+        // The cheap question first: addresses are ASCII.
+        if bytes.is_ascii() {
+            return Ok(bytes);
+        }
+        match str::from_utf8(bytes) {
+            Ok(text) => Ok(text.as_bytes()),
+            Err(error) => Err(EnvelopeError::InvalidUtf8 {
+                at: self.at() - bytes.len() + error.valid_up_to(),
+                field,
+            }),
+        }
     }
 
     /// Passes over the value of an unknown field at the top level.
@@ -355,7 +458,7 @@ impl<'a> Scan<'a> {
             VARINT => self.varint().map(drop),
             FIXED_32 => self.take(4).map(drop),
             FIXED_64 => self.take(8).map(drop),
-            LENGTH_DELIMITED => self.bytes(key).map(drop),
+            LENGTH_DELIMITED => self.bytes().map(drop),
             _ => Err(EnvelopeError::UnexpectedGroupEnd {
                 at: key.at,
                 field: key.field,

@@ -4,7 +4,7 @@
 mod support;
 
 use bytes::Bytes;
-use pinch_proto::hub::{Admission, CloseCause, Fault, Input, Output, Violation};
+use pinch_proto::hub::{Admission, CloseCause, Fault, Input, OnDuplicate, Output, Violation};
 use pinch_proto::wire::{Envelope, Heartbeat, MessageType, Payload};
 use pinch_proto::{EnvelopeError, Frame};
 
@@ -381,6 +381,48 @@ fn an_envelope_that_was_handed_out_when_its_recipient_left_is_unconfirmed() {
     assert_eq!(
         world.heard(alice),
         ["1", "2"].map(|text| format!("QUEUE_FULL bob #{text}: {UNCONFIRMED}"))
+    );
+}
+
+/// A connection is remembered by those who wrote to it, and its place is used again.
+#[test]
+fn whoever_takes_the_place_of_one_who_left_gets_nothing_that_was_for_it() {
+    let mut world = World::open();
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    world.say(alice, "bob", "1");
+    assert_eq!(lines(&world.write(bob, PLENTY)).len(), 1);
+    world.give(Input::Closed { conn: bob });
+    let carol = world.join("carol");
+    assert_eq!(carol.index(), bob.index());
+    world.say(alice, "bob", "2");
+    world.say(alice, "carol", "3");
+    assert_eq!(
+        world.write(carol, PLENTY),
+        [Frame::Message(message("alice", "carol", "3"))]
+    );
+    assert_eq!(world.stats().refused_offline, 1);
+    let bob = world.join("bob");
+    world.say(alice, "bob", "4");
+    assert_eq!(
+        world.write(bob, PLENTY),
+        [Frame::Message(message("alice", "bob", "4"))]
+    );
+}
+
+/// While a connection is closing, it is still there, but nobody reaches it.
+#[test]
+fn who_is_being_replaced_gets_nothing_from_those_who_wrote_to_it_before() {
+    let mut world = World::new(config().on_duplicate(OnDuplicate::Replace));
+    let (alice, old) = (world.join("alice"), world.join("bob"));
+    world.say(alice, "bob", "1");
+    assert_eq!(lines(&world.write(old, PLENTY)).len(), 1);
+    world.set(old, Manner::Blocked);
+    let new = world.join("bob");
+    assert!(world.hub.holds(old) && !world.hub.is_open(old));
+    world.say(alice, "bob", "2");
+    assert_eq!(
+        world.write(new, PLENTY),
+        [Frame::Message(message("alice", "bob", "2"))]
     );
 }
 

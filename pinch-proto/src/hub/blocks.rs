@@ -34,13 +34,15 @@ impl Blocks {
         self.len
     }
 
+    /// Whether nobody has blocked anybody.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     /// Whether `blocker` has blocked `sender`.
     pub(super) fn contains(&self, blocker: &str, sender: &str) -> bool {
-        self.len > 0
-            && self
-                .lists
-                .get(blocker)
-                .is_some_and(|list| list.contains(sender))
+        let list = self.lists.get(blocker);
+        list.is_some_and(|list| list.contains(sender))
     }
 
     /// Blocks `blocked`; false if that would pass a limit.

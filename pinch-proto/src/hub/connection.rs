@@ -12,6 +12,8 @@ use super::backlog::Backlog;
 use super::io::CloseCause;
 use super::outbox::Outbox;
 use super::rate::TokenBucket;
+use super::slab::MAX_SLOTS;
+use super::spares::Spares;
 use super::unconfirmed::Unconfirmed;
 use crate::{Address, Close, Frame};
 
@@ -106,6 +108,8 @@ pub(super) struct Connection {
     /// What of its queue is not in memory, if there may be something.
     pub(super) backlog: Option<Box<Backlog>>,
     pub(super) bucket: TokenBucket,
+    /// The slot of whom it wrote to last, if it did.
+    pub(super) last_recipient: u32,
     pub(super) ping: Ping,
     /// The number that the last ping carried.
     pub(super) ping_number: u64,
@@ -132,6 +136,7 @@ impl Connection {
             outbox: Outbox::default(),
             backlog: None,
             bucket,
+            last_recipient: MAX_SLOTS,
             ping: Ping::Queued,
             ping_number: 0,
             marker_due: false,
@@ -180,7 +185,12 @@ impl Connection {
 
     /// The next frame for the socket: the greeting, then a ping, then refusals, then envelopes,
     /// then the close frame. Who has sent a close frame is told what was refused, and no more. `next_ping` is the number for a ping, used up if one is returned.
-    pub(super) fn pop_frame(&mut self, next_ping: &mut u64, window: Window) -> Option<Frame> {
+    pub(super) fn pop_frame(
+        &mut self,
+        next_ping: &mut u64,
+        window: Window,
+        spares: &mut Spares,
+    ) -> Option<Frame> {
         match &mut self.phase {
             Phase::Joining { greeting } => {
                 if let Some(greeting) = greeting.take() {
@@ -191,7 +201,7 @@ impl Connection {
             Phase::Live => self
                 .pop_ping(next_ping)
                 .or_else(|| self.pop_marker(next_ping))
-                .or_else(|| self.pop_message(window)),
+                .or_else(|| self.pop_message(window, spares)),
             // The driver's answer to its close frame waits behind what it is told.
             Phase::Closing(closing) if closing.is_by_peer() => {
                 self.outbox.pop_control().map(Frame::Message)
@@ -199,7 +209,7 @@ impl Connection {
             Phase::Closing(closing) => {
                 let close = closing.frame.take()?;
                 // Bounded by what the outbox may hold: a close does not wait for confirmations.
-                let Some(message) = self.pop_message(window.open()) else {
+                let Some(message) = self.pop_message(window.open(), spares) else {
                     return Some(Frame::Close(close));
                 };
                 if let Phase::Closing(closing) = &mut self.phase {
@@ -231,18 +241,18 @@ impl Connection {
         Frame::Ping(Bytes::copy_from_slice(&self.ping_number.to_be_bytes()))
     }
 
-    fn pop_message(&mut self, window: Window) -> Option<Frame> {
+    fn pop_message(&mut self, window: Window, spares: &mut Spares) -> Option<Frame> {
         if let Some(message) = self.outbox.pop_control() {
             return Some(Frame::Message(message));
         }
         if !window.is_open(&self.unconfirmed) {
             return None;
         }
-        let queued = self.outbox.pop_data()?;
+        let queued = self.outbox.pop_data(spares)?;
         let message = queued.message.clone();
         match window.delivery {
             Delivery::AtMostOnce => self.in_flight += 1,
-            Delivery::AtLeastOnce => self.unconfirmed.push(queued),
+            Delivery::AtLeastOnce => self.unconfirmed.push(queued, spares),
         }
         Some(Frame::Message(message))
     }

@@ -9,22 +9,26 @@ use core::time::Duration;
 
 use crate::Time;
 
-/// The end of the list, and the neighbour of nobody.
-const NONE: u32 = u32::MAX;
+/// The end of the list. No slot has this number: see [`super::slab::MAX_SLOTS`].
+const END: u32 = u32::MAX;
+
+/// What stands behind a slot that is not in the list. No slot has this number, either.
+const UNLINKED: u32 = u32::MAX - 1;
 
 #[derive(Clone, Copy, Debug)]
 struct Link {
     previous: u32,
     next: u32,
-    /// `None` while this slot is not in the list.
-    due: Option<Time>,
+    due: Time,
 }
 
-const UNLINKED: Link = Link {
-    previous: NONE,
-    next: NONE,
-    due: None,
-};
+impl Link {
+    const NONE: Self = Self {
+        previous: END,
+        next: UNLINKED,
+        due: Time::ZERO,
+    };
+}
 
 /// The deadlines of one class, by slot index.
 #[derive(Debug)]
@@ -33,6 +37,8 @@ pub(super) struct DeadlineList {
     links: Vec<Link>,
     head: u32,
     tail: u32,
+    /// When the head is due. It is asked for after every input, and lies here for that.
+    next_due: Option<Time>,
 }
 
 impl DeadlineList {
@@ -41,8 +47,9 @@ impl DeadlineList {
         Self {
             wait,
             links: Vec::new(),
-            head: NONE,
-            tail: NONE,
+            head: END,
+            tail: END,
+            next_due: None,
         }
     }
 
@@ -51,21 +58,22 @@ impl DeadlineList {
     /// `now` must not lie before the `now` of an earlier call.
     pub(super) fn arm(&mut self, index: u32, now: Time) {
         self.disarm(index);
-        let tail = self.tail;
+        let due = now + self.wait;
+        let tail = core::mem::replace(&mut self.tail, index);
         if self.links.len() <= index as usize {
-            self.links.resize(index as usize + 1, UNLINKED);
+            self.links.resize(index as usize + 1, Link::NONE);
         }
         *self.link(index) = Link {
             previous: tail,
-            next: NONE,
-            due: Some(now + self.wait),
+            next: END,
+            due,
         };
-        if tail == NONE {
+        if tail == END {
             self.head = index;
+            self.next_due = Some(due);
         } else {
             self.link(tail).next = index;
         }
-        self.tail = index;
     }
 
     /// As [`arm`](Self::arm), but an earlier deadline stays.
@@ -78,7 +86,7 @@ impl DeadlineList {
     /// Whether slot `index` has a deadline.
     pub(super) fn is_armed(&self, index: u32) -> bool {
         let link = self.links.get(index as usize);
-        link.is_some_and(|link| link.due.is_some())
+        link.is_some_and(|link| link.next != UNLINKED)
     }
 
     /// Forgets the deadline of slot `index`, if it has one.
@@ -86,36 +94,36 @@ impl DeadlineList {
         let Some(link) = self.links.get_mut(index as usize) else {
             return;
         };
-        if link.due.is_none() {
+        if link.next == UNLINKED {
             return;
         }
-        let Link { previous, next, .. } = core::mem::replace(link, UNLINKED);
-        if previous == NONE {
-            self.head = next;
-        } else {
-            self.link(previous).next = next;
-        }
-        if next == NONE {
+        let Link { previous, next, .. } = core::mem::replace(link, Link::NONE);
+        if next == END {
             self.tail = previous;
         } else {
             self.link(next).previous = previous;
         }
+        if previous == END {
+            self.head = next;
+            self.next_due = self.links.get(next as usize).map(|link| link.due);
+        } else {
+            self.link(previous).next = next;
+        }
     }
 
     /// The earliest deadline.
-    pub(super) fn next_due(&self) -> Option<Time> {
-        self.links.get(self.head as usize)?.due
+    pub(super) const fn next_due(&self) -> Option<Time> {
+        self.next_due
     }
 
     /// The slot that waits longest.
     pub(super) fn oldest(&self) -> Option<u32> {
-        self.next_due().map(|_| self.head)
+        self.next_due.map(|_| self.head)
     }
 
     /// Takes the slot out that has been due for longest at `now`.
     pub(super) fn pop_due(&mut self, now: Time) -> Option<u32> {
-        let due = self.next_due()?;
-        if due > now {
+        if self.next_due? > now {
             return None;
         }
         let index = self.head;

@@ -35,6 +35,11 @@ impl Hub {
             &self.outbox_limits,
         );
         let fits = memory_left && has_room;
+        let queued = Queued {
+            seq: self.next_seq,
+            stored: false,
+            message: message.clone(),
+        };
         match &mut connection.backlog {
             None if !fits => {
                 return self.overflow(sender, recipient, view, message, has_room);
@@ -43,16 +48,8 @@ impl Hub {
                 self.spill(recipient);
                 return self.enqueue(sender, view, message);
             }
-            None => connection.outbox.push_data(Queued {
-                seq: self.next_seq,
-                stored: false,
-                message: message.clone(),
-            }),
-            Some(backlog) => backlog.hold(Queued {
-                seq: self.next_seq,
-                stored: false,
-                message: message.clone(),
-            }),
+            None => connection.outbox.push_data(queued, &mut self.spares),
+            Some(backlog) => backlog.hold(queued),
         }
         self.next_seq = Seq(self.next_seq.0 + 1);
         self.stats.accepted += 1;

@@ -11,7 +11,7 @@ use crate::{Address, handshake};
 
 impl Hub {
     pub(super) fn register(&mut self, address: Address, admission: Admission) {
-        let incumbent = self.table.get(&address).copied();
+        let incumbent = self.lookup(address.as_str());
         let refusal = match (self.shutdown, incumbent, self.config.on_duplicate) {
             (Shutdown::Draining | Shutdown::Done, _, _) => Some(JoinRefusal::ShuttingDown),
             (Shutdown::No, Some(incumbent), OnDuplicate::Refuse) => {
@@ -39,7 +39,7 @@ impl Hub {
         }
         let key = self.connections.insert(connection);
         let conn = ConnId(key);
-        self.table.insert(address.clone(), conn);
+        self.table.insert(address.as_str().as_bytes(), conn);
         self.deadlines.ping.arm(key.index, self.now);
         self.stats.registered += 1;
         self.outputs.push_back(Output::Registered { conn, address });
@@ -117,7 +117,7 @@ impl Hub {
         }
         let address = connection.address.clone();
         let bucket = connection.bucket;
-        self.table.remove(&address);
+        self.table.remove(address.as_str().as_bytes(), conn);
         self.parked.park(address, bucket, self.now);
         self.deadlines.disarm_living(conn.0.index);
         self.deadlines.close.arm(conn.0.index, self.now);

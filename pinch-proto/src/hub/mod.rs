@@ -95,7 +95,9 @@ mod rate;
 mod routing;
 mod seeded;
 mod slab;
+mod spares;
 mod stats;
+mod table;
 mod tickets;
 mod timeouts;
 mod turn;
@@ -103,8 +105,6 @@ mod unconfirmed;
 mod undeliverable;
 
 use alloc::collections::VecDeque;
-
-use hashbrown::HashMap;
 
 pub use self::config::{
     Addressing, Config, ConfigError, Delivery, OnDuplicate, QueueConfig, SlowReader,
@@ -123,10 +123,12 @@ use self::outbox::OutboxLimits;
 use self::rate::ParkedBuckets;
 use self::seeded::Seeded;
 use self::slab::Slab;
+use self::spares::Spares;
+use self::table::RoutingTable;
 use self::tickets::Tickets;
 use self::timeouts::Deadlines;
 use crate::queue::{Restored, Seq};
-use crate::{Address, Time, UnixMillis};
+use crate::{Time, UnixMillis};
 
 /// The routing table of a relay and everything that belongs to it. See the [module](self) for how
 /// to drive it.
@@ -140,11 +142,12 @@ pub struct Hub {
     /// What the wall clock showed at [`Time::ZERO`], so to speak.
     unix_at_zero: i64,
     connections: Slab<Connection>,
-    table: HashMap<Address, ConnId, Seeded>,
+    table: RoutingTable,
     deadlines: Deadlines,
     parked: ParkedBuckets,
     blocks: Blocks,
     outputs: VecDeque<Output>,
+    spares: Spares,
     next_ping: u64,
     /// The place of the next envelope that is accepted.
     next_seq: Seq,
@@ -191,7 +194,7 @@ impl Hub {
             now,
             unix_at_zero: unix.0.saturating_sub(millis(now)),
             connections: Slab::new(),
-            table: HashMap::with_hasher(seeded.clone()),
+            table: RoutingTable::new(seeded.clone()),
             deadlines: Deadlines::new(&config),
             parked: ParkedBuckets::new(fill, config.max_parked_buckets, seeded.clone()),
             blocks: Blocks::new(
@@ -204,6 +207,7 @@ impl Hub {
             reading_bytes: 0,
             next_expiry: config.queue.map(|queue| now + queue.expiry_interval),
             outputs: VecDeque::new(),
+            spares: Spares::default(),
             next_ping: 1,
             shutdown: Shutdown::No,
             stats: HubStats::default(),
@@ -298,7 +302,7 @@ impl Hub {
     /// The connection that is reachable under `address`.
     #[must_use]
     pub fn lookup(&self, address: &str) -> Option<ConnId> {
-        self.table.get(address).copied()
+        self.table.find(address.as_bytes(), &self.connections)
     }
 
     fn advance(&mut self, now: Time) {
@@ -320,20 +324,27 @@ impl Hub {
                 reason: WakeupReason::Backlog,
             });
         }
-        let bucket = self.parked.next_due().map(|at| Wakeup {
-            at,
-            reason: WakeupReason::Bucket,
-        });
-        let answer = self.tickets.next_due().map(|at| Wakeup {
-            at,
-            reason: WakeupReason::Store,
-        });
-        let expiry = self.next_expiry.map(|at| Wakeup {
-            at,
-            reason: WakeupReason::Expiry,
-        });
-        let others = [bucket, answer, expiry].into_iter().flatten();
-        let wakeup = self.deadlines.next().into_iter().chain(others).min()?;
+        let mut earliest: Option<Wakeup> = None;
+        // Of several at the same time, the first names it.
+        for (due, reason) in [
+            (self.deadlines.ping.next_due(), WakeupReason::Ping),
+            (self.deadlines.pong.next_due(), WakeupReason::Pong),
+            (self.deadlines.join.next_due(), WakeupReason::Join),
+            (self.deadlines.marker.next_due(), WakeupReason::Marker),
+            (self.deadlines.stall.next_due(), WakeupReason::Stall),
+            (self.deadlines.retry.next_due(), WakeupReason::Read),
+            (self.tickets.next_due(), WakeupReason::Store),
+            (self.next_expiry, WakeupReason::Expiry),
+            (self.deadlines.close.next_due(), WakeupReason::Close),
+            (self.parked.next_due(), WakeupReason::Bucket),
+        ] {
+            if let Some(at) = due
+                && earliest.is_none_or(|earliest| at < earliest.at)
+            {
+                earliest = Some(Wakeup { at, reason });
+            }
+        }
+        let wakeup = earliest?;
         // What one turn left undone is due now.
         Some(if wakeup.at <= self.now {
             Wakeup {
@@ -347,33 +358,21 @@ impl Hub {
 
     /// Hands out what waits for a connection.
     fn writable(&mut self, conn: ConnId, bytes: usize) {
-        if let Some(connection) = self.connections.get_mut(conn.0) {
-            connection.stalled = false;
-        }
-        self.judge(conn);
+        self.taken(conn);
         let Some(connection) = self.connections.get_mut(conn.0) else {
             self.stats.late += 1;
             return;
         };
-        let delivered = u64::from(core::mem::take(&mut connection.in_flight));
-        self.stats.delivered += delivered;
-        self.stats.in_flight -= delivered;
-        connection.writing = false;
-        self.deadlines.stall.disarm(conn.0.index);
-        if connection.ping == Ping::HandedOut && !connection.is_closing() {
-            connection.ping = Ping::Awaited;
-            self.deadlines.pong.arm(conn.0.index, self.now);
-            if matches!(connection.phase, Phase::Joining { .. }) {
-                self.deadlines.join.arm(conn.0.index, self.now);
-            }
+        let window = self.window;
+        if !connection.has_frame(window) {
+            connection.asleep = true;
+            return self.read_on(conn);
         }
-
         let queued = (connection.outbox.data_len(), connection.outbox.data_bytes());
         let kept = connection.unconfirmed.bytes();
-        let window = self.window;
         let mut room = bytes;
         while room > 0
-            && let Some(frame) = connection.pop_frame(&mut self.next_ping, window)
+            && let Some(frame) = connection.pop_frame(&mut self.next_ping, window, &mut self.spares)
         {
             room = room.saturating_sub(frame.len().max(1));
             self.stats.pings += u64::from(matches!(frame, crate::Frame::Ping(_)));
@@ -394,6 +393,34 @@ impl Hub {
         self.stats.in_flight_bytes += (connection.unconfirmed.bytes() - kept) as u64;
         self.stats.queued_bytes -= (queued.1 - connection.outbox.data_bytes()) as u64;
         self.read_on(conn);
+    }
+
+    /// The socket has taken what was handed out.
+    fn taken(&mut self, conn: ConnId) {
+        let Some(connection) = self.connections.get_mut(conn.0) else {
+            return;
+        };
+        connection.stalled = false;
+        if connection.ping == Ping::Overdue {
+            self.judge(conn);
+        }
+        let Some(connection) = self.connections.get_mut(conn.0) else {
+            return;
+        };
+        if !core::mem::take(&mut connection.writing) {
+            return;
+        }
+        let delivered = u64::from(core::mem::take(&mut connection.in_flight));
+        self.stats.delivered += delivered;
+        self.stats.in_flight -= delivered;
+        self.deadlines.stall.disarm(conn.0.index);
+        if connection.ping == Ping::HandedOut && !connection.is_closing() {
+            connection.ping = Ping::Awaited;
+            self.deadlines.pong.arm(conn.0.index, self.now);
+            if matches!(connection.phase, Phase::Joining { .. }) {
+                self.deadlines.join.arm(conn.0.index, self.now);
+            }
+        }
     }
 
     /// The socket has not taken everything; if it moves, the stall timeout begins anew.

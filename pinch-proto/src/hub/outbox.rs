@@ -8,6 +8,7 @@ use alloc::collections::VecDeque;
 
 use bytes::Bytes;
 
+use super::spares::Spares;
 use crate::queue::Seq;
 
 /// An envelope on its way to one recipient.
@@ -55,8 +56,11 @@ impl Outbox {
     }
 
     /// Queues an envelope, whether there is room or not.
-    pub(super) fn push_data(&mut self, queued: Queued) {
+    pub(super) fn push_data(&mut self, queued: Queued, spares: &mut Spares) {
         self.data_bytes += queued.message.len();
+        if self.data.capacity() == 0 {
+            self.data = spares.take_list();
+        }
         self.data.push_back(queued);
     }
 
@@ -83,15 +87,21 @@ impl Outbox {
 
     /// The next message of the relay. It goes before data.
     pub(super) fn pop_control(&mut self) -> Option<Bytes> {
-        let message = pop(&mut self.control)?;
+        let message = self.control.pop_front()?;
         self.control_bytes -= message.len();
+        if self.control.is_empty() {
+            self.control = VecDeque::new();
+        }
         Some(message)
     }
 
     /// The next envelope.
-    pub(super) fn pop_data(&mut self) -> Option<Queued> {
-        let queued = pop(&mut self.data)?;
+    pub(super) fn pop_data(&mut self, spares: &mut Spares) -> Option<Queued> {
+        let queued = self.data.pop_front()?;
         self.data_bytes -= queued.message.len();
+        if self.data.is_empty() {
+            spares.keep_list(core::mem::take(&mut self.data));
+        }
         Some(queued)
     }
 
@@ -124,14 +134,6 @@ impl Outbox {
     }
 }
 
-fn pop<T>(queue: &mut VecDeque<T>) -> Option<T> {
-    let first = queue.pop_front()?;
-    if queue.is_empty() {
-        *queue = VecDeque::new();
-    }
-    Some(first)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,9 +155,9 @@ mod tests {
     #[test]
     fn control_and_data_keep_their_order() {
         let mut outbox = Outbox::default();
-        outbox.push_data(queued("d1"));
+        outbox.push_data(queued("d1"), &mut Spares::default());
         outbox.push_control("c1".into(), &LIMITS).unwrap();
-        outbox.push_data(queued("d2"));
+        outbox.push_data(queued("d2"), &mut Spares::default());
         outbox.push_control("c2".into(), &LIMITS).unwrap();
         outbox.push_control_first("c0".into());
         for text in ["c0", "c1", "c2"] {
@@ -164,9 +166,15 @@ mod tests {
         }
         assert!(!outbox.has_control());
         for text in ["d1", "d2"] {
-            assert_eq!(outbox.pop_data(), Some(queued(text)));
+            assert_eq!(outbox.pop_data(&mut Spares::default()), Some(queued(text)));
         }
-        assert_eq!((outbox.pop_control(), outbox.pop_data()), (None, None));
+        assert_eq!(
+            (
+                outbox.pop_control(),
+                outbox.pop_data(&mut Spares::default())
+            ),
+            (None, None)
+        );
     }
 
     #[test]
@@ -174,16 +182,16 @@ mod tests {
         let mut outbox = Outbox::default();
         assert!(outbox.has_room(10, (0, 0), &LIMITS));
         assert!(!outbox.has_room(11, (0, 0), &LIMITS));
-        outbox.push_data(queued("123456"));
+        outbox.push_data(queued("123456"), &mut Spares::default());
         assert!(outbox.has_room(4, (0, 0), &LIMITS));
         assert!(!outbox.has_room(5, (0, 0), &LIMITS));
         assert!(!outbox.has_room(4, (1, 1), &LIMITS));
-        outbox.push_data(queued("1"));
+        outbox.push_data(queued("1"), &mut Spares::default());
         assert!(!outbox.has_room(0, (1, 0), &LIMITS));
-        outbox.push_data(queued("1"));
+        outbox.push_data(queued("1"), &mut Spares::default());
         assert!(!outbox.has_room(0, (0, 0), &LIMITS));
         assert_eq!((outbox.data_len(), outbox.data_bytes()), (3, 8));
-        outbox.pop_data();
+        outbox.pop_data(&mut Spares::default());
         assert_eq!((outbox.data_len(), outbox.data_bytes()), (2, 2));
         assert!(outbox.has_room(8, (0, 0), &LIMITS));
         assert_eq!(
@@ -199,9 +207,9 @@ mod tests {
     #[test]
     fn an_empty_outbox_owns_no_memory() {
         let mut outbox = Outbox::default();
-        outbox.push_data(queued("1"));
+        outbox.push_data(queued("1"), &mut Spares::default());
         outbox.push_control("1".into(), &LIMITS).unwrap();
-        outbox.pop_data();
+        outbox.pop_data(&mut Spares::default());
         outbox.pop_control();
         assert_eq!((outbox.data.capacity(), outbox.control.capacity()), (0, 0));
     }
@@ -209,7 +217,7 @@ mod tests {
     #[test]
     fn restored_data_goes_first_and_counts() {
         let mut outbox = Outbox::default();
-        outbox.push_data(queued("new"));
+        outbox.push_data(queued("new"), &mut Spares::default());
         outbox.restore_data(["a", "b"].map(queued).into());
         assert_eq!((outbox.data_len(), outbox.data_bytes()), (3, 5));
         assert_eq!(outbox.take_data(), ["a", "b", "new"].map(queued));

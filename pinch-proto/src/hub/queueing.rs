@@ -144,8 +144,10 @@ impl Hub {
 
     /// Reads on in the queue of a connection, if that is due and there is room.
     pub(super) fn read_on(&mut self, conn: ConnId) {
-        let (Some(connection), Some(queue)) = (self.connections.get(conn.0), self.config.queue)
-        else {
+        let Some(queue) = self.config.queue else {
+            return;
+        };
+        let Some(connection) = self.connections.get(conn.0) else {
             return;
         };
         let Some(backlog) = &connection.backlog else {
@@ -302,11 +304,12 @@ impl Hub {
         self.stats.queued += entries.len() as u64;
         for Entry { seq, message } in entries {
             self.stats.queued_bytes += message.len() as u64;
-            connection.outbox.push_data(Queued {
+            let queued = Queued {
                 seq,
                 stored,
                 message,
-            });
+            };
+            connection.outbox.push_data(queued, &mut self.spares);
         }
         // What is held and does not fit behind it is appended instead, and read when there is room.
         let held_fits = connection
@@ -314,7 +317,7 @@ impl Hub {
             .can_hold(backlog.held(), &self.outbox_limits);
         if is_rest && held_fits {
             for queued in backlog.take_held() {
-                connection.outbox.push_data(queued);
+                connection.outbox.push_data(queued, &mut self.spares);
             }
             connection.backlog = None;
             self.stats.backlogged -= 1;

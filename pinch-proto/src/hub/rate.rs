@@ -134,7 +134,7 @@ impl ParkedBuckets {
         self.parked.len()
     }
 
-    pub(super) fn next_due(&self) -> Option<Time> {
+    pub(super) const fn next_due(&self) -> Option<Time> {
         self.full.next_due()
     }
 
@@ -161,6 +161,9 @@ impl ParkedBuckets {
 
     /// The bucket with which `address` starts: what it had left, or a full one.
     pub(super) fn take(&mut self, address: &Address) -> TokenBucket {
+        if self.keys.is_empty() {
+            return TokenBucket::FULL;
+        }
         let Some(key) = self.keys.remove(address) else {
             return TokenBucket::FULL;
         };

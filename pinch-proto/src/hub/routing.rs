@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use prost::Message as _;
 
+use super::connection::Connection;
 use super::io::{CloseCause, ConnId, Violation};
 use super::undeliverable::{NotAnAddress, Undeliverable};
 use super::{Addressing, Hub, rate};
@@ -24,7 +25,8 @@ impl Hub {
         let Some(sender) = self.living(conn) else {
             return;
         };
-        let is_own = |view: &EnvelopeView<'_>| view.from_address() == sender.address.as_str();
+        let is_own =
+            |view: &EnvelopeView<'_>| view.from_bytes() == sender.address.as_str().as_bytes();
         let is_own = view.as_ref().is_ok_and(is_own);
         self.stats.received += 1;
         self.alive(conn);
@@ -95,19 +97,34 @@ impl Hub {
     }
 
     fn forward(&mut self, conn: ConnId, view: &EnvelopeView<'_>, message: &Bytes) {
-        let to = view.to_address();
-        if self.blocks.contains(to, view.from_address()) {
+        let blocks = &self.blocks;
+        if !blocks.is_empty() && blocks.contains(view.to_address(), view.from_address()) {
             self.stats.blocked += 1;
             return;
         }
-        if let Some(recipient) = self.lookup(to) {
+        if let Some(recipient) = self.recipient(conn, view.to_bytes()) {
             return self.deliver(conn, recipient, view, message);
         }
-        if let Err(fault) = self.check_address(to) {
+        if let Err(fault) = self.check_address(view.to_address()) {
             self.stats.refused_address += 1;
             return self.tell_undeliverable(conn, view, Undeliverable::NotAnAddress(fault));
         }
         self.take_for_offline(conn, view, message);
+    }
+
+    /// Who is reachable under the address `to`. Most write to whom they wrote before, so that is where
+    /// it looks first.
+    fn recipient(&mut self, sender: ConnId, to: &[u8]) -> Option<ConnId> {
+        let before = self.connections.get(sender.0)?.last_recipient;
+        let is_still = |connection: &Connection| {
+            !connection.is_closing() && connection.address.as_str().as_bytes() == to
+        };
+        if self.connections.at(before).is_some_and(is_still) {
+            return self.connections.key_at(before).map(ConnId);
+        }
+        let found = self.table.find(to, &self.connections)?;
+        self.connections.get_mut(sender.0)?.last_recipient = found.0.index;
+        Some(found)
     }
 
     /// Whether somebody could ever join as `to`.

@@ -5,6 +5,10 @@
 
 use alloc::vec::Vec;
 
+/// How many slots there can be. The last two numbers of 32 bits name none, so that others can give
+/// them a meaning of their own.
+pub(super) const MAX_SLOTS: u32 = u32::MAX - 1;
+
 /// Names one value of a [`Slab`] for ever; a later value in the same slot has another key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Key {
@@ -39,9 +43,9 @@ impl<T> Slab<T> {
         self.len
     }
 
-    /// Whether there is a slot for one more value: only 2³² slots can be named.
+    /// Whether there is a slot for one more value.
     pub(super) fn has_room(&self) -> bool {
-        !self.free.is_empty() || u32::try_from(self.slots.len()).is_ok()
+        !self.free.is_empty() || self.slots.len() < MAX_SLOTS as usize
     }
 
     /// Stores `value`, for which there must be [room](Self::has_room).
@@ -92,6 +96,11 @@ impl<T> Slab<T> {
             self.free.push(key.index);
         }
         Some(value)
+    }
+
+    /// The value in slot `index`, if there is one.
+    pub(super) fn at(&self, index: u32) -> Option<&T> {
+        self.slots.get(index as usize)?.value.as_ref()
     }
 
     /// The key of the value in slot `index`, if there is one.

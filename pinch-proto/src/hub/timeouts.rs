@@ -7,7 +7,7 @@
 
 use super::connection::{Connection, Phase, Ping};
 use super::deadlines::DeadlineList;
-use super::io::{CloseCause, ConnId, Output, Wakeup, WakeupReason};
+use super::io::{CloseCause, ConnId, Output};
 use super::{Config, Hub};
 
 /// How many expired deadlines one turn handles, so that a million heartbeats that fall due at once
@@ -38,22 +38,6 @@ impl Deadlines {
             retry: DeadlineList::new(config.queue.unwrap_or_default().retry_interval),
             close: DeadlineList::new(config.close_timeout),
         }
-    }
-
-    /// The earliest of all, and what it is for.
-    pub(super) fn next(&self) -> Option<Wakeup> {
-        [
-            (&self.ping, WakeupReason::Ping),
-            (&self.pong, WakeupReason::Pong),
-            (&self.join, WakeupReason::Join),
-            (&self.marker, WakeupReason::Marker),
-            (&self.stall, WakeupReason::Stall),
-            (&self.retry, WakeupReason::Read),
-            (&self.close, WakeupReason::Close),
-        ]
-        .into_iter()
-        .filter_map(|(list, reason)| list.next_due().map(|at| Wakeup { at, reason }))
-        .min()
     }
 
     /// Forgets a connection that lives no longer; its close deadline stays.
@@ -158,22 +142,23 @@ impl Hub {
     /// A pong came: a sign of life, what confirms everything before its ping, and the end of a join
     /// if it is the right one.
     pub(super) fn pong(&mut self, conn: ConnId, payload: &[u8]) {
-        let Some(connection) = self.living(conn) else {
+        if self.living(conn).is_none() {
+            return;
+        }
+        let Some(connection) = self.connections.get_mut(conn.0) else {
             return;
         };
         let answers = connection.is_last_pong(payload);
         let joining = matches!(connection.phase, Phase::Joining { .. });
         if answers {
             connection.ping = Ping::Idle;
+            self.deadlines.pong.disarm(conn.0.index);
         }
         let number = payload.try_into().ok().map(u64::from_be_bytes);
         let confirmed = number
             .filter(|number| *number <= connection.ping_number)
-            .map(|number| connection.unconfirmed.confirm(number))
+            .map(|number| connection.unconfirmed.confirm(number, &mut self.spares))
             .unwrap_or_default();
-        if answers {
-            self.deadlines.pong.disarm(conn.0.index);
-        }
         self.settle(conn, confirmed);
         self.stats.pongs += 1;
         self.alive(conn);

@@ -8,6 +8,7 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 
 use super::outbox::Queued;
+use super::spares::Spares;
 use crate::queue::Seq;
 
 /// What a pong has confirmed.
@@ -38,7 +39,7 @@ struct Marker {
 
 /// The books, while there is something in them.
 #[derive(Debug, Default)]
-struct Ledger {
+pub(super) struct Ledger {
     envelopes: VecDeque<Queued>,
     bytes: usize,
     markers: VecDeque<Marker>,
@@ -50,14 +51,29 @@ struct Ledger {
     unmarked_bytes: usize,
 }
 
+impl Ledger {
+    /// How many envelopes it has memory for, or markers.
+    pub(super) fn room(&self) -> usize {
+        self.envelopes.capacity().max(self.markers.capacity())
+    }
+
+    /// Makes an empty ledger ready for others.
+    pub(super) fn reopen(&mut self) {
+        self.envelopes.clear();
+        self.markers.clear();
+        (self.bytes, self.unmarked_bytes) = (0, 0);
+        (self.confirmed, self.marked) = (0, 0);
+    }
+}
+
 /// Envelopes that were handed out, in order. If there are none, it owns no memory.
 #[derive(Debug, Default)]
 pub(super) struct Unconfirmed(Option<Box<Ledger>>);
 
 impl Unconfirmed {
     /// Keeps an envelope that is handed out.
-    pub(super) fn push(&mut self, queued: Queued) {
-        let ledger = self.0.get_or_insert_default();
+    pub(super) fn push(&mut self, queued: Queued, spares: &mut Spares) {
+        let ledger = self.0.get_or_insert_with(|| spares.take_ledger());
         ledger.bytes += queued.message.len();
         ledger.unmarked_bytes += queued.message.len();
         ledger.envelopes.push_back(queued);
@@ -76,7 +92,7 @@ impl Unconfirmed {
     }
 
     /// The pong of the ping `number` came, marker or not.
-    pub(super) fn confirm(&mut self, number: u64) -> Confirmed {
+    pub(super) fn confirm(&mut self, number: u64, spares: &mut Spares) -> Confirmed {
         let Some(ledger) = &mut self.0 else {
             return Confirmed::default();
         };
@@ -93,7 +109,10 @@ impl Unconfirmed {
         ledger.confirmed += confirmed.count;
         ledger.bytes -= confirmed.bytes;
         if ledger.envelopes.is_empty() {
-            self.0 = None;
+            self.0
+                .take()
+                .into_iter()
+                .for_each(|ledger| spares.keep_ledger(ledger));
         }
         confirmed
     }
@@ -158,7 +177,7 @@ mod tests {
     fn filled(messages: &[&'static str]) -> Unconfirmed {
         let mut unconfirmed = Unconfirmed::default();
         for message in messages {
-            unconfirmed.push(queued(message));
+            unconfirmed.push(queued(message), &mut Spares::default());
         }
         unconfirmed
     }
@@ -167,16 +186,24 @@ mod tests {
     fn a_pong_confirms_what_went_before_its_ping_and_nothing_else() {
         let mut unconfirmed = filled(&["1", "22"]);
         unconfirmed.mark(7);
-        unconfirmed.push(queued("333"));
+        unconfirmed.push(queued("333"), &mut Spares::default());
         assert_eq!((unconfirmed.bytes(), unconfirmed.unmarked_bytes()), (6, 3));
-        assert_eq!(unconfirmed.confirm(6).count, 0, "that ping went before");
+        assert_eq!(
+            unconfirmed.confirm(6, &mut Spares::default()).count,
+            0,
+            "that ping went before"
+        );
         let confirmed = Confirmed {
             count: 2,
             bytes: 3,
             stored: None,
         };
-        assert_eq!(unconfirmed.confirm(7), confirmed);
-        assert_eq!(unconfirmed.confirm(7).count, 0, "it was confirmed");
+        assert_eq!(unconfirmed.confirm(7, &mut Spares::default()), confirmed);
+        assert_eq!(
+            unconfirmed.confirm(7, &mut Spares::default()).count,
+            0,
+            "it was confirmed"
+        );
         assert!(unconfirmed.is_unmarked());
         assert_eq!(unconfirmed.take(), [queued("333")]);
     }
@@ -185,13 +212,13 @@ mod tests {
     fn a_later_pong_speaks_for_the_earlier_ones() {
         let mut unconfirmed = filled(&["1"]);
         unconfirmed.mark(1);
-        unconfirmed.push(queued("2"));
+        unconfirmed.push(queued("2"), &mut Spares::default());
         unconfirmed.mark(2);
-        unconfirmed.push(queued("3"));
+        unconfirmed.push(queued("3"), &mut Spares::default());
         unconfirmed.mark(5);
-        assert_eq!(unconfirmed.confirm(2).count, 2);
-        assert_eq!(unconfirmed.confirm(1).count, 0);
-        assert_eq!(unconfirmed.confirm(5).count, 1);
+        assert_eq!(unconfirmed.confirm(2, &mut Spares::default()).count, 2);
+        assert_eq!(unconfirmed.confirm(1, &mut Spares::default()).count, 0);
+        assert_eq!(unconfirmed.confirm(5, &mut Spares::default()).count, 1);
         assert_eq!(unconfirmed.bytes(), 0);
     }
 
@@ -202,7 +229,7 @@ mod tests {
         unconfirmed.mark(2);
         assert!(!unconfirmed.is_unmarked());
         assert_eq!(unconfirmed.0.as_ref().unwrap().markers.len(), 1);
-        assert_eq!(unconfirmed.confirm(2).count, 1);
+        assert_eq!(unconfirmed.confirm(2, &mut Spares::default()).count, 1);
     }
 
     #[test]
@@ -212,12 +239,15 @@ mod tests {
             ..queued(text)
         };
         let mut unconfirmed = Unconfirmed::default();
-        unconfirmed.push(stored("1"));
-        unconfirmed.push(stored("22"));
-        unconfirmed.push(queued("333"));
+        unconfirmed.push(stored("1"), &mut Spares::default());
+        unconfirmed.push(stored("22"), &mut Spares::default());
+        unconfirmed.push(queued("333"), &mut Spares::default());
         unconfirmed.mark(1);
-        unconfirmed.push(stored("4444"));
-        assert_eq!(unconfirmed.confirm(1).stored, Some(Seq(2)));
+        unconfirmed.push(stored("4444"), &mut Spares::default());
+        assert_eq!(
+            unconfirmed.confirm(1, &mut Spares::default()).stored,
+            Some(Seq(2))
+        );
         assert_eq!(unconfirmed.confirm_all().stored, Some(Seq(4)));
         assert_eq!(unconfirmed.confirm_all(), Confirmed::default());
     }
@@ -226,7 +256,7 @@ mod tests {
     fn nothing_unconfirmed_owns_no_memory() {
         let mut unconfirmed = filled(&["1"]);
         unconfirmed.mark(1);
-        unconfirmed.confirm(1);
+        unconfirmed.confirm(1, &mut Spares::default());
         assert!(unconfirmed.0.is_none());
         unconfirmed.mark(2);
         assert!(unconfirmed.0.is_none());

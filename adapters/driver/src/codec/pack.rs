@@ -7,7 +7,7 @@
 use bytes::{Bytes, BytesMut};
 
 /// How much memory a message may keep alive, in multiples of its length.
-pub(super) const PIN_FACTOR: usize = 4;
+pub(super) const PIN_FACTOR: usize = 8;
 
 /// The pack that is being filled.
 #[derive(Default)]
