@@ -65,6 +65,7 @@ mod http;
 mod relay;
 mod runtime;
 mod store;
+mod tcp;
 
 pub use pinch_proto as proto;
 
@@ -75,3 +76,4 @@ pub use self::http::{AllowedOrigins, Auth};
 pub use self::relay::{BindError, Builder, Relay, RelayStats, StoreHealth};
 pub use self::runtime::{Runtime, Stream};
 pub use self::store::{MemoryStore, Store};
+pub use self::tcp::acknowledge_late;

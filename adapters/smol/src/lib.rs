@@ -17,15 +17,19 @@
 //! `pinch-driver`. Tasks run on smol's global executor, whose threads the environment variable
 //! `SMOL_THREADS` counts (default: 1).
 
+mod connection;
+
 use core::future::Future;
 use core::net::SocketAddr;
 use std::io;
+use std::net::{TcpListener, TcpStream};
 use std::time::Instant;
 
 use futures_util::FutureExt as _;
 use futures_util::future::Map;
-use smol::Timer;
-use smol::net::{TcpListener, TcpStream};
+use smol::{Async, Timer, net};
+
+pub use self::connection::Connection;
 
 pub use pinch_driver::*;
 
@@ -42,28 +46,32 @@ pub struct Smol;
 impl Runtime for Smol {
     const NAME: &'static str = "smol";
 
-    type Stream = TcpStream;
-    type Listener = TcpListener;
+    type Stream = Connection;
+    type Listener = Async<TcpListener>;
     type Sleep = Map<Timer, fn(Instant)>;
 
-    async fn bind(&self, addr: SocketAddr) -> io::Result<TcpListener> {
-        TcpListener::bind(addr).await
+    async fn bind(&self, addr: SocketAddr) -> io::Result<Async<TcpListener>> {
+        Async::<TcpListener>::bind(addr)
     }
 
-    fn local_addr(&self, listener: &TcpListener) -> io::Result<SocketAddr> {
-        listener.local_addr()
+    fn local_addr(&self, listener: &Async<TcpListener>) -> io::Result<SocketAddr> {
+        listener.get_ref().local_addr()
     }
 
-    async fn accept(&self, listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    async fn accept(&self, listener: &Async<TcpListener>) -> io::Result<(Connection, SocketAddr)> {
         let (stream, peer) = listener.accept().await?;
-        stream.set_nodelay(true)?;
-        Ok((stream, peer))
+        Ok((Connection::new(stream)?, peer))
     }
 
-    async fn connect(&self, host: &str, port: u16) -> io::Result<TcpStream> {
-        let stream = TcpStream::connect((host, port)).await?;
-        stream.set_nodelay(true)?;
-        Ok(stream)
+    async fn connect(&self, host: &str, port: u16) -> io::Result<Connection> {
+        let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
+        for addr in net::resolve((host, port)).await? {
+            match Async::<TcpStream>::connect(addr).await {
+                Ok(stream) => return Connection::new(stream),
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {

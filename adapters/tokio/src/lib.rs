@@ -15,13 +15,16 @@
 //! Everything but the few lines of [`Tokio`] is shared with the other adapters and documented in
 //! `pinch-driver`.
 
+mod connection;
+
 use core::future::Future;
 use core::net::SocketAddr;
 use std::io;
 use std::time::Instant;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio_util::compat::{Compat, TokioAsyncReadCompatExt as _};
+
+pub use self::connection::Connection;
 
 pub use pinch_driver::*;
 
@@ -39,7 +42,7 @@ pub struct Tokio;
 impl Runtime for Tokio {
     const NAME: &'static str = "tokio";
 
-    type Stream = Compat<TcpStream>;
+    type Stream = Connection;
     type Listener = TcpListener;
     type Sleep = tokio::time::Sleep;
 
@@ -51,16 +54,16 @@ impl Runtime for Tokio {
         listener.local_addr()
     }
 
-    async fn accept(&self, listener: &TcpListener) -> io::Result<(Compat<TcpStream>, SocketAddr)> {
+    async fn accept(&self, listener: &TcpListener) -> io::Result<(Connection, SocketAddr)> {
         let (stream, peer) = listener.accept().await?;
         stream.set_nodelay(true)?;
-        Ok((stream.compat(), peer))
+        Ok((Connection(stream), peer))
     }
 
-    async fn connect(&self, host: &str, port: u16) -> io::Result<Compat<TcpStream>> {
+    async fn connect(&self, host: &str, port: u16) -> io::Result<Connection> {
         let stream = TcpStream::connect((host, port)).await?;
         stream.set_nodelay(true)?;
-        Ok(stream.compat())
+        Ok(Connection(stream))
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
