@@ -11,13 +11,24 @@ use std::io::Cursor;
 use bytes::{Buf as _, Bytes};
 use tungstenite::protocol::WebSocketContext;
 use tungstenite::protocol::frame::FrameHeader;
-use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
+use tungstenite::protocol::frame::coding::{Control, OpCode};
 
 use super::pack::{Pack, unmask};
 use super::{Incoming, Text, encode_frame};
 
 /// The longest payload of a control frame, in bytes (RFC 6455, section 5.5).
-const MAX_CONTROL: u64 = 125;
+const MAX_CONTROL: usize = 125;
+
+// The first byte of a frame that is final and uses no extension (section 5.2).
+const FINAL_BINARY: u8 = 0x82;
+const FINAL_PING: u8 = 0x89;
+const FINAL_PONG: u8 = 0x8a;
+
+/// Set in the second byte of whatever a client says.
+const MASKED: u8 = 0x80;
+
+/// The longest length that the rest of the second byte can say.
+const SHORT: u8 = 125;
 
 /// Turns the bytes of one client into messages.
 #[derive(Debug)]
@@ -190,28 +201,28 @@ impl Decoder {
         if self.fragments.is_some() {
             return None;
         }
-        let mut cursor = Cursor::new(input);
-        let (header, length) = FrameHeader::parse(&mut cursor).ok()??;
-        let FrameHeader {
-            is_final: true,
-            rsv1: false,
-            rsv2: false,
-            rsv3: false,
-            opcode,
-            mask: Some(mask),
-        } = header
-        else {
-            return None;
+        let (&[first, second], _) = input.split_first_chunk()?;
+        let (kind, limit) = match first {
+            FINAL_BINARY => (Kind::Message, self.message_bytes),
+            FINAL_PING => (Kind::Ping, MAX_CONTROL),
+            FINAL_PONG => (Kind::Pong, MAX_CONTROL),
+            _ => return None,
         };
-        let (kind, limit) = match opcode {
-            OpCode::Data(Data::Binary) => (Kind::Message, self.message_bytes as u64),
-            OpCode::Control(Control::Ping) => (Kind::Ping, MAX_CONTROL),
-            OpCode::Control(Control::Pong) => (Kind::Pong, MAX_CONTROL),
-            OpCode::Data(_) | OpCode::Control(_) => return None,
+        let (length, at) = match second.checked_sub(MASKED)? {
+            length @ ..=SHORT => (u64::from(length), 2),
+            126 => (
+                u64::from(u16::from_be_bytes(*input.get(2..)?.first_chunk()?)),
+                4,
+            ),
+            _ => (u64::from_be_bytes(*input.get(2..)?.first_chunk()?), 10),
         };
-        let start = usize::try_from(cursor.position()).ok()?;
-        let end = start.checked_add(usize::try_from(length).ok()?)?;
-        (length <= limit && end <= input.len()).then_some(SingleFrame {
+        let mask = *input.get(at..)?.first_chunk()?;
+        let start = at + mask.len();
+        let length = usize::try_from(length)
+            .ok()
+            .filter(|length| *length <= limit)?;
+        let end = start + length;
+        (end <= input.len()).then_some(SingleFrame {
             kind,
             mask,
             start,
