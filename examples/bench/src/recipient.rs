@@ -69,7 +69,14 @@ mod tests {
     #[test]
     fn what_is_no_envelope_has_none() {
         let long = [0xff; 16];
-        for bytes in [&b""[..], b"\x1a", b"\x1a\x05bob", b"\x08\x01", b"\x0b", &long] {
+        for bytes in [
+            &b""[..],
+            b"\x1a",
+            b"\x1a\x05bob",
+            b"\x08\x01",
+            b"\x0b",
+            &long,
+        ] {
             assert_eq!(recipient(bytes), None, "{bytes:?}");
         }
     }

@@ -6,7 +6,9 @@ use percent_encoding::percent_decode_str;
 #[must_use]
 pub fn address(query: &str) -> Option<String> {
     let pairs = query.split('&');
-    let encoded = pairs.filter_map(|pair| pair.strip_prefix("address=")).next()?;
+    let encoded = pairs
+        .filter_map(|pair| pair.strip_prefix("address="))
+        .next()?;
     let address = percent_decode_str(encoded).decode_utf8().ok()?;
     (!address.is_empty()).then(|| address.into_owned())
 }

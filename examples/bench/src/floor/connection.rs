@@ -62,11 +62,7 @@ impl Connection {
 }
 
 /// Keeps what is behind the first `taken` bytes of `frames`.
-fn keep<'a>(
-    buffer: &mut Vec<u8>,
-    frames: impl Iterator<Item = &'a [u8]>,
-    mut taken: usize,
-) {
+fn keep<'a>(buffer: &mut Vec<u8>, frames: impl Iterator<Item = &'a [u8]>, mut taken: usize) {
     for frame in frames {
         let skipped = taken.min(frame.len());
         buffer.extend_from_slice(&frame[skipped..]);

@@ -63,12 +63,7 @@ fn answer(
     refusal
 }
 
-async fn join(
-    upgraded: UpgradeFut,
-    address: String,
-    routes: Routes<Frame<'static>>,
-    batch: bool,
-) {
+async fn join(upgraded: UpgradeFut, address: String, routes: Routes<Frame<'static>>, batch: bool) {
     let Ok(mut socket) = upgraded.await else {
         return;
     };

@@ -64,9 +64,7 @@ fn leave<M>(routes: &Routes<M>, address: &str, channel: &UnboundedSender<M>) {
 }
 
 /// The main function of a hub that serves each connection with `serve`.
-fn main<F: Future<Output = ()> + Send + 'static>(
-    serve: impl Fn(TcpStream, bool) -> F,
-) -> ExitCode {
+fn main<F: Future<Output = ()> + Send + 'static>(serve: impl Fn(TcpStream, bool) -> F) -> ExitCode {
     let flags = Flags::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -176,7 +176,10 @@ impl Clients {
             };
             let left = connection.is_leaving();
             self.cut(number);
-            on(number, Event::Ended(if left { Ending::Left } else { ending }));
+            on(
+                number,
+                Event::Ended(if left { Ending::Left } else { ending }),
+            );
         }
     }
 

@@ -12,10 +12,10 @@ use tungstenite::handshake::client::generate_key;
 use tungstenite::handshake::derive_accept_key;
 
 use super::identity::Identity;
-use crate::outbox::Outbox;
 use super::target::{Auth, Endpoint};
 use super::unix_now;
 use crate::frame::{self, Header, MaskKey, Opcode};
+use crate::outbox::Outbox;
 
 /// The most bytes that one frame may have.
 pub(crate) const MAX_FRAME: usize = 192 * 1024;

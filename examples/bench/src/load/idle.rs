@@ -158,7 +158,13 @@ impl Waiting {
             for receiver in batch {
                 let template = Template::new(sender, receiver, size, clients.mask(number))?;
                 frame.clear();
-                template.put(&mut frame, Stamp { sent_at: 0, number: 0 });
+                template.put(
+                    &mut frame,
+                    Stamp {
+                        sent_at: 0,
+                        number: 0,
+                    },
+                );
                 clients.send(number, &frame);
                 self.envelope_bytes = Some(template.envelope_len());
                 templates.push(Some(template));

@@ -10,8 +10,8 @@ mod arrivals;
 mod clients;
 mod connection;
 mod flow;
-pub mod idle;
 mod identity;
+pub mod idle;
 mod joining;
 mod readable;
 mod tally;
@@ -76,9 +76,7 @@ pub enum LoadError {
 /// Lets this process have `wanted` connections.
 fn descriptors(wanted: usize) -> Result<(), LoadError> {
     match crate::descriptors::raise()? {
-        Some(allowed) if allowed < wanted as u64 => {
-            Err(LoadError::Descriptors { wanted, allowed })
-        }
+        Some(allowed) if allowed < wanted as u64 => Err(LoadError::Descriptors { wanted, allowed }),
         _ => Ok(()),
     }
 }

@@ -174,7 +174,11 @@ mod tests {
             let mut altered = envelope.clone();
             altered[at] ^= 1;
             let within_id = (template.id..template.id + ID_LEN).contains(&at);
-            assert_eq!(template.stamp_of(&altered).is_some(), within_id, "byte {at}");
+            assert_eq!(
+                template.stamp_of(&altered).is_some(),
+                within_id,
+                "byte {at}"
+            );
             assert_eq!(template.stamp_of(&envelope[..at]), None);
         }
         let longer = [&*envelope, b"x"].concat();

@@ -1,0 +1,210 @@
+//! Relays side by side: every relay in a process of its own, under the same loads, taking turns.
+//!
+//! What the machine does besides falls on all of them; of each figure the median of the rounds
+//! counts, and what can be trusted best are ratios to the [floor](crate::floor).
+
+mod build;
+mod contender;
+mod javascript;
+mod load;
+mod machine;
+mod results;
+mod server;
+mod table;
+
+use core::time::Duration;
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::{env, fs};
+
+use clap::Parser;
+use thiserror::Error;
+
+use self::contender::Contender;
+pub use self::contender::Kind;
+pub(crate) use self::load::BURST;
+use self::load::Load;
+pub use self::results::{Comparison, Measured, Skipped};
+use crate::chart::{self, Theme};
+use crate::descriptors;
+use crate::load::duration;
+
+/// Where what is written goes, unless it is said otherwise.
+const CHARTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts");
+
+/// Runs relays side by side, and says what each costs
+#[derive(Clone, Debug, Parser)]
+#[command(version)]
+pub struct Options {
+    /// How often each relay is measured under each load; medians count
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]
+    pub rounds: u8,
+    /// Seconds of each measurement
+    #[arg(long, default_value = "4", value_parser = duration)]
+    pub seconds: Duration,
+    /// How many connections are idle; fewer where the system does not allow as many
+    #[arg(long, default_value_t = 10_000)]
+    pub connections: usize,
+    /// One round of one second with 2,000 idle connections: shows that all works, and little else
+    #[arg(long, conflicts_with_all = ["rounds", "seconds", "connections"])]
+    pub quick: bool,
+    /// Measure only relays whose names contain one of these (the floor is always measured)
+    #[arg(long, value_delimiter = ',')]
+    pub only: Vec<String>,
+    /// The directory for comparison.json and the charts
+    #[arg(long, default_value = CHARTS)]
+    pub out: PathBuf,
+}
+
+/// Why relays could not be compared.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum CompareError {
+    /// Cargo could not be run.
+    #[error("cannot run `{command}`: {error}")]
+    NoCargo {
+        /// What was to be run.
+        command: String,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// Cargo has failed, and has said why.
+    #[error("`{0}` has failed, see above: without the relays there is nothing to measure")]
+    Build(String),
+    /// Cargo's answer is not understood.
+    #[error("`{command}` has not answered as expected: {error}")]
+    Answer {
+        /// What was run.
+        command: String,
+        /// What is wrong with the answer.
+        error: String,
+    },
+    /// The results cannot be written.
+    #[error("cannot write {path}: {error}")]
+    Output {
+        /// Where to.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// A call of the system failed.
+    #[error(transparent)]
+    System(#[from] io::Error),
+}
+
+/// How much is measured.
+#[derive(Clone, Copy, Debug)]
+struct Extent {
+    rounds: u8,
+    seconds: Duration,
+    connections: usize,
+}
+
+impl Options {
+    fn extent(&self) -> io::Result<Extent> {
+        let allowed = descriptors::raise()?;
+        let allowed = allowed.map_or(usize::MAX, |allowed| {
+            usize::try_from(allowed).unwrap_or(usize::MAX)
+        });
+        let wanted = if self.quick { 2_000 } else { self.connections };
+        // One more of them sends.
+        let connections = wanted.min(allowed.saturating_sub(1)).max(1);
+        Ok(if self.quick {
+            Extent {
+                rounds: 1,
+                seconds: Duration::from_secs(1),
+                connections,
+            }
+        } else {
+            Extent {
+                rounds: self.rounds,
+                seconds: self.seconds,
+                connections,
+            }
+        })
+    }
+
+    fn wants(&self, contender: &Contender) -> bool {
+        let named = |part: &String| contender.name.contains(part.as_str());
+        contender.kind == Kind::Floor || self.only.is_empty() || self.only.iter().any(named)
+    }
+}
+
+/// Builds the relays, measures them, and writes what came of it. `progress` is told what happens,
+/// `report` is given the tables.
+///
+/// # Errors
+/// [`CompareError`] says why there are no results. A relay that fails is no such reason.
+pub fn run(
+    options: &Options,
+    progress: &mut impl Write,
+    report: &mut impl Write,
+) -> Result<(), CompareError> {
+    let extent = options.extent()?;
+    let built = build::build(progress)?;
+    let (mut contenders, skipped) = contender::all(&built);
+    contenders.retain(|contender| options.wants(contender));
+    for Skipped { name, why } in &skipped {
+        writeln!(progress, "skipped: {name}: {why}")?;
+    }
+    let mut relays: Vec<Measured> = contenders.iter().map(Measured::new).collect();
+    for round in 1..=extent.rounds {
+        for load in Load::all(extent) {
+            for (contender, relay) in contenders.iter().zip(&mut relays) {
+                let name = &contender.name;
+                writeln!(progress, "round {round}, {}: {name}", load.name())?;
+                if let Err(failure) = load.put_on(contender, relay) {
+                    writeln!(progress, "failed: {name}: {failure}")?;
+                    relay.failures.push(format!("{}: {failure}", load.name()));
+                }
+            }
+        }
+    }
+    let comparison = Comparison {
+        date: jiff::Timestamp::now().strftime("%Y-%m-%d").to_string(),
+        machine: machine::describe(),
+        command: command(env::args_os().skip(1)),
+        rounds: extent.rounds,
+        seconds: extent.seconds.as_secs_f64(),
+        connections: extent.connections,
+        relays,
+        skipped,
+    };
+    table::write(&comparison, report)?;
+    save(options, &comparison, progress)
+}
+
+fn command(arguments: impl Iterator<Item = OsString>) -> String {
+    let mut command = "cargo run --release -p pinch-bench".to_owned();
+    for (number, argument) in arguments.enumerate() {
+        command += if number == 0 { " -- " } else { " " };
+        command += &argument.to_string_lossy();
+    }
+    command
+}
+
+fn save(
+    options: &Options,
+    comparison: &Comparison,
+    progress: &mut impl Write,
+) -> Result<(), CompareError> {
+    let json = serde_json::to_string_pretty(comparison).expect("all its keys are strings");
+    let files = [
+        ("comparison.json", json + "\n"),
+        (
+            "comparison-light.svg",
+            chart::draw(comparison, Theme::Light),
+        ),
+        ("comparison-dark.svg", chart::draw(comparison, Theme::Dark)),
+    ];
+    for (name, text) in files {
+        let path = options.out.join(name);
+        let written = fs::create_dir_all(&options.out).and_then(|()| fs::write(&path, text));
+        if let Err(error) = written {
+            return Err(CompareError::Output { path, error });
+        }
+        writeln!(progress, "written: {}", path.display())?;
+    }
+    Ok(())
+}
