@@ -1,9 +1,11 @@
 //! A relay that loses, repeats, swaps and alters envelopes: the load generator has to tell.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should fail")]
+
 use core::time::Duration;
 use std::collections::HashMap;
 use std::io::Write as _;
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -74,7 +76,7 @@ fn serve(stream: TcpStream, streams: &Streams, fault: Fault) {
     let Ok(mut socket) = accept_hdr(stream, register) else {
         return;
     };
-    let mut delayed = None;
+    let mut delayed: Option<tungstenite::Bytes> = None;
     let mut count = 0;
     while let Ok(message) = socket.read() {
         let Message::Binary(envelope) = message else {
@@ -101,7 +103,10 @@ fn serve(stream: TcpStream, streams: &Streams, fault: Fault) {
                 *altered.last_mut().unwrap() ^= 1;
                 streams.write(&altered);
             }
-            Fault::Disconnects => return,
+            Fault::Disconnects => {
+                let _ = socket.get_ref().shutdown(Shutdown::Both);
+                return;
+            }
         }
     }
 }
@@ -148,7 +153,10 @@ fn losses_are_counted() {
 fn duplicates_are_counted() {
     let account = account_of(Fault::Repeats);
     let tenth = account.sent / 10;
-    assert!((tenth - 1..=tenth).contains(&account.duplicated), "{account:?}");
+    assert!(
+        (tenth - 1..=tenth).contains(&account.duplicated),
+        "{account:?}"
+    );
     assert_eq!((account.lost, account.reordered), (0, 0));
     assert_eq!(account.arrived, account.sent);
     assert!(!account.is_clean());

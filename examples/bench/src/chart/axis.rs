@@ -7,8 +7,11 @@ pub(super) struct Axis {
     pub(super) steps: u8,
 }
 
+/// The most steps that an axis has.
+const MOST: f64 = 5.0;
+
 impl Axis {
-    /// The shortest axis with two to four round steps that holds all values up to `largest`.
+    /// The shortest axis with two to five round steps that holds all values up to `largest`.
     pub(super) fn holding(largest: f64) -> Self {
         if !(largest > 0.0 && largest.is_finite()) {
             return Self {
@@ -16,15 +19,15 @@ impl Axis {
                 steps: 2,
             };
         }
-        let magnitude = 10_f64.powf((largest / 4.0).log10().floor());
+        let magnitude = 10_f64.powf((largest / MOST).log10().floor());
         let mut steps = [1.0, 2.0, 2.5, 5.0, 10.0].map(|factor| factor * magnitude);
         // A value at the very end of the axis is held, whatever rounding makes of it.
-        let holds = |step: &&mut f64| **step * 4.0 >= largest * (1.0 - 1e-9);
+        let holds = |step: &&mut f64| **step * MOST >= largest * (1.0 - 1e-9);
         let step = steps.iter_mut().find(holds).map_or(largest, |step| *step);
-        let needed = (1..=4).find(|steps| step * f64::from(*steps) >= largest * (1.0 - 1e-9));
+        let needed = (1..=5).find(|steps| step * f64::from(*steps) >= largest * (1.0 - 1e-9));
         Self {
             step,
-            steps: needed.unwrap_or(4).max(2),
+            steps: needed.unwrap_or(5).max(2),
         }
     }
 
@@ -47,11 +50,11 @@ mod tests {
         for (largest, end) in [
             (3.69, 4.0),
             (4.0, 4.0),
-            (4.1, 6.0),
+            (4.1, 5.0),
             (5.06, 6.0),
-            (0.24, 0.3),
+            (0.24, 0.25),
             (143_056.0, 150_000.0),
-            (201.0, 300.0),
+            (201.0, 250.0),
             (0.0, 2.0),
             (f64::NAN, 2.0),
         ] {
@@ -59,7 +62,7 @@ mod tests {
             assert!((axis.end() / end - 1.0).abs() < 1e-9, "{largest}: {axis:?}");
             let marks: Vec<f64> = axis.marks().collect();
             assert_eq!(marks.len(), usize::from(axis.steps) + 1);
-            assert!(marks[0] == 0.0 && (3..=5).contains(&marks.len()));
+            assert!(marks[0] == 0.0 && (3..=6).contains(&marks.len()));
         }
     }
 }

@@ -15,6 +15,7 @@ use self::svg::Svg;
 use self::theme::Palette;
 pub use self::theme::Theme;
 use crate::compare::{BURST, Comparison, Kind, Measured};
+use crate::figures::grouped;
 
 const WIDTH: f64 = 960.0;
 const MARGIN: f64 = 24.0;
@@ -128,7 +129,7 @@ fn draw_head(svg: &mut Svg, palette: &Palette) {
     draw_line(svg, MARGIN, 58.0, &what, palette);
     let mut right = WIDTH - MARGIN;
     for (kind, text, width) in [
-        (Kind::Floor, "floor: the least a relay can do", 182.0),
+        (Kind::Floor, "floor: the least a relay can do", 170.0),
         (Kind::Peer, "other relays", 86.0),
         (Kind::Ours, "Pinch", 46.0),
     ] {
@@ -198,14 +199,16 @@ fn draw_bar(
 }
 
 fn draw_foot(svg: &mut Svg, comparison: &Comparison, height: f64, palette: &Palette) {
-    let rounds = match comparison.rounds {
-        1 => "one round".to_owned(),
-        rounds => format!("medians of {rounds} rounds"),
-    };
     let how = format!(
-        "{} · {} · {rounds} of {} s · {} idle connections",
-        comparison.date, comparison.machine, comparison.seconds, comparison.connections,
+        "{} · {} · {} · {} idle connections",
+        comparison.date,
+        comparison.machine,
+        comparison.extent(),
+        grouped(comparison.connections as f64),
     );
     draw_line(svg, MARGIN, height - 34.0, &how, palette);
     draw_line(svg, MARGIN, height - 16.0, &comparison.command, palette);
 }
+
+#[cfg(test)]
+mod tests;

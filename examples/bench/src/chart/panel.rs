@@ -118,6 +118,10 @@ impl Panel {
                 ("font-size", &12),
                 ("font-weight", &weight),
                 ("fill", &palette.text),
+                // Lines of the grid end before it.
+                ("stroke", &palette.background),
+                ("stroke-width", &4),
+                ("paint-order", &"stroke"),
             ],
             &text,
         );

@@ -18,6 +18,9 @@ const LARGE: usize = 65_000;
 /// Of the time that is measured, how much is used to warm up.
 const WARMUP: u32 = 4;
 
+/// How long a relay has to come to rest: its first pings are answered by then.
+const SETTLE: Duration = Duration::from_secs(2);
+
 /// How long idle connections stay.
 const HOLD: Duration = Duration::from_secs(1);
 
@@ -140,6 +143,7 @@ impl Load {
                 let report = idle::run(&Idle {
                     target: target(false),
                     conns: connections,
+                    settle: SETTLE,
                     hold: HOLD,
                     envelope: Some(LARGE),
                 })?;

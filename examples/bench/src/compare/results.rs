@@ -32,6 +32,16 @@ pub struct Comparison {
 }
 
 impl Comparison {
+    /// How much was measured, in words.
+    #[must_use]
+    pub fn extent(&self) -> String {
+        let seconds = self.seconds;
+        match self.rounds {
+            1 => format!("one round of {seconds} s"),
+            rounds => format!("medians of {rounds} rounds of {seconds} s"),
+        }
+    }
+
     /// The yardstick.
     #[must_use]
     pub fn floor(&self) -> Option<&Measured> {

@@ -21,7 +21,7 @@ pub(super) enum StartError {
     #[error("cannot be started: {0}")]
     System(#[from] io::Error),
     #[error("has not said where it listens; run {0:?} to see why")]
-    Silent(Command),
+    Silent(Box<Command>),
 }
 
 /// A relay that listens.
@@ -56,7 +56,7 @@ impl Server {
         };
         match server.announcement() {
             Some(url) => server.url = url,
-            None => return Err(StartError::Silent(command)),
+            None => return Err(StartError::Silent(Box::new(command))),
         }
         Ok(server)
     }

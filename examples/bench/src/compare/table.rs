@@ -33,8 +33,9 @@ pub(super) fn write(comparison: &Comparison, out: &mut impl Write) -> io::Result
     writeln!(out, "{}, {}", comparison.date, comparison.machine)?;
     writeln!(
         out,
-        "`{}`: medians of {} rounds of {} s; × is the ratio to the floor",
-        comparison.command, comparison.rounds, comparison.seconds
+        "`{}`: {}; × is the ratio to the floor",
+        comparison.command,
+        comparison.extent()
     )?;
     for shape in SHAPES {
         write_shape(comparison, shape, out)?;

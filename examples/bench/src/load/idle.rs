@@ -17,9 +17,6 @@ use super::throughput::settle;
 use super::{LoadError, descriptors, duration};
 use crate::process::Sample;
 
-/// How long a relay may come to rest: its first pings are answered by then.
-const SETTLE: Duration = Duration::from_secs(2);
-
 /// How many envelopes are on their way at once.
 const IN_FLIGHT: usize = 64;
 
@@ -37,6 +34,9 @@ pub struct Idle {
     /// How many agents
     #[arg(long, default_value_t = 1000, value_parser = at_least_one)]
     pub conns: usize,
+    /// Seconds that the relay has to come to rest before its memory is looked at
+    #[arg(long, default_value = "2", value_parser = duration)]
+    pub settle: Duration,
     /// Seconds that they stay
     #[arg(long, default_value = "30", value_parser = duration)]
     pub hold: Duration,
@@ -95,13 +95,13 @@ pub fn run(options: &Idle) -> Result<IdleReport, LoadError> {
         return Err(LoadError::NotAllJoined(joins.failed));
     }
     let at_join = target.sample();
-    settle(&mut clients, SETTLE)?;
+    settle(&mut clients, options.settle)?;
     let rested = target.sample();
 
     let mut after_envelope = None;
     if let Some(size) = options.envelope {
         idle.send_to_each(&mut clients, &agents, size)?;
-        settle(&mut clients, SETTLE)?;
+        settle(&mut clients, options.settle)?;
         after_envelope = Some(target.sample());
     }
     let begin = target.sample();
@@ -195,7 +195,7 @@ impl Waiting {
                         last_arrival = at;
                     }
                 }
-                event => self.note(&event),
+                event @ (Event::Joined | Event::Drained | Event::Ended(_)) => self.note(&event),
             })?;
         }
         self.lost += left;
