@@ -152,9 +152,10 @@ fn losses_are_counted() {
 #[test]
 fn duplicates_are_counted() {
     let account = account_of(Fault::Repeats);
+    // The last one of each sender may come when nobody listens any more.
     let tenth = account.sent / 10;
     assert!(
-        (tenth - 1..=tenth).contains(&account.duplicated),
+        (tenth - 3..=tenth).contains(&account.duplicated),
         "{account:?}"
     );
     assert_eq!((account.lost, account.reordered), (0, 0));

@@ -9,6 +9,8 @@ mod javascript;
 mod load;
 mod machine;
 mod results;
+#[cfg(test)]
+pub(crate) mod sample;
 mod server;
 mod table;
 
@@ -88,6 +90,14 @@ pub enum CompareError {
         /// What the system says.
         error: io::Error,
     },
+    /// No relay is called as it was asked for.
+    #[error("--only {only}: no relay is called so, expected a part of one of: {names}")]
+    NoneNamed {
+        /// What was asked for.
+        only: String,
+        /// The names of those that are here.
+        names: String,
+    },
     /// A call of the system failed.
     #[error(transparent)]
     System(#[from] io::Error),
@@ -102,32 +112,50 @@ struct Extent {
 }
 
 impl Options {
-    fn extent(&self) -> io::Result<Extent> {
-        let allowed = descriptors::raise()?;
-        let allowed = allowed.map_or(usize::MAX, |allowed| {
-            usize::try_from(allowed).unwrap_or(usize::MAX)
-        });
-        let wanted = if self.quick { 2_000 } else { self.connections };
-        // One more of them sends.
-        let connections = wanted.min(allowed.saturating_sub(1)).max(1);
-        Ok(if self.quick {
-            Extent {
-                rounds: 1,
-                seconds: Duration::from_secs(1),
-                connections,
-            }
+    fn extent(&self, progress: &mut impl Write) -> io::Result<Extent> {
+        let (rounds, seconds, wanted) = if self.quick {
+            (1, Duration::from_secs(1), 2_000)
         } else {
-            Extent {
-                rounds: self.rounds,
-                seconds: self.seconds,
-                connections,
-            }
+            (self.rounds, self.seconds, self.connections)
+        };
+        let mut connections = wanted;
+        if let Some(allowed) = descriptors::raise()? {
+            // One more of them sends.
+            let allowed = usize::try_from(allowed.saturating_sub(1)).unwrap_or(usize::MAX);
+            connections = wanted.min(allowed);
+        }
+        if connections < wanted {
+            writeln!(
+                progress,
+                "only {connections} idle connections: `ulimit -Hn` does not allow {wanted}"
+            )?;
+        }
+        Ok(Extent {
+            rounds,
+            seconds,
+            connections: connections.max(1),
         })
     }
 
-    fn wants(&self, contender: &Contender) -> bool {
-        let named = |part: &String| contender.name.contains(part.as_str());
-        contender.kind == Kind::Floor || self.only.is_empty() || self.only.iter().any(named)
+    /// Those of `all` that are to be measured.
+    fn choose(&self, all: Vec<Contender>) -> Result<Vec<Contender>, CompareError> {
+        let is_named = |contender: &Contender| {
+            let mut parts = self.only.iter();
+            parts.any(|part| contender.name.contains(part.as_str()))
+        };
+        if self.only.is_empty() {
+            return Ok(all);
+        }
+        if !all.iter().any(is_named) {
+            let names: Vec<_> = all.into_iter().map(|contender| contender.name).collect();
+            return Err(CompareError::NoneNamed {
+                only: self.only.join(","),
+                names: names.join("; "),
+            });
+        }
+        let mut chosen = all;
+        chosen.retain(|contender| contender.kind == Kind::Floor || is_named(contender));
+        Ok(chosen)
     }
 }
 
@@ -141,10 +169,10 @@ pub fn run(
     progress: &mut impl Write,
     report: &mut impl Write,
 ) -> Result<(), CompareError> {
-    let extent = options.extent()?;
+    let extent = options.extent(progress)?;
     let built = build::build(progress)?;
-    let (mut contenders, skipped) = contender::all(&built);
-    contenders.retain(|contender| options.wants(contender));
+    let (contenders, skipped) = contender::all(&built);
+    let contenders = options.choose(contenders)?;
     for Skipped { name, why } in &skipped {
         writeln!(progress, "skipped: {name}: {why}")?;
     }

@@ -7,6 +7,9 @@ use super::results::{Comparison, Measured};
 use crate::figures::{decimal, grouped};
 use crate::load::Account;
 
+#[cfg(test)]
+mod tests;
+
 /// What stands where nothing is known.
 const UNKNOWN: &str = "–";
 

@@ -183,15 +183,16 @@ impl Clients {
         }
     }
 
-    /// Closes all connections, and waits a while until the relay has agreed.
-    pub(crate) fn leave(&mut self) -> io::Result<()> {
+    /// Closes all connections, waits a while until the relay has agreed, and tells `on` what still
+    /// comes.
+    pub(crate) fn leave(&mut self, mut on: impl FnMut(usize, Event<'_>)) -> io::Result<()> {
         for connection in self.connections.iter_mut().flatten() {
             connection.leave();
             let _ = connection.outbox.flush(&mut connection.stream);
         }
         let begin = Instant::now();
         while self.connected() > 0 && begin.elapsed() < CLOSE_LIMIT {
-            self.poll(TICK, |_, _| {})?;
+            self.poll(TICK, &mut on)?;
         }
         self.connections.clear();
         Ok(())

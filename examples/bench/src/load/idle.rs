@@ -108,7 +108,7 @@ pub fn run(options: &Idle) -> Result<IdleReport, LoadError> {
     idle.hold(&mut clients, options.hold)?;
     let held = target.sample();
     let pings = clients.pings();
-    clients.leave()?;
+    clients.leave(|_, _| {})?;
 
     let each = |bytes: Option<f64>| bytes.map(|bytes| bytes / agents.len() as f64);
     let after_envelope = after_envelope.and_then(|after: Sample| after.growth_since(&before));

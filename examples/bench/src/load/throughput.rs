@@ -107,7 +107,7 @@ pub fn run(options: &Throughput) -> Result<ThroughputReport, LoadError> {
     let measured = traffic.measure(&mut clients, options.secs)?;
     let after = (target.sample(), Sample::of_self());
     traffic.drain(&mut clients)?;
-    clients.leave()?;
+    traffic.leave(&mut clients)?;
 
     let cpu = after.0.cpu_seconds_since(&before.0);
     Ok(ThroughputReport {

@@ -9,7 +9,7 @@ use pinch_proto::wire::MessageType;
 use serde::Serialize;
 
 use super::clients::Clients;
-use super::connection::Event;
+use super::connection::{Ending, Event};
 use super::flow::Flow;
 use super::tally::Tally;
 
@@ -144,6 +144,11 @@ impl Traffic {
         Ok(())
     }
 
+    /// Ends all connections. What comes until then, and has come before, is a duplicate.
+    pub(super) fn leave(&mut self, clients: &mut Clients) -> io::Result<()> {
+        clients.leave(|agent, event| self.take(agent, event))
+    }
+
     fn is_waiting(&self) -> bool {
         let account = self.account();
         account.arrived + account.queue_full + account.rate_limited < account.sent
@@ -166,11 +171,11 @@ impl Traffic {
         match event {
             Event::Received { envelope, at } => self.received(agent, envelope, at),
             Event::Drained => self.ready.push(agent / 2),
+            Event::Joined | Event::Ended(Ending::Left) => {}
             Event::Ended(ending) => {
                 self.heard.disconnects.add(&ending);
                 self.flows[agent / 2].open = false;
             }
-            Event::Joined => {}
         }
     }
 

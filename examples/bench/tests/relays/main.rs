@@ -6,6 +6,8 @@
 mod process;
 
 use core::time::Duration;
+#[cfg(unix)]
+use std::path::Path;
 
 use pinch_bench::load::idle::{self, Idle};
 use pinch_bench::load::throughput::{self, Throughput};
@@ -125,6 +127,26 @@ fn the_hubs_relay_everything_in_batches_or_not() {
             loads(&Process::start(program, flags).url, Auth::Open);
         }
     }
+}
+
+#[cfg(unix)]
+#[test]
+fn the_hub_on_node_relays_everything() {
+    use pinch_conformance::packages::{npm, or_skip};
+
+    let parent = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let peers = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers");
+    let installed = npm(parent, "bench-peers", &peers);
+    let Some(directory) = or_skip("the_hub_on_node_relays_everything", installed) else {
+        return;
+    };
+    // Node looks for packages beside the program.
+    for file in ["recipient.mjs", "ws.mjs"] {
+        std::fs::copy(peers.join(file), directory.join(file)).unwrap();
+    }
+    let program = directory.join("ws.mjs");
+    let hub = Process::start("node", &[program.to_str().unwrap()]);
+    loads(&hub.url, Auth::Open);
 }
 
 #[test]
