@@ -9,7 +9,7 @@ use pinch_proto::wire::MessageType;
 use serde::Serialize;
 
 use super::clients::Clients;
-use super::connection::{Ending, Event};
+use super::connection::Event;
 use super::flow::Flow;
 use super::tally::Tally;
 
@@ -144,9 +144,17 @@ impl Traffic {
         Ok(())
     }
 
-    /// Ends all connections. What comes until then, and has come before, is a duplicate.
+    /// Ends all connections. What comes to a recipient until then, and has come before, is a
+    /// duplicate. What senders hear is no account of anything: who leaves before it has confirmed
+    /// what it got, makes the relay tell them that it may not have arrived.
     pub(super) fn leave(&mut self, clients: &mut Clients) -> io::Result<()> {
-        clients.leave(|agent, event| self.take(agent, event))
+        clients.leave(|agent, event| {
+            if let Event::Received { envelope, at } = event
+                && is_recipient(agent)
+            {
+                self.received(agent, envelope, at);
+            }
+        })
     }
 
     fn is_waiting(&self) -> bool {
@@ -171,11 +179,11 @@ impl Traffic {
         match event {
             Event::Received { envelope, at } => self.received(agent, envelope, at),
             Event::Drained => self.ready.push(agent / 2),
-            Event::Joined | Event::Ended(Ending::Left) => {}
             Event::Ended(ending) => {
                 self.heard.disconnects.add(&ending);
                 self.flows[agent / 2].open = false;
             }
+            Event::Joined => {}
         }
     }
 
@@ -183,7 +191,7 @@ impl Traffic {
     fn received(&mut self, agent: usize, envelope: &[u8], at: u64) {
         let index = agent / 2;
         let flow = &mut self.flows[index];
-        let stamp = if agent % 2 == 1 {
+        let stamp = if is_recipient(agent) {
             flow.recognise(envelope)
         } else {
             None
@@ -227,6 +235,10 @@ impl Traffic {
             }
         }
     }
+}
+
+const fn is_recipient(agent: usize) -> bool {
+    agent % 2 == 1
 }
 
 fn nanos(duration: Duration) -> u64 {
