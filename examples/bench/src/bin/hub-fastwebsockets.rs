@@ -1,0 +1,5 @@
+//! A hub on `fastwebsockets`, to compare relays with: see `pinch_bench::hub`.
+
+fn main() -> std::process::ExitCode {
+    pinch_bench::hub::fastwebsockets::main()
+}
