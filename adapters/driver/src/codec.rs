@@ -88,15 +88,24 @@ pub(crate) fn encode_text(text: &str, output: &mut Vec<u8>) {
     encode_frame(OpCode::Data(Data::Text), text.as_bytes(), output);
 }
 
+/// Appends what stands before `message` in its frame.
+pub(crate) fn encode_head(message: &[u8], output: &mut Vec<u8>) {
+    encode_header(OpCode::Data(Data::Binary), message.len(), output);
+}
+
 fn encode_frame(opcode: OpCode, payload: &[u8], output: &mut Vec<u8>) {
+    encode_header(opcode, payload.len(), output);
+    output.extend_from_slice(payload);
+}
+
+fn encode_header(opcode: OpCode, length: usize, output: &mut Vec<u8>) {
     let header = FrameHeader {
         opcode,
         ..FrameHeader::default()
     };
     header
-        .format(payload.len() as u64, output)
+        .format(length as u64, output)
         .expect("a vector takes every write");
-    output.extend_from_slice(payload);
 }
 
 #[cfg(test)]

@@ -15,12 +15,13 @@ use pinch_proto::Frame;
 use pinch_proto::hub::{ConnId, Input};
 
 use super::accept::Joined;
+use super::outgoing::Outgoing;
 use super::switchboard::{Own, Shared, Wakes};
-use crate::codec::{Decoder, Incoming, encode};
+use crate::codec::{Decoder, Incoming};
 use crate::{Runtime, Stream};
 
 /// How much one round reads, and takes from the hub, in bytes.
-const BATCH: usize = 64 << 10;
+const BATCH: usize = 256 << 10;
 
 /// How many rounds one poll makes before other tasks get their turn.
 const ROUNDS: usize = 16;
@@ -29,14 +30,11 @@ const ROUNDS: usize = 16;
 /// from it.
 const MAX_REPLIES: usize = 8 << 10;
 
-/// A write buffer that has grown beyond this is given back.
-const MAX_KEPT: usize = 4 * BATCH;
-
 /// What a round needs, lent by the thread.
 #[derive(Default)]
 struct Buffers {
     read: Vec<u8>,
-    write: Vec<u8>,
+    write: Outgoing,
     /// What came, and how much there was in `answers` then.
     incoming: Vec<(Incoming, usize)>,
     /// What the protocol answers by itself.
@@ -149,9 +147,6 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
         buffers.write.clear();
         buffers.incoming.clear();
         buffers.answers.clear();
-        if buffers.write.capacity() > MAX_KEPT {
-            buffers.write = Vec::new();
-        }
         BUFFERS.set(Some(buffers));
         match round {
             Round::Again => {
@@ -309,7 +304,7 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
                             // Every refusal is ahead of it, and nothing may follow.
                             write.append(replies);
                         }
-                        encode(&frame, write);
+                        write.push(frame);
                     }
                 });
                 if !switchboard.owes_refusals(conn) {
@@ -326,22 +321,13 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
         alive
     }
 
-    /// Writes `bytes`, keeps what the socket does not take, and leaves `bytes` empty.
-    fn write(&mut self, bytes: &mut Vec<u8>, cx: &mut Context<'_>) -> io::Result<()> {
-        let mut written = 0;
-        while self.unsent.is_empty()
-            && let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty())
-        {
-            match Pin::new(&mut self.stream).poll_write(cx, rest) {
-                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
-                Poll::Ready(Ok(some)) => written += some,
-                Poll::Ready(Err(error)) => return Err(error),
-                Poll::Pending => break,
-            }
+    /// Writes what is outgoing, and keeps what the socket does not take.
+    fn write(&mut self, outgoing: &mut Outgoing, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.unsent.is_empty() {
+            self.unsent = outgoing.write(&mut self.stream, cx)?;
+        } else {
+            outgoing.move_to(&mut self.unsent);
         }
-        self.unsent
-            .extend_from_slice(bytes.get(written..).unwrap_or_default());
-        bytes.clear();
         if self.unsent.is_empty() {
             self.handed_out = false;
         }

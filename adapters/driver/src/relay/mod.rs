@@ -16,6 +16,7 @@ mod connection;
 mod counts;
 mod keeper;
 mod listener;
+mod outgoing;
 mod switchboard;
 mod sync;
 mod timer;
