@@ -16,6 +16,7 @@ use pinch_driver::{Client, Relay, Runtime, Stream};
 use pinch_proto::client::{Event, Identity};
 use pinch_proto::wire::Envelope;
 use pinch_proto::{EnvelopeView, Host, SecretKey};
+use pinch_polling::Polling;
 use pinch_smol::Smol;
 use pinch_tokio::Tokio;
 use tokio_util::compat::TokioAsyncReadCompatExt as _;
@@ -139,6 +140,11 @@ fn tls_on_tokio() {
 #[test]
 fn tls_on_smol() {
     on_smol(talk_over_tls::<Smol>());
+}
+
+#[test]
+fn tls_on_polling() {
+    on_smol(talk_over_tls::<Polling>());
 }
 
 #[cfg(unix)]

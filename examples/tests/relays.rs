@@ -42,6 +42,7 @@ fn each_relay_starts_without_configuration_names_its_runtime_and_ends_in_order()
         ("tokio", env!("CARGO_BIN_EXE_relay-tokio")),
         ("smol", env!("CARGO_BIN_EXE_relay-smol")),
         ("async-std", env!("CARGO_BIN_EXE_relay-async-std")),
+        ("polling", env!("CARGO_BIN_EXE_relay-polling")),
     ];
     for (runtime, program) in relays {
         let directory = tempfile::tempdir().unwrap();
