@@ -62,9 +62,9 @@ pub(crate) fn pop() -> Option<Runnable> {
     LOCAL.with_borrow_mut(|local| local.as_mut()?.tasks.pop_front())
 }
 
-/// Whether this thread has no task.
-pub(crate) fn is_empty() -> bool {
-    LOCAL.with_borrow(|local| local.as_ref().is_none_or(|local| local.tasks.is_empty()))
+/// How many tasks of this thread are ready.
+pub(crate) fn len() -> usize {
+    LOCAL.with_borrow(|local| local.as_ref().map_or(0, |local| local.tasks.len()))
 }
 
 /// Has `runnable` run: by this thread if it is one of those that may, by another otherwise.

@@ -14,7 +14,9 @@ use mio::{Interest, event, net};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::readiness::{Direction, Readiness, Source};
+use crate::sources::{Sources, Writers};
 use crate::threads::Handle;
+use crate::worker::Worker;
 
 /// How many connections may wait to be accepted: many, for all that were cut come back at once.
 const BACKLOG: i32 = 4096;
@@ -42,12 +44,15 @@ impl<S: event::Source> Watched<S> {
         let index = pool.next_index();
         let worker = u32::try_from(index).map_err(io::Error::other)?;
         let source = Arc::new(Source::new(Arc::clone(handle), worker, readiness));
-        let key = pool
-            .worker(index)
-            .register(&mut socket, interest, Arc::clone(&source))?;
+        let Worker {
+            registry, sources, ..
+        } = pool.worker(index);
+        let key = sources.insert(Arc::clone(&source), |token| {
+            registry.register(&mut socket, token, interest)
+        })?;
         Ok(Self {
             source,
-            key: u32::try_from(key).map_err(io::Error::other)?,
+            key,
             socket,
         })
     }
@@ -59,12 +64,17 @@ impl<S> Watched<S> {
     fn poll_io<T>(
         &self,
         direction: Direction,
-        cx: &mut Context<'_>,
+        cx: &Context<'_>,
         mut operation: impl FnMut(&S) -> io::Result<T>,
         is_partial: impl FnOnce(&T) -> bool,
     ) -> Poll<io::Result<T>> {
         loop {
-            let seen = ready!(self.source.poll_ready(direction, cx));
+            let seen = ready!(match direction {
+                Direction::Read => self.source.poll_readable(cx.waker()),
+                Direction::Write => self
+                    .source
+                    .poll_writable(self.key, self.writers(), cx.waker()),
+            });
             match operation(&self.socket) {
                 Ok(value) => {
                     if is_partial(&value) {
@@ -72,22 +82,31 @@ impl<S> Watched<S> {
                     }
                     return Poll::Ready(Ok(value));
                 }
-                Err(error) => match error.kind() {
-                    io::ErrorKind::WouldBlock => self.source.blocked(direction, seen),
-                    io::ErrorKind::Interrupted => {}
-                    _ => return Poll::Ready(Err(error)),
-                },
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.source.blocked(direction, seen);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Poll::Ready(Err(error)),
             }
         }
     }
 }
 
+impl<S> Watched<S> {
+    fn sources(&self) -> &Sources {
+        let pool = self.source.handle().pool();
+        &pool.worker(self.source.worker() as usize).sources
+    }
+
+    fn writers(&self) -> &Writers {
+        &self.sources().writers
+    }
+}
+
 impl<S> Drop for Watched<S> {
     fn drop(&mut self) {
-        let pool = self.source.handle().pool();
-        pool.worker(self.source.worker() as usize)
-            .deregister(self.key as usize);
-        self.source.forget();
+        self.sources().remove(self.key);
+        self.source.forget(self.key, self.writers());
     }
 }
 
@@ -204,7 +223,7 @@ impl TcpListener {
         Ok((TcpStream(watched), peer))
     }
 
-    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(net::TcpStream, SocketAddr)>> {
+    fn poll_accept(&self, cx: &Context<'_>) -> Poll<io::Result<(net::TcpStream, SocketAddr)>> {
         if self.accepted.load(Ordering::Relaxed) >= ACCEPTS_IN_A_ROW {
             self.accepted.store(0, Ordering::Relaxed);
             cx.waker().wake_by_ref();

@@ -53,14 +53,24 @@ impl Timers {
 
     /// Has `waker` called instead; false if the timer is not there.
     fn update(&self, key: Key, waker: &Waker) -> bool {
-        let mut waiting = self.lock();
-        let known = waiting.wakers.get_mut(&key);
-        known.map(|known| known.clone_from(waker)).is_some()
+        let before = {
+            let mut waiting = self.lock();
+            let Some(known) = waiting.wakers.get_mut(&key) else {
+                return false;
+            };
+            if known.will_wake(waker) {
+                return true;
+            }
+            core::mem::replace(known, waker.clone())
+        };
+        // Not under the lock: it may be the last that holds a task, which may hold a timer.
+        drop(before);
+        true
     }
 
     fn remove(&self, key: Key) {
         let waker = self.lock().wakers.remove(&key);
-        // Not under the lock: it may be the last that holds a task, which may hold a timer.
+        // Not under the lock either.
         drop(waker);
     }
 
@@ -141,3 +151,6 @@ impl Drop for Sleep {
         self.cancel();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,25 +1,28 @@
 //! One thread of several: it runs tasks, and looks at its sockets and timers in between.
 
+use core::panic::AssertUnwindSafe;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::task::Waker;
 use core::time::Duration;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::catch_unwind;
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::thread;
 use std::time::Instant;
 
-use mio::event;
-use mio::{Events, Interest, Poll, Registry, Token};
-use slab::Slab;
+use mio::{Events, Poll, Registry};
 
 use crate::queue::{self, Inbox};
-use crate::readiness::Source;
+use crate::sources::{NO_SOURCE, Sources};
 use crate::threads::Pool;
 use crate::timers::Timers;
 
-/// How many tasks run before the sockets are looked at again.
-const TASKS_PER_TURN: usize = 256;
+/// The tasks that are ready run before the sockets are looked at again, and so do those that they
+/// wake: the sender of a message, and then its receiver. What wakes itself over and over waits.
+const GENERATIONS_PER_TURN: usize = 2;
+
+/// How many tasks of one generation run.
+const TASKS_PER_GENERATION: usize = 256;
 
 /// How many events one look takes.
 const EVENTS: usize = 1024;
@@ -27,19 +30,16 @@ const EVENTS: usize = 1024;
 /// A worker that was busy for this long may have been held up by a task that blocks its thread.
 const HELD_UP: Duration = Duration::from_millis(50);
 
-/// No socket has this token.
-const WAKE: Token = Token(usize::MAX);
-
 /// What a worker and those who have something for it share.
 #[derive(Debug)]
 pub(crate) struct Worker {
-    registry: Registry,
+    pub(crate) registry: Registry,
     alarm: mio::Waker,
     /// It waits, or is about to: who has something for it has to wake it.
     asleep: AtomicBool,
     pub(crate) inbox: Inbox,
     pub(crate) timers: Timers,
-    sources: Mutex<Slab<Arc<Source>>>,
+    pub(crate) sources: Sources,
     selector: Mutex<Selector>,
 }
 
@@ -55,47 +55,20 @@ impl Worker {
     pub(crate) fn new() -> io::Result<Self> {
         let poll = Poll::new()?;
         let registry = poll.registry().try_clone()?;
-        let alarm = mio::Waker::new(&registry, WAKE)?;
+        let alarm = mio::Waker::new(&registry, NO_SOURCE)?;
         Ok(Self {
             registry,
             alarm,
             asleep: AtomicBool::new(false),
             inbox: Inbox::default(),
             timers: Timers::default(),
-            sources: Mutex::default(),
+            sources: Sources::default(),
             selector: Mutex::new(Selector {
                 poll,
                 events: Events::with_capacity(EVENTS),
                 woken: Vec::new(),
             }),
         })
-    }
-
-    /// Tells `source` from now on what `socket` is ready for. Returns the key to
-    /// [`deregister`](Self::deregister) it.
-    pub(crate) fn register(
-        &self,
-        socket: &mut impl event::Source,
-        interest: Interest,
-        source: Arc<Source>,
-    ) -> io::Result<usize> {
-        // Held until the source is there: an event may come at once.
-        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = sources.vacant_entry();
-        let key = entry.key();
-        self.registry.register(socket, Token(key), interest)?;
-        entry.insert(source);
-        Ok(key)
-    }
-
-    /// Forgets a source. Closing its socket takes it from the system's list; an event that is under
-    /// way may still reach whoever gets the key next, who then looks once for nothing.
-    pub(crate) fn deregister(&self, key: usize) {
-        let source = {
-            let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-            sources.try_remove(key)
-        };
-        drop(source);
     }
 
     /// Has the worker look at what is new, if it would not do so by itself.
@@ -137,14 +110,14 @@ impl Worker {
 
     /// Whether there is nothing to do. From the answer on, others wake this worker.
     fn may_sleep(&self) -> bool {
-        if !queue::is_empty() {
+        if queue::len() > 0 {
             self.inbox.fetch();
             return false;
         }
         // Whoever brings something after the inbox, and then the timers, were looked at, sees this.
         self.asleep.store(true, Ordering::Release);
         self.inbox.fetch();
-        queue::is_empty()
+        queue::len() == 0
     }
 
     /// Waits for events for as long as `timeout`, and hands them on.
@@ -159,14 +132,7 @@ impl Worker {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return,
             Err(error) => panic!("the system waits for events of any valid selector: {error}"),
         }
-        {
-            let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-            for event in &*events {
-                if let Some(source) = sources.get(event.token().0) {
-                    source.notice(event, woken);
-                }
-            }
-        }
+        self.sources.notice(events, woken);
         woken.drain(..).for_each(Waker::wake);
     }
 
@@ -204,11 +170,18 @@ pub(crate) fn work(pool: &Arc<Pool>, index: usize) {
     let _entered = queue::enter(Arc::clone(pool), index);
     let mut last = Instant::now();
     while !pool.is_closing() {
-        for _ in 0..TASKS_PER_TURN {
-            let Some(task) = queue::pop() else { break };
-            // The panic of a task ends that task; the panic hook has reported it.
-            let _ = catch_unwind(AssertUnwindSafe(|| task.run()));
+        for _ in 0..GENERATIONS_PER_TURN {
+            run_generation();
         }
         last = worker.turn(pool, last);
+    }
+}
+
+/// Runs the tasks that are ready, and none of those that they wake.
+fn run_generation() {
+    for _ in 0..queue::len().min(TASKS_PER_GENERATION) {
+        let Some(task) = queue::pop() else { return };
+        // The panic of a task ends that task; the panic hook has reported it.
+        let _ = catch_unwind(AssertUnwindSafe(|| task.run()));
     }
 }
