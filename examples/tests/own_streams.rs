@@ -8,6 +8,7 @@ use core::time::Duration;
 use std::io::{self, BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::time::Instant;
 
 use futures_rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use futures_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig, crypto::ring};
@@ -46,6 +47,15 @@ fn on_smol(test: impl Future<Output = ()>) {
         panic!("waited in vain");
     };
     smol::block_on(smol::future::or(test, late));
+}
+
+fn on_polling(test: impl Future<Output = ()>) {
+    let late = async {
+        let late = Instant::now() + PATIENCE;
+        Polling::default().sleep_until(late).await;
+        panic!("waited in vain");
+    };
+    pinch_polling::block_on(smol::future::or(test, late));
 }
 
 fn relay<R: Runtime + Default>() -> Arc<Relay<R>> {
@@ -144,7 +154,7 @@ fn tls_on_smol() {
 
 #[test]
 fn tls_on_polling() {
-    on_smol(talk_over_tls::<Polling>());
+    on_polling(talk_over_tls::<Polling>());
 }
 
 #[cfg(unix)]

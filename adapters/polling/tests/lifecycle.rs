@@ -2,6 +2,8 @@
 //! descriptors of the process.
 #![cfg(target_os = "linux")]
 
+mod patience;
+
 use core::num::NonZero;
 use core::time::Duration;
 use std::fs;
@@ -9,14 +11,8 @@ use std::thread;
 use std::time::Instant;
 
 use futures_util::AsyncReadExt as _;
-use pinch_polling::{Polling, Runtime as _, StartError, block_on};
-
-/// Longer than anything here takes, so that what hangs fails.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-fn start(threads: usize) -> Polling {
-    Polling::with_threads(NonZero::new(threads).expect("a thread at least")).expect("threads")
-}
+use patience::{PATIENCE, soon, start};
+use pinch_polling::{Polling, Runtime as _, StartError};
 
 /// How many threads of this process wait for sockets.
 fn threads() -> usize {
@@ -45,6 +41,8 @@ fn eventually(what: &str, condition: impl Fn() -> bool) {
 
 #[test]
 fn threads_end_with_the_last_that_needs_them() {
+    // What the tests wait with opens something for good.
+    soon(async_io::Timer::after(Duration::from_millis(1)));
     let files_before = files();
     let nothing_is_left = || threads() == 0 && files() == files_before;
 
@@ -54,7 +52,7 @@ fn threads_end_with_the_last_that_needs_them() {
     drop(polling);
     let (report, reported) = async_channel::bounded(1);
     another.spawn(async move { report.send(7).await.expect("somebody asks") });
-    assert_eq!(block_on(reported.recv()), Ok(7), "there is another handle");
+    assert_eq!(soon(reported.recv()), Ok(7), "there is another handle");
     assert_eq!(threads(), 3);
     drop(another);
     eventually("the end of the last handle", nothing_is_left);
@@ -68,21 +66,21 @@ fn threads_end_with_the_last_that_needs_them() {
     });
     drop(polling);
     release.try_send(()).expect("it waits");
-    assert_eq!(block_on(reported.recv()), Ok(7), "there is a task");
+    assert_eq!(soon(reported.recv()), Ok(7), "there is a task");
     eventually("the end of the last task", nothing_is_left);
 
     let sleep = start(2).sleep_until(Instant::now() + Duration::from_millis(20));
-    block_on(sleep);
+    soon(sleep);
     eventually("the end of the last timer", nothing_is_left);
 
     let polling = start(2);
-    let listener = block_on(polling.bind(([127, 0, 0, 1], 0).into())).expect("it listens");
+    let listener = soon(polling.bind(([127, 0, 0, 1], 0).into())).expect("it listens");
     let port = polling.local_addr(&listener).expect("it listens").port();
-    let near = block_on(polling.connect("127.0.0.1", port)).expect("it connects");
-    let (mut far, _) = block_on(polling.accept(&listener)).expect("it accepts");
+    let near = soon(polling.connect("127.0.0.1", port)).expect("it connects");
+    let (mut far, _) = soon(polling.accept(&listener)).expect("it accepts");
     drop((polling, listener));
     let closing = thread::spawn(move || drop(near));
-    let read = block_on(far.read(&mut [0]));
+    let read = soon(far.read(&mut [0]));
     assert_eq!(read.expect("there is a stream"), 0);
     closing.join().expect("no panic");
     drop(far);

@@ -1,30 +1,39 @@
 //! Which thread runs what, and what goes on when a task does not do as it should.
 
+mod patience;
+
 use core::future::poll_fn;
-use core::num::NonZero;
+use core::iter;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::task::Poll;
 use core::time::Duration;
 use std::io::Write as _;
 use std::net;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::thread::{self, ThreadId};
 use std::time::Instant;
 
 use futures_util::{AsyncReadExt as _, FutureExt as _};
-use pinch_polling::{Polling, Runtime as _, TcpStream, block_on};
+use patience::{PATIENCE, soon, start};
+use pinch_polling::{Polling, Runtime as _, TcpStream};
 
-fn start(threads: usize) -> Polling {
-    Polling::with_threads(NonZero::new(threads).expect("a thread at least")).expect("threads")
+/// What comes soon, or `None` at the end.
+fn heard<T>(receiver: &Receiver<T>) -> Option<T> {
+    match receiver.recv_timeout(PATIENCE) {
+        Ok(said) => Some(said),
+        Err(RecvTimeoutError::Disconnected) => None,
+        Err(RecvTimeoutError::Timeout) => panic!("waited in vain"),
+    }
 }
 
 /// `count` streams that were accepted, and their peers.
 fn streams(polling: &Polling, count: usize) -> Vec<(TcpStream, net::TcpStream)> {
-    let listener = block_on(polling.bind(([127, 0, 0, 1], 0).into())).expect("it listens");
+    let listener = soon(polling.bind(([127, 0, 0, 1], 0).into())).expect("it listens");
     let addr = polling.local_addr(&listener).expect("it listens");
     let pair = |_| {
         let peer = net::TcpStream::connect(addr).expect("it connects");
-        let (stream, _) = block_on(polling.accept(&listener)).expect("it accepts");
+        let (stream, _) = soon(polling.accept(&listener)).expect("it accepts");
         (stream, peer)
     };
     (0..count).map(pair).collect()
@@ -45,7 +54,7 @@ fn who_is_woken_or_spawned_by_a_task_runs_on_its_thread() {
             let own = thread::current().id();
             reporting.send((waker, own)).expect("it is heard");
         });
-        wait.recv().expect("it is ready");
+        heard(&wait).expect("it is ready");
         let (inner, reporting) = (polling.clone(), report.clone());
         polling.spawn(async move {
             let own = thread::current().id();
@@ -57,7 +66,7 @@ fn who_is_woken_or_spawned_by_a_task_runs_on_its_thread() {
         });
     }
     drop(report);
-    let pairs: Vec<_> = reported.iter().collect();
+    let pairs: Vec<_> = iter::from_fn(|| heard(&reported)).collect();
     assert_eq!(pairs.len(), 200);
     assert!(pairs.iter().all(|(waker, woken)| waker == woken));
 }
@@ -65,15 +74,19 @@ fn who_is_woken_or_spawned_by_a_task_runs_on_its_thread() {
 #[test]
 fn what_comes_from_outside_is_shared_among_the_threads() {
     let polling = start(3);
-    let all = Arc::new(Barrier::new(4));
+    let all = Arc::new(Barrier::new(3));
+    let (report, reported) = mpsc::channel();
     for _ in 0..3 {
-        let all = Arc::clone(&all);
+        let (all, report) = (Arc::clone(&all), report.clone());
         // Each holds a thread until the others have theirs.
         polling.spawn(async move {
             all.wait();
+            report.send(()).expect("it is heard");
         });
     }
-    all.wait();
+    for _ in 0..3 {
+        assert_eq!(heard(&reported), Some(()));
+    }
 }
 
 #[test]
@@ -86,8 +99,8 @@ fn a_task_that_panics_ends_alone() {
         std::panic::resume_unwind(Box::new("a panic that nobody reports"));
     });
     polling.spawn(async move { report.send(()).expect("it is heard") });
-    assert_eq!(reported.recv(), Ok(()));
-    assert!(reported.recv().is_err(), "what the task held is dropped");
+    assert_eq!(heard(&reported), Some(()));
+    assert_eq!(heard(&reported), None, "what the task held is dropped");
 }
 
 #[test]
@@ -114,7 +127,7 @@ fn a_task_that_wakes_itself_lets_others_go_on() {
         report.send(byte).expect("it is heard");
     });
     peer.write_all(&[7]).expect("it writes");
-    assert_eq!(reported.recv(), Ok([7]));
+    assert_eq!(heard(&reported), Some([7]));
     ended.store(true, Ordering::Relaxed);
 }
 
@@ -136,7 +149,7 @@ fn timers_end_in_their_order() {
         });
     }
     drop(report);
-    assert!(reported.recv().is_err());
+    assert_eq!(heard(&reported), None);
     let order = order.lock().expect("no panic");
     assert_eq!(*order, (0..50).collect::<Vec<_>>());
 }
@@ -153,7 +166,7 @@ fn a_timer_finds_what_came_before_it() {
         begun.send(()).expect("it is heard");
         let _ = held_up.recv();
     });
-    wait.recv().expect("it has begun");
+    heard(&wait).expect("it has begun");
     for (_, peer) in &mut pairs {
         peer.write_all(&[7]).expect("it writes");
     }
@@ -173,7 +186,7 @@ fn a_timer_finds_what_came_before_it() {
             report.send(heard).expect("it is heard");
         });
     }
-    assert_eq!(reported.recv(), Ok([Some(1), Some(1)]));
+    assert_eq!(heard(&reported), Some([Some(1), Some(1)]));
     drop(release);
-    assert_eq!(reported.recv(), Ok([Some(1), Some(1)]));
+    assert_eq!(heard(&reported), Some([Some(1), Some(1)]));
 }

@@ -1,19 +1,17 @@
 //! Streams at their ends and edges: what a socket tells only once must not be missed.
 
-use core::num::NonZero;
+mod patience;
+
 use std::io::Write as _;
 use std::net::{self, Shutdown};
 use std::thread;
 
 use futures_util::{AsyncReadExt as _, AsyncWriteExt as _};
-use pinch_polling::{Polling, Runtime as _, TcpListener, block_on};
-
-fn start(threads: usize) -> Polling {
-    Polling::with_threads(NonZero::new(threads).expect("a thread at least")).expect("threads")
-}
+use patience::{soon, start};
+use pinch_polling::{Polling, Runtime as _, TcpListener};
 
 fn listen(polling: &Polling) -> (TcpListener, u16) {
-    let listener = block_on(polling.bind(([127, 0, 0, 1], 0).into())).expect("it listens");
+    let listener = soon(polling.bind(([127, 0, 0, 1], 0).into())).expect("it listens");
     let port = polling.local_addr(&listener).expect("it listens").port();
     (listener, port)
 }
@@ -28,11 +26,11 @@ fn the_end_is_seen_behind_the_last_bytes() {
     let (listener, port) = listen(&polling);
     for _ in 0..200 {
         let mut peer = dial(port);
-        let (mut stream, _) = block_on(polling.accept(&listener)).expect("it accepts");
+        let (mut stream, _) = soon(polling.accept(&listener)).expect("it accepts");
         peer.write_all(b"last").expect("it writes");
         peer.shutdown(Shutdown::Write).expect("it ends");
         let mut buffer = [0; 64];
-        block_on(async {
+        soon(async {
             assert_eq!(stream.read(&mut buffer).await.expect("it reads"), 4);
             assert_eq!(stream.read(&mut buffer).await.expect("the end"), 0);
             assert_eq!(stream.read(&mut buffer).await.expect("it stays"), 0);
@@ -61,7 +59,7 @@ fn nothing_is_missed_however_it_comes() {
                 peer.write_all(&vec![7; chunk]).expect("it writes");
             }
         });
-        let (mut stream, _) = block_on(polling.accept(&listener)).expect("it accepts");
+        let (mut stream, _) = soon(polling.accept(&listener)).expect("it accepts");
         let (report, reported) = async_channel::bounded(1);
         let size = random.usize(1..400);
         polling.spawn(async move {
@@ -74,7 +72,7 @@ fn nothing_is_missed_however_it_comes() {
             }
             report.send(heard).await.expect("somebody asks");
         });
-        assert_eq!(block_on(reported.recv()), Ok(expected));
+        assert_eq!(soon(reported.recv()), Ok(expected));
         writing.join().expect("no panic");
     }
 }
@@ -83,8 +81,8 @@ fn nothing_is_missed_however_it_comes() {
 fn two_tasks_may_have_a_half_each() {
     let polling = start(2);
     let (listener, port) = listen(&polling);
-    let near = block_on(polling.connect("localhost", port)).expect("it connects");
-    let (far, _) = block_on(polling.accept(&listener)).expect("it accepts");
+    let near = soon(polling.connect("localhost", port)).expect("it connects");
+    let (far, _) = soon(polling.accept(&listener)).expect("it accepts");
     // More than the system keeps for a socket: each half has to wait, and not for the other one.
     let said = vec![7; 8 << 20];
     let (report, reported) = async_channel::unbounded();
@@ -101,7 +99,7 @@ fn two_tasks_may_have_a_half_each() {
         });
     }
     for _ in 0..2 {
-        assert!(block_on(reported.recv()).expect("it is heard") == said);
+        assert!(soon(reported.recv()).expect("it is heard") == said);
     }
 }
 
@@ -109,9 +107,9 @@ fn two_tasks_may_have_a_half_each() {
 fn slices_are_written_in_their_order() {
     let polling = start(1);
     let (listener, port) = listen(&polling);
-    let mut near = block_on(polling.connect("127.0.0.1", port)).expect("it connects");
-    let (mut far, _) = block_on(polling.accept(&listener)).expect("it accepts");
-    block_on(async {
+    let mut near = soon(polling.connect("127.0.0.1", port)).expect("it connects");
+    let (mut far, _) = soon(polling.accept(&listener)).expect("it accepts");
+    soon(async {
         let slices = [b"one ".as_slice(), b"", b"two ", b"three"].map(std::io::IoSlice::new);
         let written = near.write_vectored(&slices).await.expect("it writes");
         assert_eq!(written, 13);
@@ -125,6 +123,6 @@ fn slices_are_written_in_their_order() {
 #[test]
 fn a_name_that_does_not_exist_is_an_error() {
     let polling = start(1);
-    let connected = block_on(polling.connect("no.such.host.invalid", 1));
+    let connected = soon(polling.connect("no.such.host.invalid", 1));
     assert!(connected.is_err());
 }
