@@ -1,12 +1,17 @@
 //! The tasks that are ready to run.
 //!
-//! Each worker has two queues. What is woken by one of its own tasks, or by a socket or a timer that
-//! it looks at, goes to the one that belongs to its thread: the receiver of a message runs where its
-//! sender ran, without a lock and without waking anybody. What comes from another thread goes to the
-//! worker's inbox.
+//! What is woken by a task of a worker, or by a socket or a timer that it looks at, goes to the queues
+//! of its thread: the receiver of a message runs where its sender ran, without a lock and without
+//! waking anybody. What comes from another thread goes to the worker's inbox.
+//!
+//! The tasks that others have woken do not wait behind all those that sockets have woken: what they
+//! are to write is still in the processor's cache. Nor do they run at once: what a few senders have
+//! for one receiver is written together.
 
 use core::cell::RefCell;
+use core::panic::AssertUnwindSafe;
 use std::collections::VecDeque;
+use std::panic::catch_unwind;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::threads::{Handle, Pool};
@@ -19,7 +24,11 @@ pub(crate) type Runnable = async_task::Runnable<Arc<Handle>>;
 struct Local {
     pool: Arc<Pool>,
     worker: usize,
-    tasks: VecDeque<Runnable>,
+    /// Woken by tasks.
+    woken: VecDeque<Runnable>,
+    /// Woken by sockets, timers and other threads.
+    noticed: VecDeque<Runnable>,
+    is_running: bool,
 }
 
 thread_local! {
@@ -31,7 +40,9 @@ pub(crate) fn enter(pool: Arc<Pool>, worker: usize) -> Entered {
     let local = Local {
         pool,
         worker,
-        tasks: VecDeque::new(),
+        woken: VecDeque::new(),
+        noticed: VecDeque::new(),
+        is_running: false,
     };
     LOCAL.set(Some(local));
     Entered
@@ -57,14 +68,45 @@ pub(crate) fn current(pool: &Arc<Pool>) -> Option<usize> {
     current.ok().flatten()
 }
 
-/// The next task of this thread.
-pub(crate) fn pop() -> Option<Runnable> {
-    LOCAL.with_borrow_mut(|local| local.as_mut()?.tasks.pop_front())
+/// Which of the tasks of this thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Woken by tasks.
+    Woken,
+    /// Woken by sockets, timers and other threads.
+    Noticed,
+}
+
+impl Local {
+    fn queue(&mut self, kind: Kind) -> &mut VecDeque<Runnable> {
+        match kind {
+            Kind::Woken => &mut self.woken,
+            Kind::Noticed => &mut self.noticed,
+        }
+    }
 }
 
 /// How many tasks of this thread are ready.
-pub(crate) fn len() -> usize {
-    LOCAL.with_borrow(|local| local.as_ref().map_or(0, |local| local.tasks.len()))
+pub(crate) fn len(kind: Kind) -> usize {
+    LOCAL.with_borrow_mut(|local| local.as_mut().map_or(0, |local| local.queue(kind).len()))
+}
+
+/// Runs the next task of this thread.
+pub(crate) fn run(kind: Kind) {
+    let task = LOCAL.with_borrow_mut(|local| {
+        let local = local.as_mut()?;
+        local.is_running = true;
+        local.queue(kind).pop_front()
+    });
+    if let Some(task) = task {
+        // The panic of a task ends that task; the panic hook has reported it.
+        let _ = catch_unwind(AssertUnwindSafe(|| task.run()));
+    }
+    LOCAL.with_borrow_mut(|local| {
+        if let Some(local) = local {
+            local.is_running = false;
+        }
+    });
 }
 
 /// Has `runnable` run: by this thread if it is one of those that may, by another otherwise.
@@ -76,7 +118,12 @@ pub(crate) fn schedule(runnable: Runnable) {
             && let Some(own) =
                 runnable.take_if(|task| Arc::ptr_eq(&local.pool, task.metadata().pool()))
         {
-            local.tasks.push_back(own);
+            let kind = if local.is_running {
+                Kind::Woken
+            } else {
+                Kind::Noticed
+            };
+            local.queue(kind).push_back(own);
         }
     });
     if let Some(foreign) = runnable {
@@ -103,7 +150,7 @@ impl Inbox {
         if !tasks.is_empty() {
             LOCAL.with_borrow_mut(|local| {
                 if let Some(local) = local {
-                    local.tasks.append(&mut tasks);
+                    local.noticed.append(&mut tasks);
                 }
             });
         }

@@ -1,28 +1,25 @@
 //! One thread of several: it runs tasks, and looks at its sockets and timers in between.
 
-use core::panic::AssertUnwindSafe;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::task::Waker;
 use core::time::Duration;
 use std::io;
-use std::panic::catch_unwind;
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::thread;
 use std::time::Instant;
 
 use mio::{Events, Poll, Registry};
 
-use crate::queue::{self, Inbox};
+use crate::queue::{self, Inbox, Kind};
 use crate::sources::{NO_SOURCE, Sources};
 use crate::threads::Pool;
 use crate::timers::Timers;
 
-/// The tasks that are ready run before the sockets are looked at again, and so do those that they
-/// wake: the sender of a message, and then its receiver. What wakes itself over and over waits.
-const GENERATIONS_PER_TURN: usize = 2;
+/// How many tasks that were woken by sockets run before those that they have woken do.
+const SENDERS: usize = 8;
 
-/// How many tasks of one generation run.
-const TASKS_PER_GENERATION: usize = 256;
+/// How many tasks of one kind run before the sockets are looked at again.
+const TASKS_PER_TURN: usize = 256;
 
 /// How many events one look takes.
 const EVENTS: usize = 1024;
@@ -110,14 +107,14 @@ impl Worker {
 
     /// Whether there is nothing to do. From the answer on, others wake this worker.
     fn may_sleep(&self) -> bool {
-        if queue::len() > 0 {
+        if has_tasks() {
             self.inbox.fetch();
             return false;
         }
         // Whoever brings something after the inbox, and then the timers, were looked at, sees this.
         self.asleep.store(true, Ordering::Release);
         self.inbox.fetch();
-        queue::len() == 0
+        !has_tasks()
     }
 
     /// Waits for events for as long as `timeout`, and hands them on.
@@ -170,18 +167,30 @@ pub(crate) fn work(pool: &Arc<Pool>, index: usize) {
     let _entered = queue::enter(Arc::clone(pool), index);
     let mut last = Instant::now();
     while !pool.is_closing() {
-        for _ in 0..GENERATIONS_PER_TURN {
-            run_generation();
-        }
+        run_tasks();
         last = worker.turn(pool, last);
     }
 }
 
-/// Runs the tasks that are ready, and none of those that they wake.
-fn run_generation() {
-    for _ in 0..queue::len().min(TASKS_PER_GENERATION) {
-        let Some(task) = queue::pop() else { return };
-        // The panic of a task ends that task; the panic hook has reported it.
-        let _ = catch_unwind(AssertUnwindSafe(|| task.run()));
+/// Runs tasks that are ready, and the tasks that they wake; what those wake waits, so that a task
+/// that wakes itself over and over holds up nobody.
+fn run_tasks() {
+    let mut noticed = queue::len(Kind::Noticed).min(TASKS_PER_TURN);
+    loop {
+        let senders = noticed.min(SENDERS);
+        for _ in 0..senders {
+            queue::run(Kind::Noticed);
+        }
+        for _ in 0..queue::len(Kind::Woken).min(TASKS_PER_TURN) {
+            queue::run(Kind::Woken);
+        }
+        noticed -= senders;
+        if noticed == 0 {
+            return;
+        }
     }
+}
+
+fn has_tasks() -> bool {
+    queue::len(Kind::Woken) + queue::len(Kind::Noticed) > 0
 }
