@@ -90,9 +90,7 @@ impl<S> Watched<S> {
             }
         }
     }
-}
 
-impl<S> Watched<S> {
     fn sources(&self) -> &Sources {
         let pool = self.source.handle().pool();
         &pool.worker(self.source.worker() as usize).sources
@@ -105,8 +103,9 @@ impl<S> Watched<S> {
 
 impl<S> Drop for Watched<S> {
     fn drop(&mut self) {
-        self.sources().remove(self.key);
+        // In this order: a key that is given back may be another's at once.
         self.source.forget(self.key, self.writers());
+        self.sources().remove(self.key);
     }
 }
 

@@ -48,7 +48,7 @@ impl Sources {
         Ok(key)
     }
 
-    /// Forgets a source. Closing its socket takes it from the system's list; an event that is under
+    /// Forgets a source, for which nobody waits any longer. Closing its socket takes it from the system's list; an event that is under
     /// way may still reach whoever gets the key next, who then looks once for nothing.
     pub(crate) fn remove(&self, key: u32) {
         let source = {
