@@ -11,6 +11,7 @@ use std::time::Instant;
 use futures_util::future::{Either, select};
 use pinch_async_std::AsyncStd;
 use pinch_driver::{Client, Relay, Runtime};
+use pinch_polling::Polling;
 use pinch_proto::client::{Event, Identity};
 use pinch_proto::wire::Envelope;
 use pinch_proto::{EnvelopeView, Host, SecretKey};
@@ -53,6 +54,12 @@ impl Background for Smol {
 impl Background for AsyncStd {
     fn block_on<T>(future: impl Future<Output = T>) -> T {
         async_std::task::block_on(future)
+    }
+}
+
+impl Background for Polling {
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
+        pinch_polling::block_on(future)
     }
 }
 
@@ -105,10 +112,17 @@ matrix! {
     tokio_to_tokio: Tokio => Tokio,
     tokio_to_smol: Tokio => Smol,
     tokio_to_async_std: Tokio => AsyncStd,
+    tokio_to_polling: Tokio => Polling,
     smol_to_tokio: Smol => Tokio,
     smol_to_smol: Smol => Smol,
     smol_to_async_std: Smol => AsyncStd,
+    smol_to_polling: Smol => Polling,
     async_std_to_tokio: AsyncStd => Tokio,
     async_std_to_smol: AsyncStd => Smol,
     async_std_to_async_std: AsyncStd => AsyncStd,
+    async_std_to_polling: AsyncStd => Polling,
+    polling_to_tokio: Polling => Tokio,
+    polling_to_smol: Polling => Smol,
+    polling_to_async_std: Polling => AsyncStd,
+    polling_to_polling: Polling => Polling,
 }

@@ -42,6 +42,7 @@ fn each_relay_starts_without_configuration_names_its_runtime_and_ends_in_order()
         ("tokio", env!("CARGO_BIN_EXE_relay-tokio")),
         ("smol", env!("CARGO_BIN_EXE_relay-smol")),
         ("async-std", env!("CARGO_BIN_EXE_relay-async-std")),
+        ("polling", env!("CARGO_BIN_EXE_relay-polling")),
     ];
     for (runtime, program) in relays {
         let directory = tempfile::tempdir().unwrap();
@@ -85,4 +86,36 @@ fn each_relay_starts_without_configuration_names_its_runtime_and_ends_in_order()
         let inspection = RedbStore::inspect(queue).unwrap();
         assert_eq!((inspection.count, inspection.blocks), (0, 0));
     }
+}
+
+#[test]
+fn relay_polling_takes_a_number_of_threads_from_the_environment_and_nothing_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = |threads: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_relay-polling"));
+        command.env_clear().env("PINCH_POLLING_THREADS", threads);
+        command.args(["--listen", "127.0.0.1:0", "--db", "none"]);
+        command.current_dir(directory.path());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        Relay(command.spawn().unwrap())
+    };
+    for nonsense in ["0", "two", "", "1025"] {
+        let mut relay = run(nonsense);
+        let (mut said, mut log) = (String::new(), String::new());
+        let stdout = relay.0.stdout.as_mut().unwrap();
+        stdout.read_to_string(&mut said).unwrap();
+        let stderr = relay.0.stderr.as_mut().unwrap();
+        stderr.read_to_string(&mut log).unwrap();
+        assert_eq!(relay.0.wait().unwrap().code(), Some(1));
+        let expected = format!(
+            "cannot start the runtime: PINCH_POLLING_THREADS is {nonsense:?}, expected a number of threads from 1 to 1024"
+        );
+        assert!(log.contains(&expected), "{log}");
+        assert_eq!(said, "");
+    }
+    let mut relay = run("1");
+    let mut line = String::new();
+    let stdout = relay.0.stdout.as_mut().unwrap();
+    BufReader::new(stdout).read_line(&mut line).unwrap();
+    assert!(line.starts_with("listening on ws://"), "{line}");
 }

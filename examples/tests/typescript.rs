@@ -24,6 +24,7 @@ const LIMIT: Duration = Duration::from_secs(300);
 const TOKIO: &str = env!("CARGO_BIN_EXE_relay-tokio");
 const SMOL: &str = env!("CARGO_BIN_EXE_relay-smol");
 const ASYNC_STD: &str = env!("CARGO_BIN_EXE_relay-async-std");
+const POLLING: &str = env!("CARGO_BIN_EXE_relay-polling");
 
 /// What is left of a process group is killed when this is dropped.
 struct Group(Pid);
@@ -155,6 +156,11 @@ async fn suite_at_relay_async_std() {
     suite_at(ASYNC_STD, "suite_at_relay_async_std").await;
 }
 
+#[tokio::test]
+async fn suite_at_relay_polling() {
+    suite_at(POLLING, "suite_at_relay_polling").await;
+}
+
 /// A page in a headless Chromium, with its origin on the relay's list and not.
 async fn chromium_at(relay: &str, test: &str) {
     let mut version = std::process::Command::new("chromium");
@@ -181,4 +187,9 @@ async fn chromium_at_relay_smol() {
 #[tokio::test]
 async fn chromium_at_relay_async_std() {
     chromium_at(ASYNC_STD, "chromium_at_relay_async_std").await;
+}
+
+#[tokio::test]
+async fn chromium_at_relay_polling() {
+    chromium_at(POLLING, "chromium_at_relay_polling").await;
 }

@@ -13,10 +13,11 @@ use tempfile::TempDir;
 use crate::PATIENCE;
 
 /// The relays, which share one format of files.
-const PROGRAMS: [&str; 3] = [
+const PROGRAMS: [&str; 4] = [
     env!("CARGO_BIN_EXE_relay-tokio"),
     env!("CARGO_BIN_EXE_relay-smol"),
     env!("CARGO_BIN_EXE_relay-async-std"),
+    env!("CARGO_BIN_EXE_relay-polling"),
 ];
 
 /// Where a relay keeps its queue, over all its lives.

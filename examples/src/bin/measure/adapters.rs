@@ -11,7 +11,7 @@ use crate::relay::Relay;
 use crate::{AdaptersFlags, FloodFlags, IdleFlags, flood, idle, report};
 
 /// The names of the adapters, behind `pinch-` and `relay-`.
-const ADAPTERS: [&str; 3] = ["tokio", "smol", "async-std"];
+const ADAPTERS: [&str; 4] = ["tokio", "smol", "async-std", "polling"];
 
 /// What is known of one adapter.
 struct Row {
@@ -92,8 +92,15 @@ fn workspace() -> &'static Path {
 
 /// The lines of an adapter's source.
 fn lines(name: &str) -> io::Result<usize> {
-    let path = workspace().join("adapters").join(name).join("src/lib.rs");
-    Ok(std::fs::read_to_string(path)?.lines().count())
+    let folder = workspace().join("adapters").join(name).join("src");
+    let mut lines = 0;
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_file() {
+            lines += std::fs::read_to_string(path)?.lines().count();
+        }
+    }
+    Ok(lines)
 }
 
 /// The crates that an adapter brings, itself among them.

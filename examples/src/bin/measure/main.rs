@@ -80,7 +80,7 @@ struct AdaptersFlags {
 
 #[derive(Args)]
 struct SoakFlags {
-    /// The relay's adapter: tokio, smol or async-std
+    /// The relay's adapter: tokio, smol, async-std or polling
     #[arg(long, default_value = "tokio")]
     adapter: String,
     /// For how long

@@ -1,0 +1,16 @@
+//! A Pinch relay on plain threads: the same settings and the same output as `relay-tokio`.
+//!
+//! There are as many threads as can run at the same time, or as the environment variable
+//! `PINCH_POLLING_THREADS` says.
+
+use std::process::ExitCode;
+
+use pinch_examples::relay::{self, Failure};
+use pinch_polling::{Polling, block_on};
+
+fn main() -> ExitCode {
+    relay::main::<Polling>(|running| {
+        Polling::start().map_err(|error| Failure::Runtime(error.into()))?;
+        block_on(running)
+    })
+}
