@@ -93,14 +93,14 @@ fn a_heartbeat_is_a_marker_too() {
 fn much_at_once_is_marked_at_once() {
     let (mut world, alice, bob) = pair(World::open());
     for _ in 0..4 {
-        world.receive(alice, message_of("alice", "bob", 32_768));
+        world.receive(alice, message_of("alice", "bob", 16_384));
     }
     world.settle();
     let frames = world.frames(bob);
     let pings: Vec<usize> = (0..frames.len())
         .filter(|&at| matches!(frames[at], Frame::Ping(_)))
         .collect();
-    assert_eq!(pings, [2, 5], "behind each 64 KiB");
+    assert_eq!(pings, [2, 5], "behind each 32 KiB");
 }
 
 #[test]
@@ -116,11 +116,11 @@ fn many_at_once_are_marked_at_once_and_may_not_be_too_many() {
         .collect();
     assert_eq!(
         pings,
-        [512, 1001],
-        "behind each 512, and where no more may go"
+        [256, 513, 770, 1003],
+        "behind each 256, and where no more may go"
     );
-    assert_eq!((frames.len(), books(&world)), (1002, (0, 1000)));
-    let last = ping(&frames[1001..]);
+    assert_eq!((frames.len(), books(&world)), (1004, (0, 1000)));
+    let last = ping(&frames[1003..]);
     world.give(Input::Pong {
         conn: bob,
         payload: last,

@@ -16,7 +16,7 @@ use crate::threads::Pool;
 use crate::timers::Timers;
 
 /// How many tasks that were woken by sockets run before those that they have woken do.
-const SENDERS: usize = 8;
+const SENDERS: usize = 64;
 
 /// How many tasks of one kind run before the sockets are looked at again.
 const TASKS_PER_TURN: usize = 256;

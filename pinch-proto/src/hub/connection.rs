@@ -18,10 +18,10 @@ use super::unconfirmed::Unconfirmed;
 use crate::{Address, Close, Frame};
 
 /// How much may lie behind the last ping, in bytes.
-const MARKER_BYTES: usize = 64 << 10;
+const MARKER_BYTES: usize = 32 << 10;
 
 /// How many envelopes may.
-const MARKER_COUNT: u64 = 512;
+const MARKER_COUNT: u64 = 256;
 
 /// ```text
 ///            pong, or 1 s                a fault, a timeout, a

@@ -26,7 +26,7 @@ impl Hub {
             return;
         };
         let is_own =
-            |view: &EnvelopeView<'_>| view.from_bytes() == sender.address.as_str().as_bytes();
+            |view: &EnvelopeView<'_>| view.sender_bytes() == sender.address.as_str().as_bytes();
         let is_own = view.as_ref().is_ok_and(is_own);
         self.stats.received += 1;
         self.alive(conn);
@@ -102,7 +102,7 @@ impl Hub {
             self.stats.blocked += 1;
             return;
         }
-        if let Some(recipient) = self.recipient(conn, view.to_bytes()) {
+        if let Some(recipient) = self.recipient(conn, view.recipient_bytes()) {
             return self.deliver(conn, recipient, view, message);
         }
         if let Err(fault) = self.check_address(view.to_address()) {

@@ -50,7 +50,9 @@ impl Outgoing {
                 self.length += message.len();
                 self.large.push((self.copied.len(), message));
             }
-            frame => encode(&frame, &mut self.copied),
+            frame @ (Frame::Message(_) | Frame::Ping(_) | Frame::Close(_)) => {
+                encode(&frame, &mut self.copied);
+            }
         }
         self.length += self.copied.len() - before;
     }
