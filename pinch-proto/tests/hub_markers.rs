@@ -93,7 +93,7 @@ fn a_heartbeat_is_a_marker_too() {
 fn much_at_once_is_marked_at_once() {
     let (mut world, alice, bob) = pair(World::open());
     for _ in 0..4 {
-        world.receive(alice, message_of("alice", "bob", 16_384));
+        world.receive(alice, message_of("alice", "bob", 17_000));
     }
     world.settle();
     let frames = world.frames(bob);
