@@ -230,7 +230,10 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
         }
         let mut length = 0;
         if !core::mem::take(&mut self.fresh) {
-            buffer.resize(BATCH, 0);
+            if buffer.is_empty() {
+                // Of memory that the system has zeroed, only what is read into becomes real.
+                *buffer = vec![0; BATCH];
+            }
             match Pin::new(&mut self.stream).poll_read(cx, buffer) {
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Poll::Ready(Ok(read)) => length = read,

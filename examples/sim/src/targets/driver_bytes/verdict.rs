@@ -104,13 +104,15 @@ impl Verdict {
         if !self.has_joined {
             self.has_joined = standing.answer == Some(&message);
             if !self.has_joined {
-                // What is inside of a payload is looked at only if it should be the answer.
-                let codes: &[u16] =
-                    match (EnvelopeView::parse(&message), Envelope::decode(&*message)) {
-                        (Err(_), _) => &[1007],
-                        (Ok(_), Err(_)) => &[1007, 1008],
-                        (Ok(_), Ok(_)) => &[1008],
-                    };
+                // What is inside of a payload is looked at only if it should be the answer; whether it
+                // is one that does not fit or none at all is the handshake's business.
+                let codes: &[u16] = match EnvelopeView::parse(&message) {
+                    Err(_) => &[1007],
+                    Ok(view) if view.message_type() == Some(MessageType::AuthResponse) => {
+                        &[1007, 1008]
+                    }
+                    Ok(_) => &[1008],
+                };
                 self.end = End::plain(codes);
             }
             return;
