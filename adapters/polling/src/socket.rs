@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use futures_util::io::{AsyncRead, AsyncWrite};
 use mio::{Interest, event, net};
-use pinch_driver::acknowledge_late;
+use pinch_driver::LateAck;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::readiness::{Direction, Readiness, Source};
@@ -112,9 +112,19 @@ impl<S> Drop for Watched<S> {
 
 /// A TCP connection.
 #[derive(Debug)]
-pub struct TcpStream(Watched<net::TcpStream>);
+pub struct TcpStream {
+    watched: Watched<net::TcpStream>,
+    late_ack: LateAck,
+}
 
 impl TcpStream {
+    fn new(watched: Watched<net::TcpStream>) -> Self {
+        Self {
+            watched,
+            late_ack: LateAck::default(),
+        }
+    }
+
     /// Connects to `addr`, with Nagle's algorithm off.
     pub(crate) async fn connect(handle: &Arc<Handle>, addr: SocketAddr) -> io::Result<Self> {
         let socket = net::TcpStream::connect(addr)?;
@@ -122,7 +132,7 @@ impl TcpStream {
         let watched = Watched::new(handle, socket, both, Readiness::NONE)?;
         poll_fn(|cx| watched.poll_io(Direction::Write, cx, connected, |()| false)).await?;
         watched.socket.set_nodelay(true)?;
-        Ok(Self(watched))
+        Ok(Self::new(watched))
     }
 }
 
@@ -142,7 +152,7 @@ fn connected(socket: &net::TcpStream) -> io::Result<()> {
 
 impl AsyncRead for TcpStream {
     fn poll_read(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
@@ -150,8 +160,9 @@ impl AsyncRead for TcpStream {
         let read = |mut socket: &net::TcpStream| socket.read(buffer);
         // Nothing at all is the end, which is there to stay.
         let is_partial = |&read: &usize| 0 < read && read < asked;
-        let read = ready!(self.0.poll_io(Direction::Read, cx, read, is_partial))?;
-        acknowledge_late(&self.0.socket, read);
+        let Self { watched, late_ack } = &mut *self;
+        let read = ready!(watched.poll_io(Direction::Read, cx, read, is_partial))?;
+        late_ack.after_read(&watched.socket, read);
         Poll::Ready(Ok(read))
     }
 }
@@ -164,7 +175,8 @@ impl AsyncWrite for TcpStream {
     ) -> Poll<io::Result<usize>> {
         let write = |mut socket: &net::TcpStream| socket.write(bytes);
         let is_partial = |&written: &usize| written < bytes.len();
-        self.0.poll_io(Direction::Write, cx, write, is_partial)
+        self.watched
+            .poll_io(Direction::Write, cx, write, is_partial)
     }
 
     fn poll_write_vectored(
@@ -174,7 +186,7 @@ impl AsyncWrite for TcpStream {
     ) -> Poll<io::Result<usize>> {
         let write = |mut socket: &net::TcpStream| socket.write_vectored(slices);
         // The system may take fewer slices than there are, so only that it blocks says something.
-        self.0.poll_io(Direction::Write, cx, write, |_| false)
+        self.watched.poll_io(Direction::Write, cx, write, |_| false)
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -183,7 +195,7 @@ impl AsyncWrite for TcpStream {
 
     /// Ends the write half: the peer reads the end.
     fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.0.socket.shutdown(Shutdown::Write))
+        Poll::Ready(self.watched.socket.shutdown(Shutdown::Write))
     }
 }
 
@@ -222,7 +234,7 @@ impl TcpListener {
         let both = Interest::READABLE | Interest::WRITABLE;
         let handle = self.watched.source.handle();
         let watched = Watched::new(handle, socket, both, Readiness::WRITABLE)?;
-        Ok((TcpStream(watched), peer))
+        Ok((TcpStream::new(watched), peer))
     }
 
     fn poll_accept(&self, cx: &Context<'_>) -> Poll<io::Result<(net::TcpStream, SocketAddr)>> {

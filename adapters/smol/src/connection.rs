@@ -10,7 +10,7 @@ use std::io::{self, IoSlice, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 
 use futures_util::io::{AsyncRead, AsyncWrite};
-use pinch_driver::acknowledge_late;
+use pinch_driver::LateAck;
 use smol::Async;
 
 /// A TCP connection.
@@ -19,6 +19,7 @@ pub struct Connection {
     stream: Async<TcpStream>,
     /// The last read has left nothing: there is something when the system says so.
     is_empty: bool,
+    late_ack: LateAck,
 }
 
 impl Connection {
@@ -28,6 +29,7 @@ impl Connection {
         Ok(Self {
             stream,
             is_empty: false,
+            late_ack: LateAck::default(),
         })
     }
 
@@ -62,7 +64,10 @@ impl AsyncRead for Connection {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.is_empty = true,
                 Ok(read) => {
                     self.is_empty = read < buffer.len();
-                    acknowledge_late(self.stream.get_ref(), read);
+                    let Self {
+                        stream, late_ack, ..
+                    } = &mut *self;
+                    late_ack.after_read(stream.get_ref(), read);
                     return Poll::Ready(Ok(read));
                 }
                 Err(error) => return Poll::Ready(Err(error)),

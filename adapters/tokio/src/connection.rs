@@ -5,13 +5,27 @@ use core::task::{Context, Poll, ready};
 use std::io::{self, IoSlice};
 
 use futures_util::io::{AsyncRead, AsyncWrite};
-use pinch_driver::acknowledge_late;
+use pinch_driver::LateAck;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
 
 /// A TCP connection.
 #[derive(Debug)]
-pub struct Connection(pub(crate) TcpStream);
+pub struct Connection {
+    stream: TcpStream,
+    late_ack: LateAck,
+}
+
+impl Connection {
+    /// A connection with Nagle's algorithm off.
+    pub(crate) fn new(stream: TcpStream) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        Ok(Self {
+            stream,
+            late_ack: LateAck::default(),
+        })
+    }
+}
 
 impl AsyncRead for Connection {
     fn poll_read(
@@ -20,9 +34,10 @@ impl AsyncRead for Connection {
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         let mut buffer = ReadBuf::new(buffer);
-        ready!(Pin::new(&mut self.0).poll_read(cx, &mut buffer))?;
+        let Self { stream, late_ack } = &mut *self;
+        ready!(Pin::new(&mut *stream).poll_read(cx, &mut buffer))?;
         let read = buffer.filled().len();
-        acknowledge_late(&self.0, read);
+        late_ack.after_read(&*stream, read);
         Poll::Ready(Ok(read))
     }
 }
@@ -33,7 +48,7 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(
@@ -41,14 +56,14 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write_vectored(cx, slices)
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

@@ -56,14 +56,11 @@ impl Runtime for Tokio {
 
     async fn accept(&self, listener: &TcpListener) -> io::Result<(Connection, SocketAddr)> {
         let (stream, peer) = listener.accept().await?;
-        stream.set_nodelay(true)?;
-        Ok((Connection(stream), peer))
+        Ok((Connection::new(stream)?, peer))
     }
 
     async fn connect(&self, host: &str, port: u16) -> io::Result<Connection> {
-        let stream = TcpStream::connect((host, port)).await?;
-        stream.set_nodelay(true)?;
-        Ok(Connection(stream))
+        Connection::new(TcpStream::connect((host, port)).await?)
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
