@@ -8,14 +8,16 @@ mod adapters;
 mod agent;
 mod flood;
 mod idle;
+mod million;
 mod process;
 mod relay;
 mod soak;
 
+use core::time::Duration;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Measures relays that run with `--auth open --rate-limit off`
 #[derive(Parser)]
@@ -34,6 +36,9 @@ enum Command {
     Adapters(AdaptersFlags),
     /// Everything at once, for long: what is left of it when everybody has gone
     Soak(SoakFlags),
+    /// Connections in the memory of this process, for which no descriptors are needed: their joins,
+    /// heartbeats and end
+    Million(MillionFlags),
 }
 
 #[derive(Args)]
@@ -91,6 +96,29 @@ struct SoakFlags {
     agents: u16,
 }
 
+#[derive(Args)]
+struct MillionFlags {
+    /// The runtime that the relay runs on
+    #[arg(long, value_enum, default_value_t = RuntimeName::Polling)]
+    runtime: RuntimeName,
+    /// How many connections
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..))]
+    connections: u32,
+    /// The time between two pings of a connection
+    #[arg(long, default_value = "25s", value_parser = humantime::parse_duration)]
+    heartbeat_interval: Duration,
+    /// How often each connection is pinged while the heartbeats are measured
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum RuntimeName {
+    Tokio,
+    Smol,
+    Polling,
+}
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let measured = match Flags::parse().command {
@@ -98,6 +126,7 @@ async fn main() -> ExitCode {
         Command::Flood(flags) => flood::measure(&flags).await.map(drop),
         Command::Adapters(flags) => adapters::measure(&flags).await,
         Command::Soak(flags) => soak::measure(&flags).await,
+        Command::Million(flags) => million::measure(&flags).await,
     };
     match measured {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,5 +1,6 @@
-//! What another process holds, as Linux tells it.
+//! What a process holds and uses, as Linux tells it.
 
+use core::time::Duration;
 use std::fs;
 use std::io;
 
@@ -44,6 +45,19 @@ impl Memory {
             each(self.anonymous, before.anonymous, connections),
         )
     }
+}
+
+/// The CPU time that this process has used, and the kernel on its behalf.
+#[cfg(unix)]
+pub(crate) fn own_cpu_time() -> io::Result<Duration> {
+    use rustix::time::{ClockId, clock_gettime};
+
+    Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).map_err(io::Error::other)
+}
+
+#[cfg(not(unix))]
+pub(crate) fn own_cpu_time() -> io::Result<Duration> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// How many descriptors a process has open.
