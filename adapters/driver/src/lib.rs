@@ -76,4 +76,4 @@ pub use self::http::{AllowedOrigins, Auth};
 pub use self::relay::{BindError, Builder, Relay, RelayStats, StoreHealth};
 pub use self::runtime::{Runtime, Stream};
 pub use self::store::{MemoryStore, Store};
-pub use self::tcp::acknowledge_late;
+pub use self::tcp::{acknowledge_late, bind, disable_nagle};

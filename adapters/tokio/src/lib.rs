@@ -46,17 +46,13 @@ impl Runtime for Tokio {
     type Listener = TcpListener;
     type Sleep = tokio::time::Sleep;
 
-    async fn bind(&self, addr: SocketAddr) -> io::Result<TcpListener> {
-        TcpListener::bind(addr).await
-    }
-
-    fn local_addr(&self, listener: &TcpListener) -> io::Result<SocketAddr> {
-        listener.local_addr()
+    fn listen(&self, listener: std::net::TcpListener) -> io::Result<TcpListener> {
+        TcpListener::from_std(listener)
     }
 
     async fn accept(&self, listener: &TcpListener) -> io::Result<(Connection, SocketAddr)> {
         let (stream, peer) = listener.accept().await?;
-        stream.set_nodelay(true)?;
+        disable_nagle(&stream)?;
         Ok((Connection(stream), peer))
     }
 

@@ -1,6 +1,7 @@
 //! A light agent in open mode: a WebSocket and nothing more. Pings are answered by tungstenite
 //! while the agent is read from.
 
+use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use std::io;
 
@@ -10,7 +11,7 @@ use async_tungstenite::{WebSocketStream, client_async_with_config};
 use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
 use pinch_proto::wire::{EncryptedPayload, Envelope, MessageType, Payload};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 use tokio_util::compat::{Compat, TokioAsyncReadCompatExt as _};
 
@@ -24,9 +25,24 @@ pub(crate) struct Agent(WebSocketStream<Compat<TcpStream>>);
 impl Agent {
     /// Joins the relay at `url` under [`name`]`(number)`.
     pub(crate) async fn join(url: &str, number: usize) -> io::Result<Self> {
-        let authority = authority(url)?;
+        Self::join_over(TcpStream::connect(authority(url)?), url, number).await
+    }
+
+    /// As [`join`](Self::join), from the address `source` of this machine.
+    pub(crate) async fn join_from(source: IpAddr, url: &str, number: usize) -> io::Result<Self> {
+        let relay = authority(url)?.parse().map_err(io::Error::other)?;
+        let socket = TcpSocket::new_v4()?;
+        socket.bind(SocketAddr::new(source, 0))?;
+        Self::join_over(socket.connect(relay), url, number).await
+    }
+
+    async fn join_over(
+        connecting: impl Future<Output = io::Result<TcpStream>>,
+        url: &str,
+        number: usize,
+    ) -> io::Result<Self> {
         let joining = async {
-            let stream = TcpStream::connect(authority).await?;
+            let stream = connecting.await?;
             stream.set_nodelay(true)?;
             let request = format!("{url}?address={}", name(number));
             let config = WebSocketConfig::default()

@@ -10,9 +10,11 @@ mod flood;
 mod idle;
 mod million;
 mod process;
+mod processes;
 mod relay;
 mod soak;
 
+use core::net::Ipv4Addr;
 use core::time::Duration;
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -36,6 +38,11 @@ enum Command {
     Adapters(AdaptersFlags),
     /// Everything at once, for long: what is left of it when everybody has gone
     Soak(SoakFlags),
+    /// Memory of several relays behind one port, for more idle connections than one process may have
+    Processes(ProcessesFlags),
+    /// Holds connections until the input ends: a part of `processes`
+    #[command(hide = true)]
+    Hold(HoldFlags),
     /// Connections in the memory of this process, for which no descriptors are needed: their joins,
     /// heartbeats and end
     Million(MillionFlags),
@@ -97,6 +104,31 @@ struct SoakFlags {
 }
 
 #[derive(Args)]
+struct ProcessesFlags {
+    /// The relays' adapter: tokio, smol, async-std or polling
+    #[arg(long, default_value = "tokio")]
+    adapter: String,
+    /// How many relays, each a process, and how many processes that hold connections
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=100))]
+    relays: u8,
+    /// How many connections in all; without this flag, nearly as many as descriptors allow
+    #[arg(long)]
+    connections: Option<usize>,
+}
+
+#[derive(Args)]
+struct HoldFlags {
+    #[arg(long)]
+    url: String,
+    #[arg(long)]
+    from: Ipv4Addr,
+    #[arg(long)]
+    first: usize,
+    #[arg(long)]
+    connections: usize,
+}
+
+#[derive(Args)]
 struct MillionFlags {
     /// The runtime that the relay runs on
     #[arg(long, value_enum, default_value_t = RuntimeName::Polling)]
@@ -126,6 +158,8 @@ async fn main() -> ExitCode {
         Command::Flood(flags) => flood::measure(&flags).await.map(drop),
         Command::Adapters(flags) => adapters::measure(&flags).await,
         Command::Soak(flags) => soak::measure(&flags).await,
+        Command::Processes(flags) => processes::measure(&flags).await,
+        Command::Hold(flags) => processes::hold(&flags).await,
         Command::Million(flags) => million::measure(&flags).await,
     };
     match measured {

@@ -1,5 +1,6 @@
 //! What a process holds and uses, as Linux tells it.
 
+use core::iter::Sum;
 use core::time::Duration;
 use std::fs;
 use std::io;
@@ -44,6 +45,19 @@ impl Memory {
             self.anonymous,
             each(self.anonymous, before.anonymous, connections),
         )
+    }
+}
+
+impl Sum for Memory {
+    fn sum<I: Iterator<Item = Self>>(memories: I) -> Self {
+        let none = Self {
+            rss: 0,
+            anonymous: 0,
+        };
+        memories.fold(none, |sum, memory| Self {
+            rss: sum.rss + memory.rss,
+            anonymous: sum.anonymous + memory.anonymous,
+        })
     }
 }
 

@@ -4,6 +4,9 @@
 //!
 //! The agents and the streams are in the same process, so that their time counts, too. An agent
 //! answers at once, which wakes the task that has just sent the ping; its size is known and told.
+//!
+//! What is freed goes to the allocator, which keeps much of it: the memory after the end is no
+//! memory that somebody holds. A relay that lives on keeps its tables as large as they were.
 
 mod peer;
 
