@@ -1,7 +1,6 @@
 //! A light agent in open mode: a WebSocket and nothing more. Pings are answered by tungstenite
 //! while the agent is read from.
 
-use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use std::io;
 
@@ -25,18 +24,16 @@ pub(crate) struct Agent(WebSocketStream<Compat<TcpStream>>);
 impl Agent {
     /// Joins the relay at `url` under [`name`]`(number)`.
     pub(crate) async fn join(url: &str, number: usize) -> io::Result<Self> {
-        Self::join_over(TcpStream::connect(authority(url)?), url, number).await
+        Self::join_once(TcpStream::connect(authority(url)?), url, number).await
     }
 
-    /// As [`join`](Self::join), from the address `source` of this machine.
-    pub(crate) async fn join_from(source: IpAddr, url: &str, number: usize) -> io::Result<Self> {
+    /// As [`join`](Self::join), over `socket`.
+    pub(crate) async fn join_over(socket: TcpSocket, url: &str, number: usize) -> io::Result<Self> {
         let relay = authority(url)?.parse().map_err(io::Error::other)?;
-        let socket = TcpSocket::new_v4()?;
-        socket.bind(SocketAddr::new(source, 0))?;
-        Self::join_over(socket.connect(relay), url, number).await
+        Self::join_once(socket.connect(relay), url, number).await
     }
 
-    async fn join_over(
+    async fn join_once(
         connecting: impl Future<Output = io::Result<TcpStream>>,
         url: &str,
         number: usize,

@@ -2,7 +2,7 @@
 //! several relays share a port, and as many other processes hold the connections. A relay that holds
 //! them all is measured by `idle`, and without descriptors by `million`.
 
-use core::net::{IpAddr, Ipv4Addr};
+use core::net::{Ipv4Addr, SocketAddr};
 use core::sync::atomic::AtomicUsize;
 use std::io;
 use std::process::Stdio;
@@ -11,6 +11,7 @@ use std::sync::Arc;
 use futures_util::future::try_join_all;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::net::TcpSocket;
 use tokio::process::{Child, Command};
 use tokio::task::{JoinSet, spawn_blocking};
 
@@ -22,6 +23,9 @@ use crate::{HoldFlags, ProcessesFlags, report};
 
 /// What a process says when all of its agents have joined.
 const JOINED: &str = "joined";
+
+/// Connections come from ports from this one on, each process having an address of its own.
+const FIRST_PORT: u16 = 1024;
 
 /// Measures, and reports each step.
 pub(crate) async fn measure(flags: &ProcessesFlags) -> io::Result<()> {
@@ -133,16 +137,14 @@ impl Holder {
 /// Holds connections until the input ends: the part of the other process.
 pub(crate) async fn hold(flags: &HoldFlags) -> io::Result<()> {
     idle::allow_descriptors(flags.connections)?;
-    let from = IpAddr::V4(flags.from);
-    let numbers = flags.first..flags.first + flags.connections;
-    let agents: Vec<Agent> = stream::iter(numbers)
-        .map(|number| Agent::join_from(from, &flags.url, number))
-        .buffered(CONCURRENCY)
-        .try_collect()
-        .await?;
+    let sockets = sockets(flags.from).take(flags.connections);
     let received = Arc::new(AtomicUsize::new(0));
     let mut readers = JoinSet::new();
-    for agent in agents {
+    let mut joining = stream::iter(sockets.zip(flags.first..))
+        .map(async |(socket, number)| Agent::join_over(socket?, &flags.url, number).await)
+        .buffered(CONCURRENCY);
+    // Whoever has joined answers pings while others join.
+    while let Some(agent) = joining.try_next().await? {
         readers.spawn(read_on(agent, Arc::clone(&received)));
     }
     report(JOINED)?;
@@ -152,4 +154,22 @@ pub(crate) async fn hold(flags: &HoldFlags) -> io::Result<()> {
         Some(ended) => ended.map_err(io::Error::other)?.map(drop),
         None => Ok(()),
     }
+}
+
+/// Sockets that connect from `source`, each from a port of its own. Left to itself, the system would
+/// look for one that no other connection has at all, which takes long when thousands do.
+fn sockets(source: Ipv4Addr) -> impl Iterator<Item = io::Result<TcpSocket>> {
+    (FIRST_PORT..=u16::MAX)
+        .map(move |port| {
+            let socket = TcpSocket::new_v4()?;
+            // A connection of an earlier measurement may not be forgotten yet.
+            socket.set_reuseaddr(true)?;
+            socket.bind(SocketAddr::from((source, port)))?;
+            Ok(socket)
+        })
+        .filter(|bound: &io::Result<TcpSocket>| {
+            // Somebody may listen there.
+            let error = bound.as_ref().map_err(io::Error::kind);
+            !matches!(error, Err(io::ErrorKind::AddrInUse))
+        })
 }
