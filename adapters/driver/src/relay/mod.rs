@@ -189,10 +189,7 @@ impl<R: Runtime> Builder<R> {
         let addr = addr.into();
         let listen = |source| BindError::Listen { addr, source };
         let listener = tcp::bind(addr).map_err(listen)?;
-        self.listen_on(listener).map_err(|error| match error {
-            BindError::Socket(source) => listen(source),
-            error => error,
-        })
+        self.serve(listener, listen)
     }
 
     /// Starts the relay on a socket that listens already: one that was opened by a service manager
@@ -216,10 +213,17 @@ impl<R: Runtime> Builder<R> {
     /// # Errors
     /// The settings do not fit each other, or the socket cannot be listened on.
     pub fn listen_on(self, listener: TcpListener) -> Result<Relay<R>, BindError> {
-        let runtime = self.runtime.clone();
         tcp::prepare(&listener).map_err(BindError::Socket)?;
-        let local_addr = listener.local_addr().map_err(BindError::Socket)?;
-        let listener = runtime.listen(listener).map_err(BindError::Socket)?;
+        self.serve(listener, BindError::Socket)
+    }
+
+    fn serve(
+        self,
+        listener: TcpListener,
+        failed: impl Fn(io::Error) -> BindError,
+    ) -> Result<Relay<R>, BindError> {
+        let local_addr = listener.local_addr().map_err(&failed)?;
+        let listener = self.runtime.listen(listener).map_err(failed)?;
         let mut relay = self.detached()?;
         relay.local_addr = Some(local_addr);
         listener::spawn(Arc::clone(&relay.shared), listener);

@@ -14,10 +14,10 @@ use futures_util::io::{AsyncRead, AsyncWrite};
 // The first byte of a whole frame (RFC 6455, section 5.2).
 const CLOSE: u8 = 0x88;
 const PING: u8 = 0x89;
-const PONG: u8 = 0x8a;
 
-/// Set in the second byte of whatever a client says.
-const MASKED: u8 = 0x80;
+// The first two bytes of what the agent says: a client's frames are masked.
+const PONG_HEAD: [u8; 2] = [0x8a, 0x80 | 8];
+const CLOSE_HEAD: [u8; 2] = [CLOSE, 0x80];
 
 /// Any other would do.
 const MASK: [u8; 4] = [0x3d, 0xa7, 0x51, 0xe2];
@@ -103,31 +103,25 @@ impl Peer {
 
     /// Puts the next frame of the agent into `buffer`; `None` if it has nothing to say.
     fn say(&mut self, buffer: &mut [u8]) -> Result<Option<usize>, String> {
-        let (opcode, payload) = match &self.agent {
+        let (head, payload, next) = match &self.agent {
             Agent::Listens => return Ok(None),
-            Agent::Answers(payload) => (PONG, payload.as_slice()),
-            Agent::Leaves => (CLOSE, [].as_slice()),
+            Agent::Answers(payload) => (PONG_HEAD, payload.as_slice(), Agent::Listens),
+            Agent::Leaves => (CLOSE_HEAD, [].as_slice(), Agent::Left),
             Agent::Left => return Ok(Some(0)),
         };
-        let length = 2 + MASK.len() + payload.len();
+        let length = head.len() + MASK.len() + payload.len();
         let room = buffer.len();
         let Some(frame) = buffer.get_mut(..length) else {
             return Err(format!("expected room for {length} bytes, got {room}"));
         };
-        let head = [opcode, MASKED | payload.len() as u8]
-            .into_iter()
-            .chain(MASK);
         let masked = payload.iter().zip(MASK.iter().cycle());
-        let bytes = head.chain(masked.map(|(byte, mask)| byte ^ mask));
+        let masked = masked.map(|(byte, mask)| byte ^ mask);
+        let bytes = head.into_iter().chain(MASK).chain(masked);
         frame
             .iter_mut()
             .zip(bytes)
             .for_each(|(to, byte)| *to = byte);
-        self.agent = if opcode == PONG {
-            Agent::Listens
-        } else {
-            Agent::Left
-        };
+        self.agent = next;
         Ok(Some(length))
     }
 }
