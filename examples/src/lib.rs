@@ -1,8 +1,8 @@
 //! What the example programs share.
 //!
 //! The relays (`relay-tokio` and its sisters) differ in their runtime alone: what they do is in
-//! [`relay`], their settings are in [`options`], their logs in [`logging`], and what they say of a
-//! queue in [`inspection`]. The terminal's `agent` is made of [`key_file`], [`sealing`],
+//! [`relay`], their settings are in [`options`], their logs in [`logging`], what they say of a
+//! queue in [`inspection`], and a port that several of them have in [`shared_port`]. The terminal's `agent` is made of [`key_file`], [`sealing`],
 //! [`plaintext`] and [`mailbox`], which hold all of its cryptography and do no network I/O, and of
 //! [`terminal`], which makes a stranger's text safe to print.
 
@@ -14,6 +14,7 @@ pub mod options;
 pub mod plaintext;
 pub mod relay;
 pub mod sealing;
+pub mod shared_port;
 pub mod signals;
 pub mod terminal;
 

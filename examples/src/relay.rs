@@ -13,7 +13,7 @@ use tracing::{error, info, warn};
 
 use crate::options::{Database, Invocation, Options};
 use crate::signals::{Signals, Stop};
-use crate::{inspection, logging};
+use crate::{inspection, logging, shared_port};
 
 /// Why a relay did not start.
 #[derive(Debug, Error)]
@@ -73,7 +73,13 @@ async fn run<R: Runtime + Default>(options: Options) -> Ended {
         store.name().clone_into(&mut queue);
         relay = relay.store(store);
     }
-    let relay = relay.bind(options.listen).await?;
+    let relay = if options.reuse_port {
+        let addr = options.listen;
+        let listen = |source| BindError::Listen { addr, source };
+        relay.listen_on(shared_port::listen(addr).map_err(listen)?)?
+    } else {
+        relay.bind(options.listen).await?
+    };
     let listen = relay.local_addr().unwrap_or(options.listen);
     let (host, auth) = (options.hub.host(), options.auth);
     info!(%listen, %host, ?auth, queue, runtime = R::NAME, "started");

@@ -13,7 +13,7 @@ use std::time::Instant;
 use futures_rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use futures_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig, crypto::ring};
 use futures_rustls::{TlsAcceptor, TlsConnector};
-use pinch_driver::{Client, Relay, Runtime, Stream};
+use pinch_driver::{Client, Relay, Runtime, Stream, bind};
 use pinch_polling::Polling;
 use pinch_proto::client::{Event, Identity};
 use pinch_proto::wire::Envelope;
@@ -119,8 +119,9 @@ fn tls() -> (TlsAcceptor, TlsConnector) {
 async fn talk_over_tls<R: Runtime + Default>() {
     let (acceptor, connector) = tls();
     let runtime = R::default();
-    let listener = runtime.bind(([127, 0, 0, 1], 0).into()).await.unwrap();
-    let port = runtime.local_addr(&listener).unwrap().port();
+    let listener = bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let listener = runtime.listen(listener).unwrap();
     let relay = relay::<R>();
     let adopting = Arc::clone(&relay);
     runtime.spawn(async move {

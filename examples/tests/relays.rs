@@ -119,3 +119,43 @@ fn relay_polling_takes_a_number_of_threads_from_the_environment_and_nothing_else
     BufReader::new(stdout).read_line(&mut line).unwrap();
     assert!(line.starts_with("listening on ws://"), "{line}");
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn relays_share_a_port_if_all_of_them_say_so() {
+    let start = |flags: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_relay-tokio"));
+        command.env_clear().args(["--db", "none"]).args(flags);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut relay = Relay(command.spawn().unwrap());
+        let mut line = String::new();
+        let stdout = relay.0.stdout.as_mut().unwrap();
+        BufReader::new(stdout).read_line(&mut line).unwrap();
+        (relay, line)
+    };
+    let (first, line) = start(&["--reuse-port", "--listen", "127.0.0.1:0"]);
+    let address = line.strip_prefix("listening on ws://").unwrap();
+    let address = address.strip_suffix("/ws\n").unwrap();
+    let (second, again) = start(&["--reuse-port", "--listen", address]);
+    assert_eq!(again, line);
+    let (mut third, said) = start(&["--listen", address]);
+    assert_eq!(
+        (said.as_str(), third.0.wait().unwrap().code()),
+        ("", Some(1))
+    );
+    let mut log = String::new();
+    let stderr = third.0.stderr.as_mut().unwrap();
+    stderr.read_to_string(&mut log).unwrap();
+    assert!(
+        log.contains(&format!("cannot listen on {address}")),
+        "{log}"
+    );
+
+    // Whoever is left gets everything.
+    drop(first);
+    for _ in 0..20 {
+        assert_eq!(health(address).0["status"], "ok");
+    }
+    drop(second);
+    TcpStream::connect(address).unwrap_err();
+}

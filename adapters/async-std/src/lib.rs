@@ -52,12 +52,8 @@ impl Runtime for AsyncStd {
     type Listener = TcpListener;
     type Sleep = Map<Timer, fn(Instant)>;
 
-    async fn bind(&self, addr: SocketAddr) -> io::Result<TcpListener> {
-        TcpListener::bind(addr).await
-    }
-
-    fn local_addr(&self, listener: &TcpListener) -> io::Result<SocketAddr> {
-        listener.local_addr()
+    fn listen(&self, listener: std::net::TcpListener) -> io::Result<TcpListener> {
+        Ok(listener.into())
     }
 
     async fn accept(&self, listener: &TcpListener) -> io::Result<(Connection, SocketAddr)> {

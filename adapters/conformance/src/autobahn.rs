@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use async_io::Timer;
 use async_process::{Command, Output, Stdio};
 use futures_lite::FutureExt as _;
-use pinch_driver::{Runtime, echo};
+use pinch_driver::{Runtime, bind, echo};
 use serde_json::Value;
 
 use crate::packages::{Unavailable, or_skip, pip, run};
@@ -39,8 +39,9 @@ pub fn passes<H: Harness>(target: &Path) {
     };
     harness::run::<H>(async |runtime| {
         let localhost = ([127, 0, 0, 1], 0).into();
-        let listener = runtime.bind(localhost).await.expect("a listener");
-        let addr = runtime.local_addr(&listener).expect("its address");
+        let listener = bind(localhost).expect("a listener");
+        let addr = listener.local_addr().expect("its address");
+        let listener = runtime.listen(listener).expect("a listener");
         let port = addr.port().to_string();
         let serving = async {
             loop {

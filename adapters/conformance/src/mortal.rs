@@ -6,6 +6,7 @@ use core::net::SocketAddr;
 use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
 use std::io;
+use std::net::TcpListener;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -85,12 +86,8 @@ impl<R: Runtime> Runtime for Mortal<R> {
     type Listener = R::Listener;
     type Sleep = R::Sleep;
 
-    fn bind(&self, addr: SocketAddr) -> impl Future<Output = io::Result<R::Listener>> + Send {
-        self.runtime.bind(addr)
-    }
-
-    fn local_addr(&self, listener: &R::Listener) -> io::Result<SocketAddr> {
-        self.runtime.local_addr(listener)
+    fn listen(&self, listener: TcpListener) -> io::Result<R::Listener> {
+        self.runtime.listen(listener)
     }
 
     fn accept(

@@ -113,6 +113,7 @@ macro_rules! cases {
             ]
             lifecycle: [
                 hundreds_join_and_leave_at_once,
+                a_relay_listens_on_a_socket_that_listens_already,
                 a_shutdown_delivers_what_is_buffered_and_says_going_away,
                 a_shutdown_reaches_hundreds,
                 a_shutdown_waits_for_the_silent_as_long_as_the_close_timeout,

@@ -7,6 +7,7 @@ use core::pin::Pin;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use core::task::{Context, Poll};
 use std::io;
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -81,13 +82,9 @@ impl<R: Runtime> Runtime for Tracked<R> {
     type Listener = Counted<R::Listener>;
     type Sleep = Counted<Pin<Box<R::Sleep>>>;
 
-    async fn bind(&self, addr: SocketAddr) -> io::Result<Self::Listener> {
-        let listener = self.runtime.bind(addr).await?;
+    fn listen(&self, listener: TcpListener) -> io::Result<Self::Listener> {
+        let listener = self.runtime.listen(listener)?;
         Ok(Counted::new(listener, &self.counters.listeners))
-    }
-
-    fn local_addr(&self, listener: &Self::Listener) -> io::Result<SocketAddr> {
-        self.runtime.local_addr(&listener.inner)
     }
 
     async fn accept(&self, listener: &Self::Listener) -> io::Result<(Self::Stream, SocketAddr)> {

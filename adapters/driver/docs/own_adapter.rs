@@ -8,7 +8,7 @@ use async_channel::Sender;
 use async_io::Timer;
 use async_net::{TcpListener, TcpStream};
 use futures_util::StreamExt as _;
-use pinch_driver::Runtime;
+use pinch_driver::{Runtime, disable_nagle};
 
 type Boxed = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -34,17 +34,13 @@ impl Runtime for OneThread {
     type Listener = TcpListener;
     type Sleep = Boxed;
 
-    async fn bind(&self, addr: SocketAddr) -> io::Result<Self::Listener> {
-        TcpListener::bind(addr).await
-    }
-
-    fn local_addr(&self, listener: &Self::Listener) -> io::Result<SocketAddr> {
-        listener.local_addr()
+    fn listen(&self, listener: std::net::TcpListener) -> io::Result<Self::Listener> {
+        listener.try_into()
     }
 
     async fn accept(&self, listener: &Self::Listener) -> io::Result<(Self::Stream, SocketAddr)> {
         let (stream, peer) = listener.accept().await?;
-        stream.set_nodelay(true)?;
+        disable_nagle(&stream)?;
         Ok((stream, peer))
     }
 

@@ -77,4 +77,4 @@ pub use self::http::{AllowedOrigins, Auth};
 pub use self::relay::{BindError, Builder, Relay, RelayStats, StoreHealth};
 pub use self::runtime::{Runtime, Stream};
 pub use self::store::{MemoryStore, Store};
-pub use self::tcp::LateAck;
+pub use self::tcp::{LateAck, bind, disable_nagle};

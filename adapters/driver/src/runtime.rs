@@ -6,6 +6,7 @@ use core::fmt;
 use core::future::Future;
 use core::net::SocketAddr;
 use std::io;
+use std::net::TcpListener;
 use std::time::Instant;
 
 use futures_util::io::{AsyncRead, AsyncWrite};
@@ -32,19 +33,14 @@ pub trait Runtime: Clone + fmt::Debug + Send + Sync + 'static {
     /// A timer; dropping it cancels it.
     type Sleep: Future<Output = ()> + Send + 'static;
 
-    /// Listens on `addr`; port 0 lets the system pick one.
+    /// Takes over a socket that listens and does not block, as [`bind`](crate::bind) makes it.
     ///
     /// # Errors
     /// What the system says.
-    fn bind(&self, addr: SocketAddr) -> impl Future<Output = io::Result<Self::Listener>> + Send;
+    fn listen(&self, listener: TcpListener) -> io::Result<Self::Listener>;
 
-    /// Where `listener` listens.
-    ///
-    /// # Errors
-    /// What the system says.
-    fn local_addr(&self, listener: &Self::Listener) -> io::Result<SocketAddr>;
-
-    /// The next connection, with Nagle's algorithm off.
+    /// The next connection, with Nagle's algorithm off; [`disable_nagle`](crate::disable_nagle) is
+    /// the cheapest way to that.
     ///
     /// # Cancel safety
     /// Dropping the future loses no connection.

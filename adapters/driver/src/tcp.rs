@@ -1,6 +1,56 @@
 //! What an adapter does with its TCP sockets, beyond moving bytes.
 
-use socket2::SockRef;
+use core::net::SocketAddr;
+use std::io;
+use std::net::TcpListener;
+
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+/// How many connections may wait to be accepted: many, for all that were cut come back at once.
+const BACKLOG: i32 = 4096;
+
+/// A socket that listens on `addr`, as [`Runtime::listen`](crate::Runtime::listen) takes it; port 0
+/// lets the system pick one.
+///
+/// # Errors
+/// What the system says.
+pub fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    // Elsewhere it would let two programs listen on one port.
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    socket.bind(&addr.into())?;
+    socket.listen(BACKLOG)?;
+    let listener = socket.into();
+    prepare(&listener)?;
+    Ok(listener)
+}
+
+/// Makes a socket that listens what [`Runtime::listen`](crate::Runtime::listen) takes.
+pub(crate) fn prepare(listener: &TcpListener) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    SockRef::from(listener).set_tcp_nodelay(true)
+}
+
+/// Turns Nagle's algorithm off for `accepted`, which comes from a socket that [`bind`] has made, or
+/// [`Builder::listen_on`](crate::Builder::listen_on) was given.
+///
+/// On Linux it has that from the socket which has accepted it, and this does nothing: a system call
+/// less for each connection.
+///
+/// # Errors
+/// What the system says.
+pub fn disable_nagle<'a, S>(accepted: &'a S) -> io::Result<()>
+where
+    SockRef<'a>: From<&'a S>,
+{
+    let accepted = SockRef::from(accepted);
+    if cfg!(any(target_os = "linux", target_os = "android")) {
+        Ok(())
+    } else {
+        accepted.set_tcp_nodelay(true)
+    }
+}
 
 /// Up to so many bytes are a pong or two. Nobody waits behind those.
 const PONGS: usize = 32;
@@ -47,3 +97,41 @@ fn acknowledge_late(socket: &SockRef<'_>) {
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 const fn acknowledge_late(_: &SockRef<'_>) {}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::net::{TcpListener, TcpStream};
+
+    use super::{bind, disable_nagle, prepare};
+
+    #[test]
+    fn what_is_accepted_has_nagles_algorithm_off() {
+        let own = TcpListener::bind("127.0.0.1:0").unwrap();
+        prepare(&own).unwrap();
+        for listener in [bind(([127, 0, 0, 1], 0).into()).unwrap(), own] {
+            let none = listener.accept().unwrap_err();
+            assert_eq!(none.kind(), io::ErrorKind::WouldBlock);
+            // From here on it waits, so that the test need not.
+            listener.set_nonblocking(false).unwrap();
+            let _near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (far, _) = listener.accept().unwrap();
+            disable_nagle(&far).unwrap();
+            assert!(far.nodelay().unwrap());
+        }
+    }
+
+    #[test]
+    fn a_port_is_taken_once_and_free_again_at_once() {
+        let listener = bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let addr = listener.local_addr().unwrap();
+        let taken = bind(addr).unwrap_err();
+        assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
+        listener.set_nonblocking(false).unwrap();
+        let _near = TcpStream::connect(addr).unwrap();
+        // The end that is closed first keeps the port busy for a while.
+        drop(listener.accept().unwrap());
+        drop(listener);
+        bind(addr).unwrap();
+    }
+}

@@ -94,7 +94,7 @@ pub type Client = pinch_driver::Client<Polling>;
 /// used first, and are as many as can run at the same time
 /// ([`available_parallelism`](std::thread::available_parallelism)), or as the environment variable
 /// `PINCH_POLLING_THREADS` says. [`Polling::start`] tells whether they can be started; without it,
-/// [`bind`](Runtime::bind) and [`connect`](Runtime::connect) fail if they cannot, and
+/// [`listen`](Runtime::listen) and [`connect`](Runtime::connect) fail if they cannot, and
 /// [`spawn`](Runtime::spawn) and [`sleep_until`](Runtime::sleep_until) panic.
 #[derive(Clone, Default)]
 pub struct Polling {
@@ -155,12 +155,8 @@ impl Runtime for Polling {
     type Listener = TcpListener;
     type Sleep = Sleep;
 
-    async fn bind(&self, addr: SocketAddr) -> io::Result<TcpListener> {
-        TcpListener::bind(self.handle()?, addr)
-    }
-
-    fn local_addr(&self, listener: &TcpListener) -> io::Result<SocketAddr> {
-        listener.local_addr()
+    fn listen(&self, listener: std::net::TcpListener) -> io::Result<TcpListener> {
+        TcpListener::new(self.handle()?, listener)
     }
 
     async fn accept(&self, listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {

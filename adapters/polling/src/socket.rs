@@ -11,16 +11,12 @@ use std::sync::Arc;
 
 use futures_util::io::{AsyncRead, AsyncWrite};
 use mio::{Interest, event, net};
-use pinch_driver::LateAck;
-use socket2::{Domain, Protocol, Socket, Type};
+use pinch_driver::{LateAck, disable_nagle};
 
 use crate::readiness::{Direction, Readiness, Source};
 use crate::sources::{Sources, Writers};
 use crate::threads::Handle;
 use crate::worker::Worker;
-
-/// How many connections may wait to be accepted: many, for all that were cut come back at once.
-const BACKLOG: i32 = 4096;
 
 /// How many connections are accepted in a row before other tasks get their turn.
 const ACCEPTS_IN_A_ROW: u32 = 16;
@@ -207,30 +203,19 @@ pub struct TcpListener {
 }
 
 impl TcpListener {
-    /// Listens on `addr`.
-    pub(crate) fn bind(handle: &Arc<Handle>, addr: SocketAddr) -> io::Result<Self> {
-        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_nonblocking(true)?;
-        // Elsewhere it would let two programs listen on one port.
-        #[cfg(unix)]
-        socket.set_reuse_address(true)?;
-        socket.bind(&addr.into())?;
-        socket.listen(BACKLOG)?;
-        let socket = net::TcpListener::from_std(socket.into());
+    /// Takes over a socket that listens and does not block.
+    pub(crate) fn new(handle: &Arc<Handle>, listener: std::net::TcpListener) -> io::Result<Self> {
+        let socket = net::TcpListener::from_std(listener);
         Ok(Self {
             watched: Watched::new(handle, socket, Interest::READABLE, Readiness::NONE)?,
             accepted: AtomicU32::new(0),
         })
     }
 
-    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.watched.socket.local_addr()
-    }
-
     /// The next connection, with Nagle's algorithm off.
     pub(crate) async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let (socket, peer) = poll_fn(|cx| self.poll_accept(cx)).await?;
-        socket.set_nodelay(true)?;
+        disable_nagle(&socket)?;
         let both = Interest::READABLE | Interest::WRITABLE;
         let handle = self.watched.source.handle();
         let watched = Watched::new(handle, socket, both, Readiness::WRITABLE)?;

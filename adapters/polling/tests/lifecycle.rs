@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use futures_util::AsyncReadExt as _;
 use patience::{PATIENCE, soon, start};
-use pinch_polling::{Polling, Runtime as _, StartError};
+use pinch_polling::{Polling, Runtime as _, StartError, bind};
 
 /// How many threads of this process wait for sockets.
 fn threads() -> usize {
@@ -74,8 +74,9 @@ fn threads_end_with_the_last_that_needs_them() {
     eventually("the end of the last timer", nothing_is_left);
 
     let polling = start(2);
-    let listener = soon(polling.bind(([127, 0, 0, 1], 0).into())).expect("it listens");
-    let port = polling.local_addr(&listener).expect("it listens").port();
+    let listener = bind(([127, 0, 0, 1], 0).into()).expect("it listens");
+    let port = listener.local_addr().expect("it listens").port();
+    let listener = polling.listen(listener).expect("it listens");
     let near = soon(polling.connect("127.0.0.1", port)).expect("it connects");
     let (mut far, _) = soon(polling.accept(&listener)).expect("it accepts");
     drop((polling, listener));

@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use futures_util::{AsyncReadExt as _, FutureExt as _};
 use patience::{PATIENCE, soon, start};
-use pinch_polling::{Polling, Runtime as _, TcpStream};
+use pinch_polling::{Polling, Runtime as _, TcpStream, bind};
 
 /// What comes soon, or `None` at the end.
 fn heard<T>(receiver: &Receiver<T>) -> Option<T> {
@@ -29,8 +29,9 @@ fn heard<T>(receiver: &Receiver<T>) -> Option<T> {
 
 /// `count` streams that were accepted, and their peers.
 fn streams(polling: &Polling, count: usize) -> Vec<(TcpStream, net::TcpStream)> {
-    let listener = soon(polling.bind(([127, 0, 0, 1], 0).into())).expect("it listens");
-    let addr = polling.local_addr(&listener).expect("it listens");
+    let listener = bind(([127, 0, 0, 1], 0).into()).expect("it listens");
+    let addr = listener.local_addr().expect("it listens");
+    let listener = polling.listen(listener).expect("it listens");
     let pair = |_| {
         let peer = net::TcpStream::connect(addr).expect("it connects");
         let (stream, _) = soon(polling.accept(&listener)).expect("it accepts");

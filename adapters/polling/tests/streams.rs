@@ -8,11 +8,12 @@ use std::thread;
 
 use futures_util::{AsyncReadExt as _, AsyncWriteExt as _};
 use patience::{soon, start};
-use pinch_polling::{Polling, Runtime as _, TcpListener};
+use pinch_polling::{Polling, Runtime as _, TcpListener, bind};
 
 fn listen(polling: &Polling) -> (TcpListener, u16) {
-    let listener = soon(polling.bind(([127, 0, 0, 1], 0).into())).expect("it listens");
-    let port = polling.local_addr(&listener).expect("it listens").port();
+    let listener = bind(([127, 0, 0, 1], 0).into()).expect("it listens");
+    let port = listener.local_addr().expect("it listens").port();
+    let listener = polling.listen(listener).expect("it listens");
     (listener, port)
 }
 

@@ -23,14 +23,12 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// A connection with Nagle's algorithm off.
-    pub(crate) fn new(stream: Async<TcpStream>) -> io::Result<Self> {
-        stream.get_ref().set_nodelay(true)?;
-        Ok(Self {
+    pub(crate) fn new(stream: Async<TcpStream>) -> Self {
+        Self {
             stream,
             is_empty: false,
             late_ack: LateAck::default(),
-        })
+        }
     }
 
     /// Writes once the socket takes something.

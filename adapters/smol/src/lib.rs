@@ -50,24 +50,24 @@ impl Runtime for Smol {
     type Listener = Async<TcpListener>;
     type Sleep = Map<Timer, fn(Instant)>;
 
-    async fn bind(&self, addr: SocketAddr) -> io::Result<Async<TcpListener>> {
-        Async::<TcpListener>::bind(addr)
-    }
-
-    fn local_addr(&self, listener: &Async<TcpListener>) -> io::Result<SocketAddr> {
-        listener.get_ref().local_addr()
+    fn listen(&self, listener: TcpListener) -> io::Result<Async<TcpListener>> {
+        Async::new_nonblocking(listener)
     }
 
     async fn accept(&self, listener: &Async<TcpListener>) -> io::Result<(Connection, SocketAddr)> {
         let (stream, peer) = listener.accept().await?;
-        Ok((Connection::new(stream)?, peer))
+        disable_nagle(stream.get_ref())?;
+        Ok((Connection::new(stream), peer))
     }
 
     async fn connect(&self, host: &str, port: u16) -> io::Result<Connection> {
         let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
         for addr in net::resolve((host, port)).await? {
             match Async::<TcpStream>::connect(addr).await {
-                Ok(stream) => return Connection::new(stream),
+                Ok(stream) => {
+                    stream.get_ref().set_nodelay(true)?;
+                    return Ok(Connection::new(stream));
+                }
                 Err(error) => failure = error,
             }
         }

@@ -17,13 +17,11 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// A connection with Nagle's algorithm off.
-    pub(crate) fn new(stream: TcpStream) -> io::Result<Self> {
-        stream.set_nodelay(true)?;
-        Ok(Self {
+    pub(crate) fn new(stream: TcpStream) -> Self {
+        Self {
             stream,
             late_ack: LateAck::default(),
-        })
+        }
     }
 }
 

@@ -46,21 +46,20 @@ impl Runtime for Tokio {
     type Listener = TcpListener;
     type Sleep = tokio::time::Sleep;
 
-    async fn bind(&self, addr: SocketAddr) -> io::Result<TcpListener> {
-        TcpListener::bind(addr).await
-    }
-
-    fn local_addr(&self, listener: &TcpListener) -> io::Result<SocketAddr> {
-        listener.local_addr()
+    fn listen(&self, listener: std::net::TcpListener) -> io::Result<TcpListener> {
+        TcpListener::from_std(listener)
     }
 
     async fn accept(&self, listener: &TcpListener) -> io::Result<(Connection, SocketAddr)> {
         let (stream, peer) = listener.accept().await?;
-        Ok((Connection::new(stream)?, peer))
+        disable_nagle(&stream)?;
+        Ok((Connection::new(stream), peer))
     }
 
     async fn connect(&self, host: &str, port: u16) -> io::Result<Connection> {
-        Connection::new(TcpStream::connect((host, port)).await?)
+        let stream = TcpStream::connect((host, port)).await?;
+        stream.set_nodelay(true)?;
+        Ok(Connection::new(stream))
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {

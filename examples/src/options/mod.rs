@@ -41,6 +41,8 @@ pub enum Invocation {
 pub struct Options {
     /// Where it listens.
     pub listen: SocketAddr,
+    /// Whether other relays may listen there, too.
+    pub reuse_port: bool,
     /// How agents show that an address is their own.
     pub auth: Auth,
     /// How long joining may take.
@@ -102,6 +104,14 @@ struct Flags {
     /// [default: 127.0.0.1:8080]
     #[arg(long, value_name = "IP:PORT", value_parser = values::listen)]
     listen: Option<SocketAddr>,
+
+    /// Shares the port with other relays that have this flag, each a process of its own; the
+    /// system deals connections out to them. Each has its own routing table, and needs its own
+    /// queue, so agents of different processes do not reach each other unless something connects
+    /// them: this is for measuring, and for relays whose agents are sharded by other means. An
+    /// error on systems other than Linux and FreeBSD.
+    #[arg(long)]
+    reuse_port: bool,
 
     /// The host in the addresses of this relay's agents. [env: PINCH_RELAY_PUBLIC_HOST]
     /// [default: localhost]
@@ -251,6 +261,7 @@ impl Options {
         let (database, hub) = flags.queue.merge(variables.queue, hub);
         Ok(Self {
             listen: flags.listen.or(by_port).unwrap_or(default),
+            reuse_port: flags.reuse_port,
             auth: match flags.auth {
                 AuthFlag::Challenge => Auth::Challenge,
                 AuthFlag::Open => Auth::Open,

@@ -12,7 +12,7 @@ use futures_util::{SinkExt, StreamExt as _};
 use pinch_driver::proto::client::{Config, Disconnect, Duplicates, Event, Identity};
 use pinch_driver::proto::wire::{Envelope, MessageType, Payload};
 use pinch_driver::proto::{Address, EnvelopeView, Host, SecretKey};
-use pinch_driver::{Auth, BindError, ConnectError, Runtime};
+use pinch_driver::{Auth, BindError, ConnectError, Runtime, bind};
 use prost::Message as _;
 
 use crate::agents::{agent, client, host, hub_config, key, message, received, relay, text, url};
@@ -222,8 +222,9 @@ pub(crate) async fn what_the_relay_delivers_twice_is_handed_over_once<R: Runtime
         (Duplicates::default(), once.to_vec(), 4),
         (Duplicates::Deliver, links.concat(), 0),
     ] {
-        let listener = runtime.bind(([127, 0, 0, 1], 0).into()).await.unwrap();
-        let url = format!("ws://{}/ws", runtime.local_addr(&listener).unwrap());
+        let listener = bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let url = format!("ws://{}/ws", listener.local_addr().unwrap());
+        let listener = runtime.listen(listener).unwrap();
         let quick = Config::new().backoff(Duration::from_millis(1), Duration::from_millis(2));
         let mut client = client(runtime, url, Identity::Name(alice.clone()))
             .config(quick)

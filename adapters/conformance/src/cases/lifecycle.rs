@@ -2,14 +2,14 @@
 //! what happens when it is dropped.
 
 use core::time::Duration;
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::thread;
 use std::time::Instant;
 
 use async_io::Async;
 use futures_lite::future::zip;
 use futures_util::future::join_all;
-use pinch_driver::Runtime;
+use pinch_driver::{Auth, Runtime};
 
 use crate::envelopes::{address, decode, key, key_address, message, number};
 use crate::peer::{Heard, Peer};
@@ -55,6 +55,29 @@ pub(crate) async fn hundreds_join_and_leave_at_once<R: Runtime>(runtime: &Tracke
         emptied(relay).await;
         assert_eq!(relay.stats().hub.registered, 300 * (round + 1));
     }
+}
+
+pub(crate) async fn a_relay_listens_on_a_socket_that_listens_already<R: Runtime>(
+    runtime: &Tracked<R>,
+) {
+    // It blocks, and one connection waits already.
+    let listener = TcpListener::bind("127.0.0.1:0").expect("it listens");
+    let addr = listener.local_addr().expect("it listens");
+    let early = TcpStream::connect(addr).expect("it waits");
+    let relay = builder(runtime).hub(config()).auth(Auth::Open);
+    let relay = relay.listen_on(listener).expect("it listens");
+    assert_eq!(relay.local_addr(), Some(addr));
+    let mut alice = Peer::named(&relay, "alice").await;
+    let mut bob = Peer::named(&relay, "bob").await;
+    alice
+        .send(message(&alice.address, &bob.address, 1, 500))
+        .await;
+    assert_eq!(number(&decode(&bob.envelope().await)), 1);
+    eventually("all are accepted", || relay.stats().tasks == IDLE_TASKS + 3).await;
+    drop((early, alice, bob));
+    emptied(&relay).await;
+    relay.shutdown().await;
+    assert!(TcpStream::connect(addr).is_err(), "nobody listens");
 }
 
 pub(crate) async fn a_shutdown_delivers_what_is_buffered_and_says_going_away<R: Runtime>(

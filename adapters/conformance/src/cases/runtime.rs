@@ -3,21 +3,19 @@
 use async_io::Timer;
 use futures_lite::future::{or, zip};
 use futures_util::{AsyncReadExt as _, AsyncWriteExt as _};
-use pinch_driver::Runtime;
+use pinch_driver::{Runtime, bind};
 
 use crate::tracked::Tracked;
 use crate::wait::{eventually, is_pending, millis, soon};
 
-async fn listen<R: Runtime>(runtime: &R) -> (R::Listener, u16) {
-    let listener = runtime.bind(([127, 0, 0, 1], 0).into()).await;
-    let listener = listener.expect("it listens");
-    let addr = runtime.local_addr(&listener).expect("it listens");
-    assert_eq!(addr.ip().to_string(), "127.0.0.1");
-    (listener, addr.port())
+fn listen<R: Runtime>(runtime: &R) -> (R::Listener, u16) {
+    let listener = bind(([127, 0, 0, 1], 0).into()).expect("it listens");
+    let port = listener.local_addr().expect("it listens").port();
+    (runtime.listen(listener).expect("it listens"), port)
 }
 
 pub(crate) async fn two_streams_carry_bytes_both_ways<R: Runtime>(runtime: &Tracked<R>) {
-    let (listener, port) = listen(runtime).await;
+    let (listener, port) = listen(runtime);
     for host in ["127.0.0.1", "localhost"] {
         let both = zip(runtime.accept(&listener), runtime.connect(host, port));
         let (accepted, connected) = soon("both ends", both).await;
@@ -45,7 +43,7 @@ pub(crate) async fn two_streams_carry_bytes_both_ways<R: Runtime>(runtime: &Trac
 }
 
 pub(crate) async fn closing_a_stream_tells_the_peer<R: Runtime>(runtime: &Tracked<R>) {
-    let (listener, port) = listen(runtime).await;
+    let (listener, port) = listen(runtime);
     let both = zip(
         runtime.accept(&listener),
         runtime.connect("127.0.0.1", port),
@@ -65,7 +63,7 @@ pub(crate) async fn closing_a_stream_tells_the_peer<R: Runtime>(runtime: &Tracke
 pub(crate) async fn an_accept_that_is_dropped_loses_no_connection<R: Runtime>(
     runtime: &Tracked<R>,
 ) {
-    let (listener, port) = listen(runtime).await;
+    let (listener, port) = listen(runtime);
     for _ in 0..10 {
         assert!(is_pending(runtime.accept(&listener)));
         let both = zip(
@@ -79,9 +77,7 @@ pub(crate) async fn an_accept_that_is_dropped_loses_no_connection<R: Runtime>(
 }
 
 pub(crate) async fn nobody_answers_where_nobody_listens<R: Runtime>(runtime: &Tracked<R>) {
-    let (listener, port) = listen(runtime).await;
-    let again = runtime.bind(([127, 0, 0, 1], port).into()).await;
-    assert!(again.is_err(), "the port is taken");
+    let (listener, port) = listen(runtime);
     drop(listener);
     let connected = soon("an answer", runtime.connect("127.0.0.1", port)).await;
     assert!(connected.is_err(), "nobody listens");

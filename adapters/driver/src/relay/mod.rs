@@ -25,6 +25,7 @@ use core::fmt;
 use core::net::SocketAddr;
 use core::time::Duration;
 use std::io;
+use std::net::TcpListener;
 use std::sync::Arc;
 
 use pinch_proto::hub::{self, Addressing, HubStats};
@@ -33,7 +34,7 @@ use pinch_proto::{Address, Host};
 use self::accept::Entry;
 pub use self::keeper::StoreHealth;
 use self::switchboard::Shared;
-use crate::{AllowedOrigins, Auth, Runtime, Store, Stream};
+use crate::{AllowedOrigins, Auth, Runtime, Store, Stream, tcp};
 
 /// What a relay is doing, and what it has done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,6 +69,9 @@ pub enum BindError {
         /// What the system says.
         source: io::Error,
     },
+    /// The socket that was to be listened on cannot be.
+    #[error("cannot listen on the given socket: {0}")]
+    Socket(io::Error),
     /// The system gave no random seed.
     #[error("no randomness from the system: {0}")]
     Random(#[from] getrandom::Error),
@@ -183,10 +187,43 @@ impl<R: Runtime> Builder<R> {
     /// Dropping the future leaves nothing behind.
     pub async fn bind(self, addr: impl Into<SocketAddr>) -> Result<Relay<R>, BindError> {
         let addr = addr.into();
-        let runtime = self.runtime.clone();
         let listen = |source| BindError::Listen { addr, source };
-        let listener = runtime.bind(addr).await.map_err(listen)?;
-        let local_addr = runtime.local_addr(&listener).map_err(listen)?;
+        let listener = tcp::bind(addr).map_err(listen)?;
+        self.serve(listener, listen)
+    }
+
+    /// Starts the relay on a socket that listens already: one that was opened by a service manager
+    /// (socket activation) or before privileges were given up, or that has options which
+    /// [`bind`](Self::bind) does not set, such as `SO_REUSEPORT`. It is made not to block.
+    ///
+    /// Relays that share a port, in one process or in several, do not share anything else: each has
+    /// its own routing table, and agents of one do not reach those of another.
+    ///
+    /// ```no_run
+    /// # async fn example<R: pinch_driver::Runtime + Default>() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::net::TcpListener;
+    ///
+    /// use pinch_driver::Relay;
+    ///
+    /// let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// let relay = Relay::<R>::builder().listen_on(listener)?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// The settings do not fit each other, or the socket cannot be listened on.
+    pub fn listen_on(self, listener: TcpListener) -> Result<Relay<R>, BindError> {
+        tcp::prepare(&listener).map_err(BindError::Socket)?;
+        self.serve(listener, BindError::Socket)
+    }
+
+    fn serve(
+        self,
+        listener: TcpListener,
+        failed: impl Fn(io::Error) -> BindError,
+    ) -> Result<Relay<R>, BindError> {
+        let local_addr = listener.local_addr().map_err(&failed)?;
+        let listener = self.runtime.listen(listener).map_err(failed)?;
         let mut relay = self.detached()?;
         relay.local_addr = Some(local_addr);
         listener::spawn(Arc::clone(&relay.shared), listener);

@@ -25,7 +25,7 @@ struct Row {
 }
 
 pub(crate) async fn measure(flags: &AdaptersFlags) -> io::Result<()> {
-    idle::raise_descriptor_limit(flags.connections)?;
+    idle::allow_descriptors(flags.connections)?;
     let mut rows = Vec::new();
     for name in ADAPTERS {
         let (idle, loaded) = memory(name, flags.connections).await?;

@@ -10,7 +10,7 @@ use async_tungstenite::{WebSocketStream, client_async_with_config};
 use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
 use pinch_proto::wire::{EncryptedPayload, Envelope, MessageType, Payload};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 use tokio_util::compat::{Compat, TokioAsyncReadCompatExt as _};
 
@@ -24,9 +24,22 @@ pub(crate) struct Agent(WebSocketStream<Compat<TcpStream>>);
 impl Agent {
     /// Joins the relay at `url` under [`name`]`(number)`.
     pub(crate) async fn join(url: &str, number: usize) -> io::Result<Self> {
-        let authority = authority(url)?;
+        Self::join_once(TcpStream::connect(authority(url)?), url, number).await
+    }
+
+    /// As [`join`](Self::join), over `socket`.
+    pub(crate) async fn join_over(socket: TcpSocket, url: &str, number: usize) -> io::Result<Self> {
+        let relay = authority(url)?.parse().map_err(io::Error::other)?;
+        Self::join_once(socket.connect(relay), url, number).await
+    }
+
+    async fn join_once(
+        connecting: impl Future<Output = io::Result<TcpStream>>,
+        url: &str,
+        number: usize,
+    ) -> io::Result<Self> {
         let joining = async {
-            let stream = TcpStream::connect(authority).await?;
+            let stream = connecting.await?;
             stream.set_nodelay(true)?;
             let request = format!("{url}?address={}", name(number));
             let config = WebSocketConfig::default()

@@ -15,7 +15,7 @@ use crate::process::Memory;
 use crate::{IdleFlags, report};
 
 /// How many joins, or large envelopes, are under way at once.
-const CONCURRENCY: usize = 64;
+pub(crate) const CONCURRENCY: usize = 64;
 
 /// The largest envelope that a relay takes.
 const LARGE: usize = 65_536;
@@ -34,7 +34,7 @@ pub(crate) struct Memories {
 
 /// Measures, and reports each step.
 pub(crate) async fn measure(flags: &IdleFlags) -> io::Result<Memories> {
-    raise_descriptor_limit(flags.connections)?;
+    allow_descriptors(flags.connections)?;
     let count = flags.connections;
     let before = Memory::of(flags.pid)?;
     report(&before.line("before", before, count))?;
@@ -83,7 +83,10 @@ pub(crate) async fn measure(flags: &IdleFlags) -> io::Result<Memories> {
 }
 
 /// Counts what an agent receives.
-async fn read_on(mut agent: Agent, received: Arc<AtomicUsize>) -> io::Result<Infallible> {
+pub(crate) async fn read_on(
+    mut agent: Agent,
+    received: Arc<AtomicUsize>,
+) -> io::Result<Infallible> {
     loop {
         agent.envelope().await?;
         received.fetch_add(1, Ordering::Relaxed);
@@ -91,7 +94,7 @@ async fn read_on(mut agent: Agent, received: Arc<AtomicUsize>) -> io::Result<Inf
 }
 
 /// Lets the relay come to rest: its first pings are answered by then.
-async fn settle() {
+pub(crate) async fn settle() {
     sleep(Duration::from_secs(2)).await;
 }
 
@@ -109,25 +112,30 @@ async fn wait_for(received: &AtomicUsize, goal: usize, deadline: Instant) -> io:
 }
 
 /// Each connection is a descriptor; the limit is raised as far as the system allows.
+pub(crate) fn allow_descriptors(connections: usize) -> io::Result<()> {
+    let most = raise_descriptor_limit()?;
+    let needed = connections.saturating_add(64);
+    if most < needed {
+        return Err(io::Error::other(format!(
+            "{connections} connections need {needed} descriptors, but `ulimit -Hn` allows {most}"
+        )));
+    }
+    Ok(())
+}
+
+/// Raises the limit as far as the system allows, and says how far that is.
 #[cfg(unix)]
-pub(crate) fn raise_descriptor_limit(connections: usize) -> io::Result<()> {
+pub(crate) fn raise_descriptor_limit() -> io::Result<usize> {
     use rustix::process::{Resource, getrlimit, setrlimit};
 
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     setrlimit(Resource::Nofile, limit)?;
-    let needed = u64::try_from(connections)
-        .unwrap_or(u64::MAX)
-        .saturating_add(64);
-    match limit.maximum {
-        Some(maximum) if maximum < needed => Err(io::Error::other(format!(
-            "{connections} connections need {needed} descriptors, but `ulimit -Hn` allows {maximum}"
-        ))),
-        _ => Ok(()),
-    }
+    let most = limit.maximum.unwrap_or(u64::MAX);
+    Ok(usize::try_from(most).unwrap_or(usize::MAX))
 }
 
 #[cfg(not(unix))]
-pub(crate) fn raise_descriptor_limit(_: usize) -> io::Result<()> {
-    Ok(())
+pub(crate) fn raise_descriptor_limit() -> io::Result<usize> {
+    Ok(usize::MAX)
 }

@@ -8,14 +8,18 @@ mod adapters;
 mod agent;
 mod flood;
 mod idle;
+mod million;
 mod process;
+mod processes;
 mod relay;
 mod soak;
 
+use core::net::Ipv4Addr;
+use core::time::Duration;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Measures relays that run with `--auth open --rate-limit off`
 #[derive(Parser)]
@@ -34,6 +38,14 @@ enum Command {
     Adapters(AdaptersFlags),
     /// Everything at once, for long: what is left of it when everybody has gone
     Soak(SoakFlags),
+    /// Memory of several relays behind one port, for more idle connections than one process may have
+    Processes(ProcessesFlags),
+    /// Holds connections until the input ends: a part of `processes`
+    #[command(hide = true)]
+    Hold(HoldFlags),
+    /// Connections in the memory of this process, for which no descriptors are needed: their joins,
+    /// heartbeats and end
+    Million(MillionFlags),
 }
 
 #[derive(Args)]
@@ -91,6 +103,54 @@ struct SoakFlags {
     agents: u16,
 }
 
+#[derive(Args)]
+struct ProcessesFlags {
+    /// The relays' adapter: tokio, smol, async-std or polling
+    #[arg(long, default_value = "tokio")]
+    adapter: String,
+    /// How many relays, each a process, and how many processes that hold connections
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=100))]
+    relays: u8,
+    /// How many connections in all; without this flag, nearly as many as descriptors allow
+    #[arg(long)]
+    connections: Option<usize>,
+}
+
+#[derive(Args)]
+struct HoldFlags {
+    #[arg(long)]
+    url: String,
+    #[arg(long)]
+    from: Ipv4Addr,
+    #[arg(long)]
+    first: usize,
+    #[arg(long)]
+    connections: usize,
+}
+
+#[derive(Args)]
+struct MillionFlags {
+    /// The runtime that the relay runs on
+    #[arg(long, value_enum, default_value_t = RuntimeName::Polling)]
+    runtime: RuntimeName,
+    /// How many connections
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..))]
+    connections: u32,
+    /// The time between two pings of a connection
+    #[arg(long, default_value = "25s", value_parser = humantime::parse_duration)]
+    heartbeat_interval: Duration,
+    /// How often each connection is pinged while the heartbeats are measured
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum RuntimeName {
+    Tokio,
+    Smol,
+    Polling,
+}
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let measured = match Flags::parse().command {
@@ -98,6 +158,9 @@ async fn main() -> ExitCode {
         Command::Flood(flags) => flood::measure(&flags).await.map(drop),
         Command::Adapters(flags) => adapters::measure(&flags).await,
         Command::Soak(flags) => soak::measure(&flags).await,
+        Command::Processes(flags) => processes::measure(&flags).await,
+        Command::Hold(flags) => processes::hold(&flags).await,
+        Command::Million(flags) => million::measure(&flags).await,
     };
     match measured {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,5 +1,7 @@
-//! What another process holds, as Linux tells it.
+//! What a process holds and uses, as Linux tells it.
 
+use core::iter::Sum;
+use core::time::Duration;
 use std::fs;
 use std::io;
 
@@ -44,6 +46,32 @@ impl Memory {
             each(self.anonymous, before.anonymous, connections),
         )
     }
+}
+
+impl Sum for Memory {
+    fn sum<I: Iterator<Item = Self>>(memories: I) -> Self {
+        let none = Self {
+            rss: 0,
+            anonymous: 0,
+        };
+        memories.fold(none, |sum, memory| Self {
+            rss: sum.rss + memory.rss,
+            anonymous: sum.anonymous + memory.anonymous,
+        })
+    }
+}
+
+/// The CPU time that this process has used, and the kernel on its behalf.
+#[cfg(unix)]
+pub(crate) fn own_cpu_time() -> io::Result<Duration> {
+    use rustix::time::{ClockId, clock_gettime};
+
+    Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).map_err(io::Error::other)
+}
+
+#[cfg(not(unix))]
+pub(crate) fn own_cpu_time() -> io::Result<Duration> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// How many descriptors a process has open.

@@ -21,9 +21,14 @@ pub(crate) struct Relay {
 impl Relay {
     /// Starts the relay on the adapter `name`, in open mode and without a rate limit.
     pub(crate) async fn start(name: &str) -> io::Result<Self> {
+        Self::start_with(name, &["--listen", "127.0.0.1:0"]).await
+    }
+
+    /// As [`start`](Self::start), with `flags` that say where it listens.
+    pub(crate) async fn start_with(name: &str, flags: &[&str]) -> io::Result<Self> {
         let program = program(name)?;
         let mut command = Command::new(&program);
-        command.args(["--listen", "127.0.0.1:0", "--auth", "open"]);
+        command.args(flags).args(["--auth", "open"]);
         let directory = tempfile::tempdir()?;
         command.arg("--db").arg(directory.path().join("queue"));
         command.args(["--rate-limit", "off"]).env_clear();
@@ -49,9 +54,14 @@ impl Relay {
         pid.ok_or_else(|| io::Error::other("the relay has ended"))
     }
 
+    /// Its host and its port.
+    pub(crate) fn authority(&self) -> io::Result<&str> {
+        authority(&self.url)
+    }
+
     /// What it says of itself.
     pub(crate) async fn health(&self) -> io::Result<Health> {
-        let mut stream = TcpStream::connect(authority(&self.url)?).await?;
+        let mut stream = TcpStream::connect(self.authority()?).await?;
         stream.write_all(b"GET /health HTTP/1.0\r\n\r\n").await?;
         let mut response = String::new();
         stream.read_to_string(&mut response).await?;

@@ -49,6 +49,7 @@ fn origins(list: &[&str]) -> AllowedOrigins {
 fn the_defaults_are_those_of_the_protocol() {
     let expected = Options {
         listen: "127.0.0.1:8080".parse().unwrap(),
+        reuse_port: false,
         auth: Auth::Challenge,
         auth_timeout: Duration::from_secs(10),
         allowed_origins: AllowedOrigins::None,
@@ -64,6 +65,7 @@ fn the_defaults_are_those_of_the_protocol() {
 fn every_flag_has_its_effect() {
     let flags = [
         "--listen=[::1]:0",
+        "--reuse-port",
         "--public-host=relay.example.com",
         "--auth=open",
         "--heartbeat-interval=1m 30s",
@@ -89,6 +91,7 @@ fn every_flag_has_its_effect() {
         .total_bytes(2_000_000);
     let expected = Options {
         listen: "[::1]:0".parse().unwrap(),
+        reuse_port: true,
         auth: Auth::Open,
         auth_timeout: Duration::from_secs(3),
         allowed_origins: origins(&["https://a.example.com", "http://localhost:3000"]),

@@ -11,6 +11,7 @@ use core::task::{Context, Poll, Waker};
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::net::TcpListener;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::task::Wake;
 use std::time::Instant;
@@ -147,11 +148,7 @@ impl Runtime for Virtual {
     type Listener = ();
     type Sleep = Sleep;
 
-    async fn bind(&self, _: SocketAddr) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    fn local_addr(&self, (): &()) -> io::Result<SocketAddr> {
+    fn listen(&self, _: TcpListener) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
 

@@ -77,7 +77,7 @@ impl Holding {
 /// Measures and reports; an error if something is left.
 pub(crate) async fn measure(flags: &SoakFlags) -> io::Result<()> {
     let agents = usize::from(flags.agents);
-    idle::raise_descriptor_limit(2 * agents)?;
+    idle::allow_descriptors(2 * agents)?;
     let lifetime = Duration::try_from_secs_f64(flags.minutes * 60.0).map_err(io::Error::other)?;
     let relay = Relay::start(&flags.adapter).await?;
     let before = Holding::of(&relay).await?;
