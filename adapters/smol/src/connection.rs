@@ -2,23 +2,28 @@
 //!
 //! The one in `smol::net` reads until the system says that there is nothing, which costs a system call
 //! of its own for each message that comes alone. This one knows that a read which did not fill the
-//! buffer has emptied the socket, and waits.
+//! buffer has emptied the socket, and believes it for a moment. Not for longer: where a thread was held
+//! up, timers are heard of before sockets are, and whoever asks then wants to know what has come.
 
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
 use std::io::{self, IoSlice, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
+use std::time::{Duration, Instant};
 
 use futures_util::io::{AsyncRead, AsyncWrite};
 use pinch_driver::LateAck;
 use smol::Async;
 
+/// For how long a socket that was empty is taken to be so until the system says otherwise.
+const MOMENT: Duration = Duration::from_millis(10);
+
 /// A TCP connection.
 #[derive(Debug)]
 pub struct Connection {
     stream: Async<TcpStream>,
-    /// The last read has left nothing: there is something when the system says so.
-    is_empty: bool,
+    /// When a read has left nothing.
+    emptied: Option<Instant>,
     late_ack: LateAck,
 }
 
@@ -26,7 +31,7 @@ impl Connection {
     pub(crate) fn new(stream: Async<TcpStream>) -> Self {
         Self {
             stream,
-            is_empty: false,
+            emptied: None,
             late_ack: LateAck::default(),
         }
     }
@@ -54,14 +59,15 @@ impl AsyncRead for Connection {
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         loop {
-            if self.is_empty {
+            if self.emptied.is_some_and(|at| at.elapsed() < MOMENT) {
                 ready!(self.stream.poll_readable(cx))?;
-                self.is_empty = false;
             }
             match self.stream.get_ref().read(buffer) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.is_empty = true,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.emptied = Some(Instant::now());
+                }
                 Ok(read) => {
-                    self.is_empty = read < buffer.len();
+                    self.emptied = (read < buffer.len()).then(Instant::now);
                     let Self {
                         stream, late_ack, ..
                     } = &mut *self;
