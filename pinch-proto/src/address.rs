@@ -181,6 +181,11 @@ impl Address {
         &self.0
     }
 
+    /// [`as_str`](Self::as_str), for those who compare it with bytes that came.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+
     /// What stands between the scheme and the last `@`.
     #[must_use]
     pub fn name(&self) -> &str {

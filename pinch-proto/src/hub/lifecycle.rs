@@ -39,7 +39,7 @@ impl Hub {
         }
         let key = self.connections.insert(connection);
         let conn = ConnId(key);
-        self.table.insert(address.as_str().as_bytes(), conn);
+        self.table.insert(address.as_bytes(), conn);
         self.deadlines.ping.arm(key.index, self.now);
         self.stats.registered += 1;
         self.outputs.push_back(Output::Registered { conn, address });
@@ -117,7 +117,7 @@ impl Hub {
         }
         let address = connection.address.clone();
         let bucket = connection.bucket;
-        self.table.remove(address.as_str().as_bytes(), conn);
+        self.table.remove(address.as_bytes(), conn);
         self.parked.park(address, bucket, self.now);
         self.deadlines.disarm_living(conn.0.index);
         self.deadlines.close.arm(conn.0.index, self.now);

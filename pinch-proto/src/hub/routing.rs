@@ -25,8 +25,7 @@ impl Hub {
         let Some(sender) = self.living(conn) else {
             return;
         };
-        let is_own =
-            |view: &EnvelopeView<'_>| view.sender_bytes() == sender.address.as_str().as_bytes();
+        let is_own = |view: &EnvelopeView<'_>| view.sender_bytes() == sender.address.as_bytes();
         let is_own = view.as_ref().is_ok_and(is_own);
         self.stats.received += 1;
         self.alive(conn);
@@ -117,7 +116,7 @@ impl Hub {
     fn recipient(&mut self, sender: ConnId, to: &[u8]) -> Option<ConnId> {
         let before = self.connections.get(sender.0)?.last_recipient;
         let is_still = |connection: &Connection| {
-            !connection.is_closing() && connection.address.as_str().as_bytes() == to
+            !connection.is_closing() && connection.address.as_bytes() == to
         };
         if self.connections.at(before).is_some_and(is_still) {
             return self.connections.key_at(before).map(ConnId);

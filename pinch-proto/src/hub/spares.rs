@@ -15,7 +15,7 @@ use super::unconfirmed::Ledger;
 const MAX_KEPT: usize = 64;
 
 /// The most envelopes that a list which is kept has room for; a longer one gives its memory back.
-pub(super) const MAX_ROOM: usize = 256;
+const MAX_ROOM: usize = 256;
 
 /// The lists that are kept.
 #[derive(Debug, Default)]

@@ -52,7 +52,7 @@ impl RoutingTable {
             place.hash == hash
                 && connections
                     .at(place.index)
-                    .is_some_and(|connection| connection.address.as_str().as_bytes() == address)
+                    .is_some_and(|connection| connection.address.as_bytes() == address)
         };
         let place = self.places.find(Place::spread(hash), has_address)?;
         connections.key_at(place.index).map(ConnId)

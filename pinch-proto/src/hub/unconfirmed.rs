@@ -108,11 +108,8 @@ impl Unconfirmed {
         }
         ledger.confirmed += confirmed.count;
         ledger.bytes -= confirmed.bytes;
-        if ledger.envelopes.is_empty() {
-            self.0
-                .take()
-                .into_iter()
-                .for_each(|ledger| spares.keep_ledger(ledger));
+        if let Some(ledger) = self.0.take_if(|ledger| ledger.envelopes.is_empty()) {
+            spares.keep_ledger(ledger);
         }
         confirmed
     }

@@ -284,7 +284,7 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
                 0
             };
             for (message, answered) in incoming.drain(..) {
-                switchboard.hand_in(message.into_input(conn), now, wakes, |_| ());
+                switchboard.hand_in(message.into_input(conn), now, wakes);
                 if taken > answered && !switchboard.is_open(conn) {
                     taken = answered;
                 }
@@ -292,7 +292,7 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
             answers.truncate(taken);
             self.replies.append(answers);
             if alive {
-                switchboard.hand_in(Input::Alive { conn }, now, wakes, |_| ());
+                switchboard.hand_in(Input::Alive { conn }, now, wakes);
             }
             if self.handed_out {
                 switchboard.handle(Input::Blocked { conn, progressed }, now, wakes, |_| ());

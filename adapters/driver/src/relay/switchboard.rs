@@ -227,24 +227,26 @@ impl Switchboard {
         wakes: &mut Wakes,
         on_own: impl FnMut(Own),
     ) {
-        let (hub, outside) = self.split();
-        let wakeup = outside
-            .drain(hub.handle_input(input, now), wakes, on_own)
-            .finish();
+        let wakeup = self.turn(input, now, wakes, on_own).finish();
         self.reset_timer(wakeup, wakes);
     }
 
     /// As [`handle`](Self::handle), for all inputs of a burst but the last: the timer is looked at
-    /// once.
-    pub(super) fn hand_in(
+    /// once. None of them leads to something that only the caller can do.
+    pub(super) fn hand_in(&mut self, input: Input, now: Time, wakes: &mut Wakes) {
+        let _ = self.turn(input, now, wakes, |_| ());
+    }
+
+    /// The turn that `input` leads to, with all that it says done.
+    fn turn(
         &mut self,
         input: Input,
         now: Time,
         wakes: &mut Wakes,
         on_own: impl FnMut(Own),
-    ) {
+    ) -> Turn<'_> {
         let (hub, outside) = self.split();
-        let _ = outside.drain(hub.handle_input(input, now), wakes, on_own);
+        outside.drain(hub.handle_input(input, now), wakes, on_own)
     }
 
     /// Lets the hub do what is due at `now`, and says when there will be more; `None` once the
