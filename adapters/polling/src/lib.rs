@@ -91,9 +91,9 @@ pub type Client = pinch_driver::Client<Polling>;
 /// and is cheap to clone.
 ///
 /// [`Polling::default`] stands for the threads that belong to the process: they start when they are
-/// used first, and are as many as can run at the same time
-/// ([`available_parallelism`](std::thread::available_parallelism)), or as the environment variable
-/// `PINCH_POLLING_THREADS` says. [`Polling::start`] tells whether they can be started; without it,
+/// used first, and are half as many as can run at the same time
+/// ([`available_parallelism`](std::thread::available_parallelism)), or as many as the environment
+/// variable `PINCH_POLLING_THREADS` says. [`Polling::start`] tells whether they can be started; without it,
 /// [`listen`](Runtime::listen) and [`connect`](Runtime::connect) fail if they cannot, and
 /// [`spawn`](Runtime::spawn) and [`sleep_until`](Runtime::sleep_until) panic.
 #[derive(Clone, Default)]

@@ -156,10 +156,12 @@ impl Drop for Handle {
     }
 }
 
-/// As many as the environment says, or as can run at the same time.
+/// As many as the environment says, or half of those that can run at the same time: where every byte
+/// comes from a socket and goes to one, the system needs the other half.
 fn threads_of_process() -> Result<NonZero<usize>, StartError> {
     let Some(value) = std::env::var_os(VARIABLE) else {
-        return Ok(thread::available_parallelism()?);
+        let cores = thread::available_parallelism()?;
+        return Ok(NonZero::new(cores.get().div_ceil(2)).unwrap_or(cores));
     };
     let value = value.to_string_lossy();
     value

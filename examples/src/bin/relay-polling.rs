@@ -1,6 +1,6 @@
 //! A Pinch relay on plain threads: the same settings and the same output as `relay-tokio`.
 //!
-//! There are as many threads as can run at the same time, or as the environment variable
+//! There are half as many threads as can run at the same time, or as many as the environment variable
 //! `PINCH_POLLING_THREADS` says.
 
 use std::process::ExitCode;
