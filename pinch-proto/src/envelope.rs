@@ -6,13 +6,15 @@
 //! found by its recipient and not here. Whether the addresses are addresses, and whose, is decided
 //! by the hub.
 
+mod outline;
 mod scan;
 
 use core::str;
 
 use thiserror::Error;
 
-use self::scan::{LENGTH_DELIMITED, MAX_DEPTH, Scan, VARINT, expect_wire_type};
+pub(crate) use self::outline::Outline;
+use self::scan::MAX_DEPTH;
 use crate::wire::MessageType;
 
 /// The routing fields of an envelope, borrowed from its bytes.
@@ -57,47 +59,7 @@ impl<'a> EnvelopeView<'a> {
     /// `bytes` are no protobuf message, or a field of `Envelope` has another type than it should;
     /// [`EnvelopeError`] says which and where.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, EnvelopeError> {
-        let mut view = Self {
-            from_address: b"",
-            to_address: b"",
-            type_number: 0,
-            message_id: &[],
-        };
-        let mut scan = Scan {
-            rest: bytes,
-            len: bytes.len(),
-        };
-        while let Some((&key, behind)) = scan.rest.split_first() {
-            // Nearly every field of every envelope has one of these keys.
-            match key {
-                VERSION_KEY | TIMESTAMP_KEY => {
-                    scan.rest = behind;
-                    scan.varint()?;
-                }
-                FROM_ADDRESS_KEY => {
-                    scan.rest = behind;
-                    view.from_address = scan.text(FROM_ADDRESS)?;
-                }
-                TO_ADDRESS_KEY => {
-                    scan.rest = behind;
-                    view.to_address = scan.text(TO_ADDRESS)?;
-                }
-                TYPE_KEY => {
-                    scan.rest = behind;
-                    view.type_number = truncate(scan.varint()?);
-                }
-                MESSAGE_ID_KEY => {
-                    scan.rest = behind;
-                    view.message_id = scan.bytes()?;
-                }
-                ENCRYPTED_KEY => {
-                    scan.rest = behind;
-                    scan.bytes()?;
-                }
-                _ => view.take_field(&mut scan)?,
-            }
-        }
-        Ok(view)
+        Outline::parse(bytes).map(|outline| outline.view(bytes))
     }
 
     /// What the envelope says about its sender; the hub compares it with who really sent it.
@@ -139,39 +101,6 @@ impl<'a> EnvelopeView<'a> {
     pub const fn message_id(&self) -> &'a [u8] {
         self.message_id
     }
-
-    /// Takes a field whatever it is, and however its key is written.
-    fn take_field(&mut self, scan: &mut Scan<'a>) -> Result<(), EnvelopeError> {
-        let key = scan.key()?;
-        match key.field {
-            VERSION | TIMESTAMP => {
-                expect_wire_type(key, VARINT)?;
-                scan.varint()?;
-            }
-            TYPE => {
-                expect_wire_type(key, VARINT)?;
-                self.type_number = truncate(scan.varint()?);
-            }
-            FROM_ADDRESS => {
-                expect_wire_type(key, LENGTH_DELIMITED)?;
-                self.from_address = scan.text(FROM_ADDRESS)?;
-            }
-            TO_ADDRESS => {
-                expect_wire_type(key, LENGTH_DELIMITED)?;
-                self.to_address = scan.text(TO_ADDRESS)?;
-            }
-            MESSAGE_ID => {
-                expect_wire_type(key, LENGTH_DELIMITED)?;
-                self.message_id = scan.bytes()?;
-            }
-            FIRST_PAYLOAD..=LAST_PAYLOAD => {
-                expect_wire_type(key, LENGTH_DELIMITED)?;
-                scan.bytes()?;
-            }
-            _ => scan.skip(key)?,
-        }
-        Ok(())
-    }
 }
 
 /// The text that `bytes` were checked to be.
@@ -186,6 +115,12 @@ const fn checked(bytes: &[u8]) -> &str {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum EnvelopeError {
+    /// There are 4 GiB or more. Protobuf ends at 2 GiB.
+    #[error("the envelope has {len} bytes, expected less than 4 GiB")]
+    TooLong {
+        /// How many there are.
+        len: usize,
+    },
     /// The bytes end within a varint.
     #[error("byte {at}: the envelope ends within the varint that begins here")]
     TruncatedVarint {
@@ -274,36 +209,4 @@ pub enum EnvelopeError {
         /// Where the field's key begins.
         at: usize,
     },
-}
-
-const VERSION: u32 = 1;
-const FROM_ADDRESS: u32 = 2;
-const TO_ADDRESS: u32 = 3;
-const TYPE: u32 = 4;
-const MESSAGE_ID: u32 = 5;
-const TIMESTAMP: u32 = 6;
-const FIRST_PAYLOAD: u32 = 10;
-const LAST_PAYLOAD: u32 = 24;
-
-// The keys of fields with a number below 16, as they are written.
-const VERSION_KEY: u8 = key(VERSION, VARINT);
-const FROM_ADDRESS_KEY: u8 = key(FROM_ADDRESS, LENGTH_DELIMITED);
-const TO_ADDRESS_KEY: u8 = key(TO_ADDRESS, LENGTH_DELIMITED);
-const TYPE_KEY: u8 = key(TYPE, VARINT);
-const MESSAGE_ID_KEY: u8 = key(MESSAGE_ID, LENGTH_DELIMITED);
-const TIMESTAMP_KEY: u8 = key(TIMESTAMP, VARINT);
-const ENCRYPTED_KEY: u8 = key(FIRST_PAYLOAD, LENGTH_DELIMITED);
-
-const fn key(field: u32, wire_type: u8) -> u8 {
-    let [lowest, ..] = (field << 3).to_le_bytes();
-    lowest | wire_type
-}
-
-/// An `int32` is written as 64 bits, of which the upper half says nothing.
-#[allow(
-    clippy::cast_possible_truncation,
-    reason = "that is how protobuf reads an int32"
-)]
-const fn truncate(value: u64) -> i32 {
-    value as i32
 }

@@ -31,7 +31,7 @@ fn a_driver_that_was_held_up_cuts_nobody_who_has_answered() {
         },
         |conn| Input::Received {
             conn,
-            message: support::message("alice", "alice", "x"),
+            message: support::message("alice", "alice", "x").into(),
         },
         |conn| Input::Alive { conn },
     ];

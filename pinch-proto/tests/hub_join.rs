@@ -335,7 +335,7 @@ fn a_full_hub_lets_a_takeover_in_because_it_frees_a_place() {
 /// Every input that names a connection.
 fn inputs_for(conn: ConnId) -> Vec<Input> {
     let payload = Bytes::from_static(b"pong");
-    let message = support::message("alice", "bob", "late");
+    let message = support::message("alice", "bob", "late").into();
     vec![
         Input::Received { conn, message },
         Input::Pong { conn, payload },

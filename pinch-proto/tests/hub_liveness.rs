@@ -94,7 +94,7 @@ fn any_data_and_any_pong_are_signs_of_life() {
         |conn, payload| Input::Pong { conn, payload },
         |conn, _| Input::Received {
             conn,
-            message: support::message("alice", "alice", "x"),
+            message: support::message("alice", "alice", "x").into(),
         },
     ];
     for sign in signs {
@@ -363,7 +363,7 @@ fn outputs_that_are_left_in_a_turn_come_in_the_next_one() {
     let mut world = World::open();
     let (alice, bob) = (world.join("alice"), world.join("bob"));
     world.now = at(1);
-    let message = support::message("alice", "bob", "1");
+    let message = support::message("alice", "bob", "1").into();
     let wakeup = world
         .hub
         .handle_input(

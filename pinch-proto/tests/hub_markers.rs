@@ -104,6 +104,19 @@ fn much_at_once_is_marked_at_once() {
 }
 
 #[test]
+fn the_ping_behind_what_fills_a_batch_goes_with_it() {
+    let (mut world, alice, bob) = pair(World::open());
+    world.receive(alice, message_of("alice", "bob", 33_000));
+    world.say(alice, "bob", "x");
+    let frames = world.write(bob, 1);
+    assert_eq!(frames.len(), 2);
+    ping(&frames[1..]);
+    // What was read before, and nothing of it was handed out, is no reason for one.
+    assert_eq!(world.write(bob, 0), []);
+    assert_eq!(world.write(bob, 1).len(), 1);
+}
+
+#[test]
 fn many_at_once_are_marked_at_once_and_may_not_be_too_many() {
     let (mut world, alice, bob) = pair(World::new(config().unconfirmed_count(1000)));
     for _ in 0..1100 {

@@ -200,7 +200,7 @@ fn a_violation_ends_the_connection_behind_what_is_buffered_for_it() {
             Wrong::Message(message) => (
                 Input::Received {
                     conn: alice,
-                    message,
+                    message: message.into(),
                 },
                 1,
             ),

@@ -14,10 +14,22 @@ use bytes::Bytes;
 use pinch_proto::Frame;
 use pinch_proto::hub::{ConnId, Fault, Input};
 use tungstenite::Utf8Bytes;
+use tungstenite::protocol::frame::CloseFrame;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
-use tungstenite::protocol::frame::{CloseFrame, FrameHeader};
 
 pub(crate) use self::decoder::Decoder;
+
+/// Set in the first byte of a frame that is a whole message, or the end of one.
+const FINAL: u8 = 0x80;
+
+/// The longest length that the second byte of a frame can say, the mask's flag aside.
+const SHORT: u8 = 125;
+
+/// There, the length is in the next two bytes.
+const MIDDLE: u8 = 126;
+
+/// There, it is in the next eight.
+const LONG: u8 = 127;
 
 /// What a peer said. `T` is what a text message becomes: for a relay there is no such thing.
 #[derive(Debug, PartialEq, Eq)]
@@ -35,10 +47,13 @@ pub(crate) enum Incoming<T = Infallible> {
 }
 
 impl Incoming {
-    /// What the hub is told of it.
+    /// What the hub is told of it. Messages are read here, where nobody waits for the hub.
     pub(crate) fn into_input(self, conn: ConnId) -> Input {
         match self {
-            Self::Message(message) => Input::Received { conn, message },
+            Self::Message(message) => Input::Received {
+                conn,
+                message: message.into(),
+            },
             Self::Pong(payload) => Input::Pong { conn, payload },
             Self::Close => Input::PeerClosed { conn },
             Self::Fault(fault) => Input::Faulty { conn, fault },
@@ -98,14 +113,18 @@ fn encode_frame(opcode: OpCode, payload: &[u8], output: &mut Vec<u8>) {
     output.extend_from_slice(payload);
 }
 
+/// A header of RFC 6455, section 5.2, of a frame that is final and not masked.
 fn encode_header(opcode: OpCode, length: usize, output: &mut Vec<u8>) {
-    let header = FrameHeader {
-        opcode,
-        ..FrameHeader::default()
-    };
-    header
-        .format(length as u64, output)
-        .expect("a vector takes every write");
+    let first = FINAL | u8::from(opcode);
+    if let Ok(short @ ..=SHORT) = u8::try_from(length) {
+        output.extend_from_slice(&[first, short]);
+    } else if let Ok(middle) = u16::try_from(length) {
+        let [high, low] = middle.to_be_bytes();
+        output.extend_from_slice(&[first, MIDDLE, high, low]);
+    } else {
+        output.extend_from_slice(&[first, LONG]);
+        output.extend_from_slice(&(length as u64).to_be_bytes());
+    }
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ impl Sent {
     fn received(&self) -> Input {
         Input::Received {
             conn: self.sender,
-            message: self.message.clone(),
+            message: self.message.clone().into(),
         }
     }
 }
@@ -74,7 +74,7 @@ impl Operation for Forward {
         let hub = &mut self.0.hub;
         hub.hand_in(Input::Received {
             conn: sent.sender,
-            message: sent.message,
+            message: sent.message.into(),
         });
         assert!(hub.write(sent.recipient), "it is handed out");
         assert!(!hub.write(sent.recipient), "nothing follows");
@@ -104,7 +104,7 @@ impl Operation for ForwardWhole {
         let hub = &mut self.0.hub;
         let received = Input::Received {
             conn: sent.sender,
-            message: sent.message,
+            message: sent.message.into(),
         };
         hub.rounds(sent.sender, Some(received));
         assert_eq!(hub.serve_woken(), 1, "the recipient is woken");

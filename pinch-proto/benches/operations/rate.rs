@@ -54,7 +54,7 @@ impl Beating {
     fn receive(&mut self, beat: Beat) {
         self.hub.hand_in(Input::Received {
             conn: beat.conn,
-            message: beat.message,
+            message: beat.message.into(),
         });
     }
 }

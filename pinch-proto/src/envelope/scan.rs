@@ -30,7 +30,8 @@ pub(super) struct Scan<'a> {
 }
 
 impl<'a> Scan<'a> {
-    fn at(&self) -> usize {
+    /// How much of it was read.
+    pub(super) fn at(&self) -> usize {
         self.len - self.rest.len()
     }
 

@@ -13,48 +13,42 @@ use super::unconfirmed::Confirmed;
 use super::undeliverable::Undeliverable;
 use super::{Hub, SlowReader};
 use crate::EnvelopeView;
+use crate::message::SealedEnvelope;
 use crate::queue::{Operation, Seq};
 
 impl Hub {
     /// Accepts an envelope for a connected recipient, or refuses it.
-    pub(super) fn deliver(
-        &mut self,
-        sender: ConnId,
-        recipient: ConnId,
-        view: &EnvelopeView<'_>,
-        message: &Bytes,
-    ) {
-        let memory_left = self.memory_left() >= message.len();
+    pub(super) fn deliver(&mut self, sender: ConnId, recipient: ConnId, envelope: SealedEnvelope) {
+        let bytes = envelope.bytes.len();
+        let memory_left = self.memory_left() >= bytes;
         let Some(connection) = self.connections.get_mut(recipient.0) else {
             return;
         };
         let held = connection.backlog.as_ref().map(|backlog| backlog.held());
-        let has_room = connection.outbox.has_room(
-            message.len(),
-            held.unwrap_or_default(),
-            &self.outbox_limits,
-        );
+        let held = held.unwrap_or_default();
+        let has_room = connection.outbox.has_room(bytes, held, &self.outbox_limits);
         let fits = memory_left && has_room;
+        match &connection.backlog {
+            None if !fits => return self.overflow(sender, recipient, envelope, has_room),
+            Some(backlog) if !fits || !backlog.holds() => {
+                self.spill(recipient);
+                return self.enqueue(sender, envelope);
+            }
+            None | Some(_) => {}
+        }
         let queued = Queued {
             seq: self.next_seq,
             stored: false,
-            message: message.clone(),
+            message: envelope.bytes,
         };
         match &mut connection.backlog {
-            None if !fits => {
-                return self.overflow(sender, recipient, view, message, has_room);
-            }
-            Some(backlog) if !fits || !backlog.holds() => {
-                self.spill(recipient);
-                return self.enqueue(sender, view, message);
-            }
             None => connection.outbox.push_data(queued, &mut self.spares),
             Some(backlog) => backlog.hold(queued),
         }
         self.next_seq = Seq(self.next_seq.0 + 1);
         self.stats.accepted += 1;
         self.stats.queued += 1;
-        self.stats.queued_bytes += message.len() as u64;
+        self.stats.queued_bytes += bytes as u64;
         self.wake(recipient);
     }
 
@@ -70,8 +64,7 @@ impl Hub {
         &mut self,
         sender: ConnId,
         recipient: ConnId,
-        view: &EnvelopeView<'_>,
-        message: &Bytes,
+        envelope: SealedEnvelope,
         outbox_has_room: bool,
     ) {
         let has_queue = self.config.queue.is_some();
@@ -82,39 +75,36 @@ impl Hub {
                     connection.backlog = Some(Box::new(Backlog::behind(after)));
                     self.stats.backlogged += 1;
                 }
-                self.enqueue(sender, view, message);
+                self.enqueue(sender, envelope);
                 self.read_on(recipient);
             }
             SlowReader::Disconnect if !outbox_has_room => {
                 self.stats.stalls += 1;
                 self.close(recipient, CloseCause::TooSlow);
-                self.take_for_offline(sender, view, message);
+                self.take_for_offline(sender, envelope);
             }
             SlowReader::Spill | SlowReader::Refuse | SlowReader::Disconnect if outbox_has_room => {
                 self.stats.refused_memory += 1;
                 let limit = self.config.total_outbox_bytes;
-                self.tell_undeliverable(sender, view, Undeliverable::OutOfMemory { limit });
+                let reason = Undeliverable::OutOfMemory { limit };
+                self.tell_undeliverable(sender, &envelope.view(), reason);
             }
             SlowReader::Spill | SlowReader::Refuse | SlowReader::Disconnect => {
                 self.stats.refused_full += 1;
                 let (bytes, count) = (self.config.outbox_bytes, self.config.outbox_count);
-                self.tell_undeliverable(sender, view, Undeliverable::OutboxFull { bytes, count });
+                let reason = Undeliverable::OutboxFull { bytes, count };
+                self.tell_undeliverable(sender, &envelope.view(), reason);
             }
         }
     }
 
     /// Accepts an envelope for a recipient that is not connected, or refuses it.
-    pub(super) fn take_for_offline(
-        &mut self,
-        sender: ConnId,
-        view: &EnvelopeView<'_>,
-        message: &Bytes,
-    ) {
+    pub(super) fn take_for_offline(&mut self, sender: ConnId, envelope: SealedEnvelope) {
         if self.config.queue.is_some() {
-            return self.enqueue(sender, view, message);
+            return self.enqueue(sender, envelope);
         }
         self.stats.refused_offline += 1;
-        self.tell_undeliverable(sender, view, Undeliverable::Offline);
+        self.tell_undeliverable(sender, &envelope.view(), Undeliverable::Offline);
     }
 
     /// A peer has confirmed envelopes: the store can forget those that it has.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::slab::Key;
 use crate::queue::{Outcome, Request, Ticket};
 use crate::wire::MessageType;
-use crate::{Address, Close, CloseCode, EnvelopeError, Frame, Time, handshake};
+use crate::{Address, Close, CloseCode, EnvelopeError, Frame, Message, Time, handshake};
 
 /// Names one connection of one hub, and never another: a late event for a connection that has
 /// ended is recognised and ignored.
@@ -82,7 +82,7 @@ pub enum Input {
         /// From whom.
         conn: ConnId,
         /// The message. It may be kept for long: don't hand in a slice that pins a large buffer.
-        message: Bytes,
+        message: Message,
     },
     /// A pong came.
     Pong {
@@ -97,7 +97,8 @@ pub enum Input {
     Writable {
         /// Whose socket.
         conn: ConnId,
-        /// How much may be handed out. One frame is, whatever its size, if this is not 0.
+        /// How much may be handed out. One frame is, whatever its size, if this is not 0; and the ping
+        /// that belongs behind what is.
         bytes: usize,
     },
     /// The socket has not taken everything that was handed out. A driver says so whenever it was

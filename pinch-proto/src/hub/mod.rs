@@ -234,7 +234,7 @@ impl Hub {
         self.advance(now);
         match input {
             Input::Register { address, admission } => self.register(address, admission),
-            Input::Received { conn, message } => self.receive(conn, &message),
+            Input::Received { conn, message } => self.receive(conn, message),
             Input::Pong { conn, payload } => self.pong(conn, &payload),
             Input::Writable { conn, bytes } => self.writable(conn, bytes),
             Input::Blocked { conn, progressed } => self.blocked(conn, progressed),
@@ -371,7 +371,8 @@ impl Hub {
         let queued = (connection.outbox.data_len(), connection.outbox.data_bytes());
         let kept = connection.unconfirmed.bytes();
         let mut room = bytes;
-        while room > 0
+        // The ping behind them goes with them.
+        while (room > 0 || (connection.writing && connection.marker_due))
             && let Some(frame) = connection.pop_frame(&mut self.next_ping, window, &mut self.spares)
         {
             room = room.saturating_sub(frame.len().max(1));

@@ -12,6 +12,7 @@ use super::outbox::Queued;
 use super::tickets::Asked;
 use super::undeliverable::Undeliverable;
 use super::{Delivery, Hub};
+use crate::message::SealedEnvelope;
 use crate::queue::{
     Append, Entry, Failure, Limits, Operation, Outcome, Read, Request, Seq, Ticket,
 };
@@ -23,20 +24,20 @@ const REQUEST_BYTES: usize = 256;
 
 impl Hub {
     /// Accepts an envelope into the recipient's queue, or refuses it.
-    pub(super) fn enqueue(&mut self, sender: ConnId, view: &EnvelopeView<'_>, message: &Bytes) {
+    pub(super) fn enqueue(&mut self, sender: ConnId, envelope: SealedEnvelope) {
         let Some(queue) = self.config.queue else {
             return;
         };
-        if !self.may_ask(message.len()) {
+        if !self.may_ask(envelope.bytes.len()) {
             self.stats.refused_store += 1;
-            return self.tell_undeliverable(sender, view, self.store_busy());
+            return self.tell_undeliverable(sender, &envelope.view(), self.store_busy());
         }
         let seq = self.next_seq;
         self.next_seq = Seq(seq.0 + 1);
         self.stats.accepted += 1;
-        let recipient = Address::parse(view.to_address())
+        let recipient = Address::parse(envelope.view().to_address())
             .expect("the recipient's address was checked, or is connected");
-        self.append(recipient, seq, message.clone(), Some(queue.limits));
+        self.append(recipient, seq, envelope.bytes, Some(queue.limits));
     }
 
     /// Whether the store may be given `bytes` more before it answers.

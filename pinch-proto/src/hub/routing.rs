@@ -8,9 +8,10 @@ use super::connection::Connection;
 use super::io::{CloseCause, ConnId, Violation};
 use super::undeliverable::{NotAnAddress, Undeliverable};
 use super::{Addressing, Hub, rate};
+use crate::message::SealedEnvelope;
 use crate::queue::Operation;
 use crate::wire::{Envelope, MessageType, Payload, QueueFull, RateLimited};
-use crate::{Address, AddressRef, EnvelopeView};
+use crate::{Address, AddressRef, EnvelopeView, Message};
 
 /// The longest message id that a refusal repeats, in bytes: enough for any id, too short to make
 /// refusals expensive.
@@ -20,24 +21,26 @@ const MAX_ECHOED_ID: usize = 64;
 const MAX_ECHOED_ADDRESS: usize = 256;
 
 impl Hub {
-    pub(super) fn receive(&mut self, conn: ConnId, message: &Bytes) {
-        let view = EnvelopeView::parse(message);
-        let Some(sender) = self.living(conn) else {
+    pub(super) fn receive(&mut self, conn: ConnId, message: Message) {
+        if self.living(conn).is_none() {
             return;
-        };
-        let is_own = |view: &EnvelopeView<'_>| view.sender_bytes() == sender.address.as_bytes();
-        let is_own = view.as_ref().is_ok_and(is_own);
+        }
         self.stats.received += 1;
         self.alive(conn);
+        let bytes = message.bytes().len();
         let limit = self.config.message_bytes;
-        if message.len() > limit {
+        if bytes > limit {
             return self.violation(conn, Violation::TooBig { limit });
         }
-        let view = match view {
-            Ok(view) if is_own => view,
-            Ok(_) => return self.violation(conn, Violation::NotYourAddress),
+        let envelope = match message.into_envelope() {
+            Ok(envelope) => envelope,
             Err(error) => return self.violation(conn, Violation::Malformed(error)),
         };
+        let view = envelope.view();
+        let sender = self.connections.get(conn.0);
+        if sender.is_none_or(|sender| view.sender_bytes() != sender.address.as_bytes()) {
+            return self.violation(conn, Violation::NotYourAddress);
+        }
         let message_type = view.message_type();
         if let Some(relay_only) = message_type.filter(|message_type| message_type.is_relay_only()) {
             return self.violation(conn, Violation::RelayOnlyType(relay_only));
@@ -46,26 +49,19 @@ impl Hub {
             return;
         }
         let limit = self.config.envelope_bytes;
-        if message.len() > limit {
+        if bytes > limit {
             self.stats.refused_size += 1;
-            return self.tell_undeliverable(
-                conn,
-                &view,
-                Undeliverable::TooLarge {
-                    bytes: message.len(),
-                    limit,
-                },
-            );
+            return self.tell_undeliverable(conn, &view, Undeliverable::TooLarge { bytes, limit });
         }
         match message_type {
             Some(change @ (MessageType::BlockNotification | MessageType::UnblockNotification)) => {
-                self.change_block(conn, change, &view, message);
+                self.change_block(conn, change, &envelope);
             }
             // Without a recipient it is for the relay: a sign of life, and nothing else.
             Some(MessageType::Heartbeat) if view.to_address().is_empty() => {
                 self.stats.consumed += 1;
             }
-            _ => self.forward(conn, &view, message),
+            _ => self.forward(conn, envelope),
         }
     }
 
@@ -95,20 +91,21 @@ impl Hub {
         false
     }
 
-    fn forward(&mut self, conn: ConnId, view: &EnvelopeView<'_>, message: &Bytes) {
+    fn forward(&mut self, conn: ConnId, envelope: SealedEnvelope) {
+        let view = envelope.view();
         let blocks = &self.blocks;
         if !blocks.is_empty() && blocks.contains(view.to_address(), view.from_address()) {
             self.stats.blocked += 1;
             return;
         }
         if let Some(recipient) = self.recipient(conn, view.recipient_bytes()) {
-            return self.deliver(conn, recipient, view, message);
+            return self.deliver(conn, recipient, envelope);
         }
         if let Err(fault) = self.check_address(view.to_address()) {
             self.stats.refused_address += 1;
-            return self.tell_undeliverable(conn, view, Undeliverable::NotAnAddress(fault));
+            return self.tell_undeliverable(conn, &view, Undeliverable::NotAnAddress(fault));
         }
-        self.take_for_offline(conn, view, message);
+        self.take_for_offline(conn, envelope);
     }
 
     /// Who is reachable under the address `to`. Most write to whom they wrote before, so that is where
@@ -142,18 +139,13 @@ impl Hub {
     }
 
     /// Blocks or unblocks for the sender, whatever address the payload names as the blocker.
-    fn change_block(
-        &mut self,
-        conn: ConnId,
-        change: MessageType,
-        view: &EnvelopeView<'_>,
-        message: &[u8],
-    ) {
+    fn change_block(&mut self, conn: ConnId, change: MessageType, envelope: &SealedEnvelope) {
+        let view = &envelope.view();
         if self.config.queue.is_some() && !self.may_ask(0) {
             self.stats.refused_store += 1;
             return self.tell_undeliverable(conn, view, self.store_busy());
         }
-        let payload = Envelope::decode(message)
+        let payload = Envelope::decode(&envelope.bytes[..])
             .ok()
             .and_then(|envelope| envelope.payload);
         let done = match payload {

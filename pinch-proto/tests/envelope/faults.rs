@@ -191,6 +191,19 @@ fn errors() {
 }
 
 #[test]
+#[cfg(target_pointer_width = "64")]
+fn what_is_longer_than_protobuf_can_say_is_not_looked_at() {
+    // Zeros that nobody looks at are no memory.
+    let bytes = vec![0; 1 << 32];
+    let error = EnvelopeError::TooLong { len: 1 << 32 };
+    assert_eq!(EnvelopeView::parse(&bytes), Err(error));
+    assert_eq!(
+        error.to_string(),
+        "the envelope has 4294967296 bytes, expected less than 4 GiB"
+    );
+}
+
+#[test]
 fn every_known_field_has_one_wire_type() {
     for number in (1..=6).chain(10..=24_u32) {
         let expected = if [1, 4, 6].contains(&number) { 0 } else { 2 };

@@ -161,7 +161,10 @@ impl Ledger {
             ..Known::default()
         });
         let before = self.hub.stats().accepted;
-        self.give(Input::Received { conn, message });
+        self.give(Input::Received {
+            conn,
+            message: message.into(),
+        });
         self.known[number].accepted = self.hub.stats().accepted > before;
     }
 

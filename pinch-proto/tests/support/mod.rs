@@ -322,6 +322,7 @@ impl World {
     }
 
     pub(crate) fn receive(&mut self, conn: ConnId, message: Bytes) -> Vec<Output> {
+        let message = message.into();
         self.give(Input::Received { conn, message })
     }
 

@@ -109,7 +109,7 @@ impl Watched {
             }
             Step::Odd(conn, Odd::Garbage) => self.with(conn, |_, conn| Input::Received {
                 conn,
-                message: Bytes::from_static(&[0xff]),
+                message: Bytes::from_static(&[0xff]).into(),
             }),
             Step::Pong(conn, payload) => self.with(conn, |watched, conn| {
                 let last = watched.pings.get(&conn).cloned();
@@ -170,7 +170,7 @@ impl Watched {
                 payload: Some(payload),
                 ..Envelope::default()
             };
-            let message = message.to_bytes();
+            let message = message.to_bytes().into();
             self.give(Input::Received { conn, message });
         }
     }
@@ -203,7 +203,7 @@ impl Watched {
         let (before, recipient) = (self.hub.stats(), self.hub.lookup(&to));
         self.give(Input::Received {
             conn: sender,
-            message: bytes.clone(),
+            message: bytes.clone().into(),
         });
         let fate = fate(&before, &self.hub.stats());
         self.sent.push(Sent {

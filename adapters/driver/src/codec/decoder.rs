@@ -13,8 +13,8 @@ use tungstenite::protocol::WebSocketContext;
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, OpCode};
 
-use super::pack::{Pack, unmask};
-use super::{Incoming, Text, encode_frame};
+use super::pack::{Pack, unmask, with_pack};
+use super::{Incoming, MIDDLE, SHORT, Text, encode_frame};
 
 /// The longest payload of a control frame, in bytes (RFC 6455, section 5.5).
 const MAX_CONTROL: usize = 125;
@@ -26,9 +26,6 @@ const FINAL_PONG: u8 = 0x8a;
 
 /// Set in the second byte of whatever a client says.
 const MASKED: u8 = 0x80;
-
-/// The longest length that the rest of the second byte can say.
-const SHORT: u8 = 125;
 
 /// Turns the bytes of one client into messages.
 #[derive(Debug)]
@@ -163,8 +160,18 @@ impl Decoder {
         replies: &mut Vec<u8>,
         on_incoming: &mut impl FnMut(Incoming<T>, &mut Vec<u8>),
     ) -> Reached {
+        with_pack(|pack| self.decode_into(pack, until, input, replies, on_incoming))
+    }
+
+    fn decode_into<T: Text>(
+        &mut self,
+        pack: &mut Pack,
+        until: Until,
+        input: &[u8],
+        replies: &mut Vec<u8>,
+        on_incoming: &mut impl FnMut(Incoming<T>, &mut Vec<u8>),
+    ) -> Reached {
         let mut rest = input;
-        let mut pack = Pack::default();
         while let Some(frame) = self.single_frame(rest) {
             let payload = rest.get(frame.start..frame.end).unwrap_or_default();
             match frame.kind {
@@ -210,7 +217,7 @@ impl Decoder {
         };
         let (length, at) = match second.checked_sub(MASKED)? {
             length @ ..=SHORT => (u64::from(length), 2),
-            126 => (
+            MIDDLE => (
                 u64::from(u16::from_be_bytes(*input.get(2..)?.first_chunk()?)),
                 4,
             ),

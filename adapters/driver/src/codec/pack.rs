@@ -1,13 +1,30 @@
 //! Memory for messages: what was masked in a buffer that is needed again is copied out of it, bare.
 //!
-//! An allocation for each message would cost more than the copy. So messages that came together share
-//! one, a pack, but none of them keeps much more memory alive than it is long itself: a pack has at
-//! most [`PIN_FACTOR`] times the bytes of each message in it.
+//! An allocation for each message would cost more than the copy. So messages that a thread reads one
+//! after another share one, a pack, whoever sent them, but none of them keeps much more memory alive
+//! than it is long itself: a pack has at most [`PIN_FACTOR`] times the bytes of each message in it.
+
+use core::cell::Cell;
 
 use bytes::{Bytes, BytesMut};
 
 /// How much memory a message may keep alive, in multiples of its length.
 pub(super) const PIN_FACTOR: usize = 8;
+
+/// Packs for messages that come one by one have no more bytes than this.
+const LONE: usize = 4 << 10;
+
+thread_local! {
+    static PACK: Cell<Option<Pack>> = const { Cell::new(None) };
+}
+
+/// Lends `use_pack` the pack that this thread is filling.
+pub(super) fn with_pack<T>(use_pack: impl FnOnce(&mut Pack) -> T) -> T {
+    let mut pack = PACK.take().unwrap_or_default();
+    let used = use_pack(&mut pack);
+    PACK.set(Some(pack));
+    used
+}
 
 /// The pack that is being filled.
 #[derive(Default)]
@@ -18,17 +35,24 @@ pub(super) struct Pack {
 }
 
 impl Pack {
-    /// The message behind `masked`; `left` bytes, it among them, are what the pack could be for.
+    /// The message behind `masked`; `left` bytes, it among them, are there to be read.
     pub(super) fn unmask(&mut self, masked: &[u8], mask: [u8; 4], left: usize) -> Bytes {
         let longest = masked.len().saturating_mul(PIN_FACTOR);
         if masked.len() > self.room.capacity() || longest < self.size {
-            self.size = longest.min(left);
+            self.size = rounded(longest).min(left.max(LONE));
             self.room = BytesMut::with_capacity(self.size);
         }
         self.room.extend_from_slice(masked);
         unmask(&mut self.room, mask);
         self.room.split().freeze()
     }
+}
+
+/// At most `size`, and the same for sizes that differ by little: messages of about one length share a
+/// pack, whichever came first.
+fn rounded(size: usize) -> usize {
+    let step = size.checked_ilog2().map_or(1, |bits| (1 << bits) / 4);
+    size - size % step.max(1)
 }
 
 /// Takes the mask off `bytes`, or puts it on (RFC 6455, section 5.3).
@@ -87,7 +111,22 @@ mod tests {
         }
         assert_eq!(
             sizes,
-            [800, 800, 800, 800, 800, 240, 240, 5600, 0, 800, 5000]
+            [768, 768, 768, 768, 768, 224, 224, 5120, 0, 768, 5000]
         );
+    }
+
+    #[test]
+    fn messages_of_about_one_length_that_come_one_by_one_share_memory() {
+        let mut pack = Pack::default();
+        let messages = [340_u16, 339, 341, 340, 345, 338, 340].map(|length| {
+            let payload = masked(&vec![7; length.into()]);
+            pack.unmask(&payload, MASK, payload.len())
+        });
+        for (message, next) in messages.iter().zip(&messages[1..]) {
+            assert_eq!(message.as_ptr_range().end, next.as_ptr());
+        }
+        // It would keep more than it may of what was meant for them.
+        let small = pack.unmask(&masked(&[7; 20]), MASK, 20);
+        assert_eq!((small.len(), pack.size), (20, 160));
     }
 }

@@ -378,6 +378,10 @@ fn frames_are_encoded_as_a_server_writes_them() {
             b"\x82\x02hi".to_vec(),
         ),
         (
+            Frame::Message(vec![7; 125].into()),
+            [&b"\x82\x7d"[..], &[7; 125]].concat(),
+        ),
+        (
             Frame::Message(vec![7; 126].into()),
             [&b"\x82\x7e\x00\x7e"[..], &[7; 126]].concat(),
         ),

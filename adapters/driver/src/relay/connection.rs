@@ -35,8 +35,10 @@ const MAX_REPLIES: usize = 8 << 10;
 struct Buffers {
     read: Vec<u8>,
     write: Outgoing,
-    /// What came, and how much there was in `answers` then.
-    incoming: Vec<(Incoming, usize)>,
+    /// What the hub has handed out.
+    frames: Vec<Frame>,
+    /// What came, as the hub is told of it, and how much there was in `answers` then.
+    incoming: Vec<(Input, usize)>,
     /// What the protocol answers by itself.
     answers: Vec<u8>,
     wakes: Wakes,
@@ -58,11 +60,11 @@ enum Reading {
 }
 
 impl Reading {
-    fn after(last: Option<&Incoming>) -> Self {
+    const fn after(last: &Incoming) -> Self {
         match last {
-            Some(Incoming::Close) => Self::Closed,
-            Some(Incoming::Fault(_)) => Self::Discarding,
-            Some(Incoming::Message(_) | Incoming::Text(_) | Incoming::Pong(_)) | None => Self::Open,
+            Incoming::Close => Self::Closed,
+            Incoming::Fault(_) => Self::Discarding,
+            Incoming::Message(_) | Incoming::Text(_) | Incoming::Pong(_) => Self::Open,
         }
     }
 }
@@ -245,14 +247,15 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
             return Ok(true);
         }
         let bytes = buffer.get(..length).unwrap_or_default();
+        let (conn, reading) = (self.conn, &mut self.reading);
         self.decoder.decode(bytes, answers, |message, answers| {
-            incoming.push((message, answers.len()));
+            *reading = Reading::after(&message);
+            incoming.push((message.into_input(conn), answers.len()));
         });
         if self.writing != Writing::Open {
             // The close frame was the last word: no pong, no echo of the peer's close.
             answers.clear();
         }
-        self.reading = Reading::after(incoming.last().map(|(message, _)| message));
         Ok(true)
     }
 
@@ -267,13 +270,14 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
     ) -> bool {
         let Buffers {
             write,
+            frames,
             incoming,
             answers,
             wakes,
             ..
         } = buffers;
         let conn = self.conn;
-        let mut closes = false;
+        let replies_wait;
         let alive = {
             let mut switchboard = self.shared.lock();
             let now = self.shared.clock.now();
@@ -284,7 +288,7 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
                 0
             };
             for (message, answered) in incoming.drain(..) {
-                switchboard.hand_in(message.into_input(conn), now, wakes);
+                switchboard.hand_in(message, now, wakes);
                 if taken > answered && !switchboard.is_open(conn) {
                     taken = answered;
                 }
@@ -294,32 +298,33 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
             if alive {
                 switchboard.hand_in(Input::Alive { conn }, now, wakes);
             }
-            if self.handed_out {
-                switchboard.handle(Input::Blocked { conn, progressed }, now, wakes, |_| ());
+            let state = if self.handed_out {
+                Input::Blocked { conn, progressed }
             } else {
                 // Also when pongs are in the way: what is handed out now has a deadline, pongs have none.
-                let (handed_out, replies) = (&mut self.handed_out, &mut self.replies);
-                switchboard.handle(Input::Writable { conn, bytes: BATCH }, now, wakes, |own| {
-                    if let Own::Transmit(frame) = own {
-                        *handed_out = true;
-                        if let Frame::Close(_) = frame {
-                            closes = true;
-                            // Every refusal is ahead of it, and nothing may follow.
-                            write.append(replies);
-                        }
-                        write.push(frame);
-                    }
-                });
-                if !switchboard.owes_refusals(conn) {
-                    write.append(&mut self.replies);
+                Input::Writable { conn, bytes: BATCH }
+            };
+            switchboard.handle(state, now, wakes, |own| {
+                if let Own::Transmit(frame) = own {
+                    frames.push(frame);
                 }
-            }
+            });
+            replies_wait = self.handed_out || switchboard.owes_refusals(conn);
             // Looked at under the lock: whoever cuts takes it afterwards, and finds this waker.
             switchboard.sleep(conn, cx.waker()) && !self.shared.is_cut()
         };
         wakes.wake();
-        if closes {
-            self.writing = Writing::Closed;
+        self.handed_out |= !frames.is_empty();
+        for frame in frames.drain(..) {
+            if let Frame::Close(_) = frame {
+                self.writing = Writing::Closed;
+                // Every refusal is ahead of it, and nothing may follow.
+                write.append(&mut self.replies);
+            }
+            write.push(frame);
+        }
+        if !replies_wait {
+            write.append(&mut self.replies);
         }
         alive
     }

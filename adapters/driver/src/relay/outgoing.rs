@@ -21,7 +21,7 @@ const LARGE: usize = 4 << 10;
 const LEAD: usize = 512;
 
 /// How many pieces of memory a stream is given at once.
-const MAX_PIECES: usize = 16;
+const MAX_PIECES: usize = 64;
 
 /// Bytes that are kept when everything was written have no more room than this.
 const MAX_KEPT: usize = 256 << 10;

@@ -33,7 +33,7 @@ impl Model {
             }
         }
         let mut spent = 0;
-        while spent < bytes
+        while (spent < bytes || (connection.writing && connection.marker_due))
             && let Some(frame) = connection.next_frame(&mut self.next_ping, &settings)
         {
             spent += frame.len().max(1);

@@ -124,7 +124,7 @@ impl Model {
         }
         match input {
             Input::Register { address, admission } => self.register(address, admission, name)?,
-            Input::Received { conn, message } => self.receive(conn, &message),
+            Input::Received { conn, message } => self.receive(conn, message.bytes()),
             Input::Pong { conn, payload } => self.pong(conn, &payload),
             Input::Writable { conn, bytes } => self.writable(conn, bytes),
             Input::Blocked { conn, progressed } => self.blocked(conn, progressed),

@@ -250,7 +250,10 @@ impl World {
         match packet {
             Packet::Message(message) => {
                 self.ledger.arrive_at_relay(&message);
-                tell(Input::Received { conn, message });
+                tell(Input::Received {
+                    conn,
+                    message: message.into(),
+                });
             }
             Packet::Pong(payload) => tell(Input::Pong { conn, payload }),
             Packet::Ping(payload) => {

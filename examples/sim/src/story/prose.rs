@@ -87,7 +87,7 @@ fn input(input: &Input, names: &Names) -> String {
             format!("{} joins, {admission:?}", who(address.as_str()))
         }
         Input::Received { conn, message } => {
-            format!("from {}: {}", name(*conn, names), envelope(message))
+            format!("from {}: {}", name(*conn, names), envelope(message.bytes()))
         }
         Input::Pong { conn, payload } => {
             format!("from {}: pong {}", name(*conn, names), ping(payload))

@@ -145,7 +145,7 @@ impl Run {
         let Some(conn) = self.newest(from) else {
             return Ok(());
         };
-        let message = self.write(from.agent, to, what, size);
+        let message = self.write(from.agent, to, what, size).into();
         self.give(&Input::Received { conn, message })
     }
 
@@ -161,7 +161,9 @@ impl Run {
             return Ok(());
         };
         for _ in 0..FLOOD {
-            let message = self.write(from.agent, To::Agent(to), What::Message, Size::Small(0));
+            let message = self
+                .write(from.agent, To::Agent(to), What::Message, Size::Small(0))
+                .into();
             self.exchange(Some(&Input::Received { conn, message }))?;
         }
         self.check()

@@ -51,6 +51,7 @@ pub(super) fn is_true(error: &EnvelopeError, bytes: &[u8]) -> bool {
             let is_begin = |&at: &usize| key_at(at).is_some_and(|key| key & 7 == 3);
             key_at(at).is_some() && (0..at).filter(is_begin).count() >= 100
         }
+        EnvelopeError::TooLong { len } => len == bytes.len() && u32::try_from(len).is_err(),
         _ => false,
     }
 }
