@@ -33,7 +33,10 @@ const MARKER_COUNT: u64 = 256;
 #[derive(Debug)]
 pub(super) enum Phase {
     /// Registered; hears AUTH_RESULT and a ping, and nothing else yet.
-    Joining { greeting: Option<Bytes> },
+    Joining {
+        // Boxed, for it is short-lived and would make every connection larger.
+        greeting: Option<Box<Bytes>>,
+    },
     /// Hears everything.
     Live,
     /// Out of the routing table; hears what is buffered, then the close frame, if one is left. If it
@@ -130,6 +133,7 @@ pub(super) struct Connection {
 
 impl Connection {
     pub(super) fn new(address: Address, greeting: Option<Bytes>, bucket: TokenBucket) -> Self {
+        let greeting = greeting.map(Box::new);
         Self {
             address,
             phase: Phase::Joining { greeting },
@@ -194,7 +198,7 @@ impl Connection {
         match &mut self.phase {
             Phase::Joining { greeting } => {
                 if let Some(greeting) = greeting.take() {
-                    return Some(Frame::Message(greeting));
+                    return Some(Frame::Message(*greeting));
                 }
                 self.pop_ping(next_ping)
             }
@@ -204,7 +208,7 @@ impl Connection {
                 .or_else(|| self.pop_message(window, spares)),
             // The driver's answer to its close frame waits behind what it is told.
             Phase::Closing(closing) if closing.is_by_peer() => {
-                self.outbox.pop_control().map(Frame::Message)
+                self.outbox.pop_control(spares).map(Frame::Message)
             }
             Phase::Closing(closing) => {
                 let close = closing.frame.take()?;
@@ -242,7 +246,7 @@ impl Connection {
     }
 
     fn pop_message(&mut self, window: Window, spares: &mut Spares) -> Option<Frame> {
-        if let Some(message) = self.outbox.pop_control() {
+        if let Some(message) = self.outbox.pop_control(spares) {
             return Some(Frame::Message(message));
         }
         if !window.is_open(&self.unconfirmed) {

@@ -113,7 +113,9 @@ impl Hub {
                 greeting: Some(greeting),
             } = before
         {
-            connection.outbox.push_control_first(greeting);
+            connection
+                .outbox
+                .push_control_first(*greeting, &mut self.spares);
         }
         let address = connection.address.clone();
         let bucket = connection.bucket;

@@ -4,6 +4,7 @@
 //! verbatim. An outbox decides whether something fits; what happens when it does not is the hub's
 //! decision. An empty outbox owns no memory.
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 
 use bytes::Bytes;
@@ -28,14 +29,29 @@ pub(super) struct OutboxLimits {
     pub(super) control_bytes: usize,
 }
 
-/// The messages that wait for one connection.
+/// The messages that wait for one connection, while there are some.
 #[derive(Debug, Default)]
-pub(super) struct Outbox {
+pub(super) struct Waiting {
     control: VecDeque<Bytes>,
     data: VecDeque<Queued>,
     control_bytes: usize,
     data_bytes: usize,
 }
+
+impl Waiting {
+    /// How many messages it has memory for, of either kind.
+    pub(super) fn room(&self) -> usize {
+        self.control.capacity().max(self.data.capacity())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.control.is_empty() && self.data.is_empty()
+    }
+}
+
+/// The messages that wait for one connection.
+#[derive(Debug, Default)]
+pub(super) struct Outbox(Option<Box<Waiting>>);
 
 impl Outbox {
     /// Whether an envelope of `bytes` fits, where `held` more wait behind the outbox.
@@ -52,16 +68,15 @@ impl Outbox {
     /// Whether so many envelopes more fit, with so many bytes in all.
     pub(super) fn can_hold(&self, more: (usize, usize), limits: &OutboxLimits) -> bool {
         let (count, bytes) = more;
-        self.data_bytes + bytes <= limits.data_bytes && self.data.len() + count <= limits.data_count
+        self.data_bytes() + bytes <= limits.data_bytes
+            && self.data_len() + count <= limits.data_count
     }
 
     /// Queues an envelope, whether there is room or not.
     pub(super) fn push_data(&mut self, queued: Queued, spares: &mut Spares) {
-        self.data_bytes += queued.message.len();
-        if self.data.capacity() == 0 {
-            self.data = spares.take_list();
-        }
-        self.data.push_back(queued);
+        let waiting = self.0.get_or_insert_with(|| spares.take_waiting());
+        waiting.data_bytes += queued.message.len();
+        waiting.data.push_back(queued);
     }
 
     /// Queues a message of the relay itself, or gives it back if too much of it is unread.
@@ -69,68 +84,87 @@ impl Outbox {
         &mut self,
         message: Bytes,
         limits: &OutboxLimits,
+        spares: &mut Spares,
     ) -> Result<(), Bytes> {
-        let bytes = self.control_bytes.saturating_add(message.len());
+        let before = self.0.as_ref().map_or(0, |waiting| waiting.control_bytes);
+        let bytes = before.saturating_add(message.len());
         if bytes > limits.control_bytes {
             return Err(message);
         }
-        self.control_bytes = bytes;
-        self.control.push_back(message);
+        let waiting = self.0.get_or_insert_with(|| spares.take_waiting());
+        waiting.control_bytes = bytes;
+        waiting.control.push_back(message);
         Ok(())
     }
 
     /// Puts a message of the relay before all others, beyond any limit.
-    pub(super) fn push_control_first(&mut self, message: Bytes) {
-        self.control_bytes += message.len();
-        self.control.push_front(message);
+    pub(super) fn push_control_first(&mut self, message: Bytes, spares: &mut Spares) {
+        let waiting = self.0.get_or_insert_with(|| spares.take_waiting());
+        waiting.control_bytes += message.len();
+        waiting.control.push_front(message);
     }
 
     /// The next message of the relay. It goes before data.
-    pub(super) fn pop_control(&mut self) -> Option<Bytes> {
-        let message = self.control.pop_front()?;
-        self.control_bytes -= message.len();
-        if self.control.is_empty() {
-            self.control = VecDeque::new();
-        }
+    pub(super) fn pop_control(&mut self, spares: &mut Spares) -> Option<Bytes> {
+        let waiting = self.0.as_mut()?;
+        let message = waiting.control.pop_front()?;
+        waiting.control_bytes -= message.len();
+        self.give_back(spares);
         Some(message)
     }
 
     /// The next envelope.
     pub(super) fn pop_data(&mut self, spares: &mut Spares) -> Option<Queued> {
-        let queued = self.data.pop_front()?;
-        self.data_bytes -= queued.message.len();
-        if self.data.is_empty() {
-            spares.keep_list(core::mem::take(&mut self.data));
-        }
+        let waiting = self.0.as_mut()?;
+        let queued = waiting.data.pop_front()?;
+        waiting.data_bytes -= queued.message.len();
+        self.give_back(spares);
         Some(queued)
+    }
+
+    /// Parts with the memory if nothing waits in it.
+    fn give_back(&mut self, spares: &mut Spares) {
+        if let Some(waiting) = self.0.take_if(|waiting| waiting.is_empty()) {
+            spares.keep_waiting(waiting);
+        }
     }
 
     /// Takes all envelopes, in order, and leaves control where it is.
     pub(super) fn take_data(&mut self) -> VecDeque<Queued> {
-        self.data_bytes = 0;
-        core::mem::take(&mut self.data)
+        let Some(waiting) = &mut self.0 else {
+            return VecDeque::new();
+        };
+        waiting.data_bytes = 0;
+        let data = core::mem::take(&mut waiting.data);
+        self.0.take_if(|waiting| waiting.is_empty());
+        data
     }
 
     /// Puts envelopes that were accepted before ahead of all others.
     pub(super) fn restore_data(&mut self, mut data: VecDeque<Queued>) {
-        self.data_bytes += data
+        if data.is_empty() {
+            return;
+        }
+        let waiting = self.0.get_or_insert_default();
+        waiting.data_bytes += data
             .iter()
             .map(|queued| queued.message.len())
             .sum::<usize>();
-        data.append(&mut self.data);
-        self.data = data;
+        data.append(&mut waiting.data);
+        waiting.data = data;
     }
 
     pub(super) fn has_control(&self) -> bool {
-        !self.control.is_empty()
+        let waiting = self.0.as_ref();
+        waiting.is_some_and(|waiting| !waiting.control.is_empty())
     }
 
     pub(super) fn data_len(&self) -> usize {
-        self.data.len()
+        self.0.as_ref().map_or(0, |waiting| waiting.data.len())
     }
 
-    pub(super) const fn data_bytes(&self) -> usize {
-        self.data_bytes
+    pub(super) fn data_bytes(&self) -> usize {
+        self.0.as_ref().map_or(0, |waiting| waiting.data_bytes)
     }
 }
 
@@ -156,13 +190,20 @@ mod tests {
     fn control_and_data_keep_their_order() {
         let mut outbox = Outbox::default();
         outbox.push_data(queued("d1"), &mut Spares::default());
-        outbox.push_control("c1".into(), &LIMITS).unwrap();
+        outbox
+            .push_control("c1".into(), &LIMITS, &mut Spares::default())
+            .unwrap();
         outbox.push_data(queued("d2"), &mut Spares::default());
-        outbox.push_control("c2".into(), &LIMITS).unwrap();
-        outbox.push_control_first("c0".into());
+        outbox
+            .push_control("c2".into(), &LIMITS, &mut Spares::default())
+            .unwrap();
+        outbox.push_control_first("c0".into(), &mut Spares::default());
         for text in ["c0", "c1", "c2"] {
             assert!(outbox.has_control());
-            assert_eq!(outbox.pop_control(), Some(text.into()));
+            assert_eq!(
+                outbox.pop_control(&mut Spares::default()),
+                Some(text.into())
+            );
         }
         assert!(!outbox.has_control());
         for text in ["d1", "d2"] {
@@ -170,7 +211,7 @@ mod tests {
         }
         assert_eq!(
             (
-                outbox.pop_control(),
+                outbox.pop_control(&mut Spares::default()),
                 outbox.pop_data(&mut Spares::default())
             ),
             (None, None)
@@ -195,23 +236,36 @@ mod tests {
         assert_eq!((outbox.data_len(), outbox.data_bytes()), (2, 2));
         assert!(outbox.has_room(8, (0, 0), &LIMITS));
         assert_eq!(
-            outbox.push_control("12345".into(), &LIMITS),
+            outbox.push_control("12345".into(), &LIMITS, &mut Spares::default()),
             Err("12345".into())
         );
-        outbox.push_control("1234".into(), &LIMITS).unwrap();
-        assert_eq!(outbox.push_control("1".into(), &LIMITS), Err("1".into()));
-        outbox.pop_control();
-        outbox.push_control("1234".into(), &LIMITS).unwrap();
+        outbox
+            .push_control("1234".into(), &LIMITS, &mut Spares::default())
+            .unwrap();
+        assert_eq!(
+            outbox.push_control("1".into(), &LIMITS, &mut Spares::default()),
+            Err("1".into())
+        );
+        outbox.pop_control(&mut Spares::default());
+        outbox
+            .push_control("1234".into(), &LIMITS, &mut Spares::default())
+            .unwrap();
     }
 
     #[test]
     fn an_empty_outbox_owns_no_memory() {
         let mut outbox = Outbox::default();
         outbox.push_data(queued("1"), &mut Spares::default());
-        outbox.push_control("1".into(), &LIMITS).unwrap();
+        outbox
+            .push_control("1".into(), &LIMITS, &mut Spares::default())
+            .unwrap();
         outbox.pop_data(&mut Spares::default());
-        outbox.pop_control();
-        assert_eq!((outbox.data.capacity(), outbox.control.capacity()), (0, 0));
+        outbox.pop_control(&mut Spares::default());
+        assert!(outbox.0.is_none());
+        outbox.push_data(queued("1"), &mut Spares::default());
+        outbox.take_data();
+        outbox.restore_data(VecDeque::new());
+        assert!(outbox.0.is_none());
     }
 
     #[test]

@@ -299,7 +299,9 @@ impl Hub {
             });
             let mut envelope = Envelope::from_relay(status, unix);
             envelope.to_address = connection.address.as_str().into();
-            connection.outbox.push_control_first(envelope.to_bytes());
+            connection
+                .outbox
+                .push_control_first(envelope.to_bytes(), &mut self.spares);
         }
         self.stats.read += entries.len() as u64;
         self.stats.queued += entries.len() as u64;

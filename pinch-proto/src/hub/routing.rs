@@ -231,7 +231,7 @@ impl Hub {
         envelope.to_address = connection.address.as_str().into();
         if connection
             .outbox
-            .push_control(envelope.to_bytes(), &self.outbox_limits)
+            .push_control(envelope.to_bytes(), &self.outbox_limits, &mut self.spares)
             .is_ok()
         {
             self.wake(sender);

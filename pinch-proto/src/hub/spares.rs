@@ -5,10 +5,9 @@
 //! of them, a hub keeps a few lists that were emptied.
 
 use alloc::boxed::Box;
-use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use super::outbox::Queued;
+use super::outbox::Waiting;
 use super::unconfirmed::Ledger;
 
 /// How many lists of each kind are kept.
@@ -17,25 +16,25 @@ const MAX_KEPT: usize = 64;
 /// The most envelopes that a list which is kept has room for; a longer one gives its memory back.
 const MAX_ROOM: usize = 256;
 
-/// The lists that are kept.
+/// The lists that are kept, boxed as the connections have them, so that they change hands without being
+/// moved.
+#[allow(clippy::vec_box, reason = "see above")]
 #[derive(Debug, Default)]
 pub(super) struct Spares {
-    lists: Vec<VecDeque<Queued>>,
-    // Boxed as the connections have them, so that they change hands without being moved.
-    #[allow(clippy::vec_box, reason = "see above")]
+    waiting: Vec<Box<Waiting>>,
     ledgers: Vec<Box<Ledger>>,
 }
 
 impl Spares {
-    /// An empty list.
-    pub(super) fn take_list(&mut self) -> VecDeque<Queued> {
-        self.lists.pop().unwrap_or_default()
+    /// An empty list of what waits.
+    pub(super) fn take_waiting(&mut self) -> Box<Waiting> {
+        self.waiting.pop().unwrap_or_default()
     }
 
-    /// Keeps `list`, which is empty, or gives its memory back.
-    pub(super) fn keep_list(&mut self, list: VecDeque<Queued>) {
-        if self.lists.len() < MAX_KEPT && list.capacity() <= MAX_ROOM {
-            self.lists.push(list);
+    /// Keeps `waiting`, which is empty, or gives its memory back.
+    pub(super) fn keep_waiting(&mut self, waiting: Box<Waiting>) {
+        if self.waiting.len() < MAX_KEPT && waiting.room() <= MAX_ROOM {
+            self.waiting.push(waiting);
         }
     }
 
@@ -55,21 +54,42 @@ impl Spares {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
+    use crate::hub::outbox::{Outbox, Queued};
+    use crate::queue::Seq;
+
+    /// Puts `count` envelopes into each of `outboxes`, and takes them out again.
+    fn fill_and_empty(outboxes: &mut [Outbox], count: usize, spares: &mut Spares) {
+        for outbox in &mut *outboxes {
+            for _ in 0..count {
+                let queued = Queued {
+                    seq: Seq(0),
+                    stored: false,
+                    message: Bytes::new(),
+                };
+                outbox.push_data(queued, spares);
+            }
+        }
+        for outbox in outboxes {
+            while outbox.pop_data(spares).is_some() {}
+        }
+    }
 
     #[test]
     fn few_lists_are_kept_and_none_that_is_long() {
         let mut spares = Spares::default();
+        let mut outboxes = [(); MAX_KEPT + 1].map(|()| Outbox::default());
+        fill_and_empty(&mut outboxes, 1, &mut spares);
+        assert_eq!(spares.waiting.len(), MAX_KEPT);
+        fill_and_empty(&mut outboxes[..1], MAX_ROOM + 1, &mut spares);
+        assert_eq!(spares.waiting.len(), MAX_KEPT - 1);
+        assert!(spares.take_waiting().room() > 0);
+
         for _ in 0..=MAX_KEPT {
-            spares.keep_list(VecDeque::with_capacity(1));
             spares.keep_ledger(Box::default());
         }
-        assert_eq!(
-            (spares.lists.len(), spares.ledgers.len()),
-            (MAX_KEPT, MAX_KEPT)
-        );
-        assert!(spares.take_list().capacity() > 0);
-        spares.keep_list(VecDeque::with_capacity(MAX_ROOM + 1));
-        assert_eq!(spares.lists.len(), MAX_KEPT - 1);
+        assert_eq!(spares.ledgers.len(), MAX_KEPT);
     }
 }

@@ -17,6 +17,7 @@ use pinch_proto::hub::{ConnId, Input};
 use super::accept::Joined;
 use super::outgoing::Outgoing;
 use super::switchboard::{Own, Shared, Wakes};
+use super::unsent::Unsent;
 use crate::codec::{Decoder, Incoming};
 use crate::{Runtime, Stream};
 
@@ -84,14 +85,11 @@ pub(super) struct Connection<R: Runtime, S: Stream> {
     stream: S,
     conn: ConnId,
     decoder: Decoder,
-    /// What the socket did not take, from `unsent_at` on.
-    unsent: Vec<u8>,
-    unsent_at: usize,
+    /// What the socket did not take; and replies to what the hub has taken, which wait until its
+    /// refusals are ahead of them.
+    unsent: Unsent,
     /// Frames of the hub are in it.
     handed_out: bool,
-    /// Pongs, and the echo of a close frame, to what the hub has taken; they wait until its refusals
-    /// are ahead of them.
-    replies: Vec<u8>,
     reading: Reading,
     writing: Writing,
     /// The decoder was preloaded: there may be messages without a byte from the socket.
@@ -122,10 +120,8 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
             stream,
             conn,
             decoder,
-            unsent,
-            unsent_at: 0,
+            unsent: Unsent::new(unsent),
             handed_out: false,
-            replies: Vec::new(),
             reading: Reading::Open,
             writing: Writing::Open,
             fresh: true,
@@ -170,9 +166,9 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
         if self.settled && !has_read {
             return Round::Wait;
         }
-        let blocked = !self.unsent.is_empty();
+        let blocked = self.unsent.is_blocked();
         // Both have said goodbye; the hub still has to hear of the peer's.
-        let answered = self.replies.is_empty() && buffers.answers.is_empty();
+        let answered = self.unsent.replies() == 0 && buffers.answers.is_empty();
         let over = self.reading == Reading::Closed && !blocked && answered;
         // A ping, or a part of a message.
         let alive = has_read && buffers.incoming.is_empty() && self.reading == Reading::Open;
@@ -183,9 +179,9 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
         if self.write(&mut buffers.write, cx).is_err() || self.end_stream(cx).is_err() {
             return Round::Done;
         }
-        let blocked = !self.unsent.is_empty();
+        let blocked = self.unsent.is_blocked();
         self.settled =
-            !has_written && !blocked && self.replies.is_empty() && self.reading == Reading::Open;
+            !has_written && !blocked && self.unsent.replies() == 0 && self.reading == Reading::Open;
         if has_read || (has_written && !blocked) {
             Round::Again
         } else {
@@ -195,23 +191,9 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
 
     /// Writes what the socket did not take before; true if it took some of it, but not all.
     fn write_unsent(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
-        let before = self.unsent_at;
-        while let Some(rest) = self
-            .unsent
-            .get(self.unsent_at..)
-            .filter(|rest| !rest.is_empty())
-        {
-            match Pin::new(&mut self.stream).poll_write(cx, rest) {
-                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
-                Poll::Ready(Ok(written)) => self.unsent_at += written,
-                Poll::Ready(Err(error)) => return Err(error),
-                Poll::Pending => return Ok(self.unsent_at > before),
-            }
-        }
-        self.unsent = Vec::new();
-        self.unsent_at = 0;
-        self.handed_out = false;
-        Ok(false)
+        let progressed = self.unsent.write(&mut self.stream, cx)?;
+        self.handed_out &= self.unsent.is_blocked();
+        Ok(progressed)
     }
 
     /// Reads once and decodes; true if there may be more to read.
@@ -227,7 +209,7 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
         } else {
             self.unsent.len()
         };
-        if self.reading == Reading::Closed || self.replies.len() + waiting > MAX_REPLIES {
+        if self.reading == Reading::Closed || self.unsent.replies() + waiting > MAX_REPLIES {
             return Ok(false);
         }
         let mut length = 0;
@@ -294,7 +276,7 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
                 }
             }
             answers.truncate(taken);
-            self.replies.append(answers);
+            self.unsent.hold_replies(answers);
             if alive {
                 switchboard.hand_in(Input::Alive { conn }, now, wakes);
             }
@@ -319,33 +301,30 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
             if let Frame::Close(_) = frame {
                 self.writing = Writing::Closed;
                 // Every refusal is ahead of it, and nothing may follow.
-                write.append(&mut self.replies);
+                self.unsent.release_replies(write);
             }
             write.push(frame);
         }
         if !replies_wait {
-            write.append(&mut self.replies);
+            self.unsent.release_replies(write);
         }
         alive
     }
 
     /// Writes what is outgoing, and keeps what the socket does not take.
     fn write(&mut self, outgoing: &mut Outgoing, cx: &mut Context<'_>) -> io::Result<()> {
-        if self.unsent.is_empty() {
-            self.unsent = outgoing.write(&mut self.stream, cx)?;
-        } else {
-            outgoing.move_to(&mut self.unsent);
-        }
-        if self.unsent.is_empty() {
-            self.handed_out = false;
-        }
+        self.unsent.write_all(outgoing, &mut self.stream, cx)?;
+        self.handed_out &= self.unsent.is_blocked();
         Ok(())
     }
 
     /// After the close frame, tells a peer whose answer can't be understood that this was all.
     fn end_stream(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         let over = self.writing == Writing::Closed && self.reading == Reading::Discarding;
-        if over && self.unsent.is_empty() && Pin::new(&mut self.stream).poll_close(cx)?.is_ready() {
+        if over
+            && !self.unsent.is_blocked()
+            && Pin::new(&mut self.stream).poll_close(cx)?.is_ready()
+        {
             self.writing = Writing::Ended;
         }
         Ok(())

@@ -20,6 +20,7 @@ mod outgoing;
 mod switchboard;
 mod sync;
 mod timer;
+mod unsent;
 
 use core::fmt;
 use core::net::SocketAddr;

@@ -1,0 +1,121 @@
+//! What a connection could not write yet: bytes that its socket did not take, and answers of the protocol
+//! that have to wait for what the hub says first.
+//!
+//! Nearly always there is nothing, and then it is no larger than a pointer.
+
+use core::pin::Pin;
+use core::task::{Context, Poll};
+use std::io;
+
+use super::outgoing::Outgoing;
+use crate::Stream;
+
+/// Empty, or what is unsent.
+#[derive(Debug, Default)]
+pub(super) struct Unsent(Option<Box<Rest>>);
+
+#[derive(Debug, Default)]
+struct Rest {
+    /// What the socket did not take, from `written` on.
+    bytes: Vec<u8>,
+    written: usize,
+    /// Pongs, and the echo of a close frame.
+    replies: Vec<u8>,
+}
+
+impl Unsent {
+    /// With `bytes` that the socket has to take first.
+    pub(super) fn new(bytes: Vec<u8>) -> Self {
+        let mut unsent = Self::default();
+        unsent.keep(bytes);
+        unsent
+    }
+
+    /// Whether the socket has to take something first.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.len() > 0
+    }
+
+    /// How many bytes the socket has to take, those included that it took since.
+    pub(super) fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, |rest| rest.bytes.len())
+    }
+
+    /// How many bytes of replies wait.
+    pub(super) fn replies(&self) -> usize {
+        self.0.as_ref().map_or(0, |rest| rest.replies.len())
+    }
+
+    /// Keeps `bytes` of a socket that had taken everything before.
+    fn keep(&mut self, bytes: Vec<u8>) {
+        if !bytes.is_empty() {
+            self.0.get_or_insert_default().bytes = bytes;
+        }
+    }
+
+    /// Takes all of `replies`, which wait until [`release_replies`](Self::release_replies).
+    pub(super) fn hold_replies(&mut self, replies: &mut Vec<u8>) {
+        if !replies.is_empty() {
+            let rest = self.0.get_or_insert_default();
+            rest.replies.append(replies);
+        }
+    }
+
+    /// Moves the replies behind what is outgoing.
+    pub(super) fn release_replies(&mut self, outgoing: &mut Outgoing) {
+        if let Some(rest) = &mut self.0 {
+            outgoing.append(&mut rest.replies);
+            self.give_back();
+        }
+    }
+
+    /// Writes what the socket did not take before; true if it took some of it, but not all.
+    pub(super) fn write(
+        &mut self,
+        stream: &mut impl Stream,
+        cx: &mut Context<'_>,
+    ) -> io::Result<bool> {
+        let Some(rest) = &mut self.0 else {
+            return Ok(false);
+        };
+        let before = rest.written;
+        while let Some(bytes) = rest
+            .bytes
+            .get(rest.written..)
+            .filter(|bytes| !bytes.is_empty())
+        {
+            match Pin::new(&mut *stream).poll_write(cx, bytes) {
+                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(written)) => rest.written += written,
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => return Ok(rest.written > before),
+            }
+        }
+        rest.bytes = Vec::new();
+        rest.written = 0;
+        self.give_back();
+        Ok(false)
+    }
+
+    /// Writes what is outgoing, behind what is unsent, and keeps what the socket does not take.
+    pub(super) fn write_all(
+        &mut self,
+        outgoing: &mut Outgoing,
+        stream: &mut impl Stream,
+        cx: &mut Context<'_>,
+    ) -> io::Result<()> {
+        if self.is_blocked() {
+            let rest = self.0.get_or_insert_default();
+            outgoing.move_to(&mut rest.bytes);
+        } else {
+            self.keep(outgoing.write(stream, cx)?);
+        }
+        Ok(())
+    }
+
+    /// Parts with the memory if there is nothing in it.
+    fn give_back(&mut self) {
+        self.0
+            .take_if(|rest| rest.bytes.is_empty() && rest.replies.is_empty());
+    }
+}
