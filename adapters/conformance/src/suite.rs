@@ -12,6 +12,7 @@ macro_rules! cases {
         $then! { $($before)*
             runtime: [
                 two_streams_carry_bytes_both_ways,
+                a_stream_takes_several_pieces_of_memory_at_once,
                 closing_a_stream_tells_the_peer,
                 an_accept_that_is_dropped_loses_no_connection,
                 nobody_answers_where_nobody_listens,

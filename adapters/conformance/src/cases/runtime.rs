@@ -1,5 +1,7 @@
 //! What the driver relies on in a runtime, one by one: whoever writes an adapter begins here.
 
+use std::io::IoSlice;
+
 use async_io::Timer;
 use futures_lite::future::{or, zip};
 use futures_util::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -39,6 +41,30 @@ pub(crate) async fn two_streams_carry_bytes_both_ways<R: Runtime>(runtime: &Trac
             assert!(heard == said);
             core::mem::swap(&mut near, &mut far);
         }
+    }
+}
+
+/// Otherwise a large envelope takes a system call for what stands before it, and one for itself.
+pub(crate) async fn a_stream_takes_several_pieces_of_memory_at_once<R: Runtime>(
+    runtime: &Tracked<R>,
+) {
+    let (listener, port) = listen(runtime);
+    let both = zip(
+        runtime.accept(&listener),
+        runtime.connect("127.0.0.1", port),
+    );
+    let (accepted, connected) = soon("both ends", both).await;
+    let (mut near, _) = accepted.expect("it accepts");
+    let mut far = connected.expect("it connects");
+    for _ in 0..2 {
+        let pieces = [b"several ".as_slice(), b"pieces ", b"at once"].map(IoSlice::new);
+        let written = soon("the write", near.write_vectored(&pieces)).await;
+        assert_eq!(written.expect("it writes"), 22);
+        let mut heard = [0; 22];
+        let read = soon("the bytes", far.read_exact(&mut heard)).await;
+        read.expect("it reads");
+        assert_eq!(&heard, b"several pieces at once");
+        core::mem::swap(&mut near, &mut far);
     }
 }
 
