@@ -31,6 +31,9 @@ const ROUNDS: usize = 16;
 /// from it.
 const MAX_REPLIES: usize = 8 << 10;
 
+/// How many messages, or frames, a thread keeps room for between two polls: a batch of small ones.
+const MAX_KEPT: usize = 1024;
+
 /// What a round needs, lent by the thread.
 #[derive(Default)]
 struct Buffers {
@@ -43,6 +46,20 @@ struct Buffers {
     /// What the protocol answers by itself.
     answers: Vec<u8>,
     wakes: Wakes,
+}
+
+impl Buffers {
+    /// A round that ends the connection may leave something behind: it is nobody else's. And what has
+    /// become very large, a peer has made so.
+    fn clear(&mut self) {
+        self.write.clear();
+        self.frames.clear();
+        self.frames.shrink_to(MAX_KEPT);
+        self.incoming.clear();
+        self.incoming.shrink_to(MAX_KEPT);
+        self.answers.clear();
+        self.answers.shrink_to(MAX_REPLIES);
+    }
 }
 
 thread_local! {
@@ -141,10 +158,7 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
                 break;
             }
         }
-        // A round that ends the connection may leave something behind: it is nobody else's.
-        buffers.write.clear();
-        buffers.incoming.clear();
-        buffers.answers.clear();
+        buffers.clear();
         BUFFERS.set(Some(buffers));
         match round {
             Round::Again => {
