@@ -42,12 +42,6 @@ impl Message {
         &self.bytes
     }
 
-    /// All of it, verbatim.
-    #[must_use]
-    pub fn into_bytes(self) -> Bytes {
-        self.bytes
-    }
-
     /// The envelope that it is.
     pub(crate) fn into_envelope(self) -> Result<SealedEnvelope, EnvelopeError> {
         let Self { bytes, outline } = self;

@@ -16,13 +16,22 @@ fn listen<R: Runtime>(runtime: &R) -> (R::Listener, u16) {
     (runtime.listen(listener).expect("it listens"), port)
 }
 
+/// The accepted end of a connection, and the one that has connected.
+async fn both_ends<R: Runtime>(
+    runtime: &R,
+    listener: &R::Listener,
+    (host, port): (&str, u16),
+) -> (R::Stream, R::Stream) {
+    let both = zip(runtime.accept(listener), runtime.connect(host, port));
+    let (accepted, connected) = soon("both ends", both).await;
+    let (near, _) = accepted.expect("it accepts");
+    (near, connected.expect("it connects"))
+}
+
 pub(crate) async fn two_streams_carry_bytes_both_ways<R: Runtime>(runtime: &Tracked<R>) {
     let (listener, port) = listen(runtime);
     for host in ["127.0.0.1", "localhost"] {
-        let both = zip(runtime.accept(&listener), runtime.connect(host, port));
-        let (accepted, connected) = soon("both ends", both).await;
-        let (mut near, _) = accepted.expect("it accepts");
-        let mut far = connected.expect("it connects");
+        let (mut near, mut far) = both_ends(runtime, &listener, (host, port)).await;
         // More than the system keeps for a socket.
         let said = vec![7; 8 << 20];
         for _ in 0..2 {
@@ -49,13 +58,7 @@ pub(crate) async fn a_stream_takes_several_pieces_of_memory_at_once<R: Runtime>(
     runtime: &Tracked<R>,
 ) {
     let (listener, port) = listen(runtime);
-    let both = zip(
-        runtime.accept(&listener),
-        runtime.connect("127.0.0.1", port),
-    );
-    let (accepted, connected) = soon("both ends", both).await;
-    let (mut near, _) = accepted.expect("it accepts");
-    let mut far = connected.expect("it connects");
+    let (mut near, mut far) = both_ends(runtime, &listener, ("127.0.0.1", port)).await;
     for _ in 0..2 {
         let pieces = [b"several ".as_slice(), b"pieces ", b"at once"].map(IoSlice::new);
         let written = soon("the write", near.write_vectored(&pieces)).await;
@@ -70,13 +73,7 @@ pub(crate) async fn a_stream_takes_several_pieces_of_memory_at_once<R: Runtime>(
 
 pub(crate) async fn closing_a_stream_tells_the_peer<R: Runtime>(runtime: &Tracked<R>) {
     let (listener, port) = listen(runtime);
-    let both = zip(
-        runtime.accept(&listener),
-        runtime.connect("127.0.0.1", port),
-    );
-    let (accepted, connected) = soon("both ends", both).await;
-    let (mut near, _) = accepted.expect("it accepts");
-    let mut far = connected.expect("it connects");
+    let (mut near, mut far) = both_ends(runtime, &listener, ("127.0.0.1", port)).await;
     for _ in 0..2 {
         soon("the close", near.close()).await.expect("it closes");
         // It is only closed, not dropped.
@@ -92,13 +89,7 @@ pub(crate) async fn an_accept_that_is_dropped_loses_no_connection<R: Runtime>(
     let (listener, port) = listen(runtime);
     for _ in 0..10 {
         assert!(is_pending(runtime.accept(&listener)));
-        let both = zip(
-            runtime.accept(&listener),
-            runtime.connect("127.0.0.1", port),
-        );
-        let (accepted, connected) = soon("both ends", both).await;
-        accepted.expect("it accepts");
-        connected.expect("it connects");
+        both_ends(runtime, &listener, ("127.0.0.1", port)).await;
     }
 }
 
