@@ -150,6 +150,7 @@ macro_rules! cases {
                 a_narrow_pipe_hears_its_pongs_and_its_close_frame,
                 a_stream_that_is_over_or_comes_too_late_leaves_nothing,
                 in_open_mode_an_agent_is_registered_before_it_sees_the_response,
+                whoever_joins_is_told_everything_that_is_due_in_one_write,
                 what_a_broken_stream_did_not_take_is_not_given_to_another,
                 what_a_closed_stream_said_last_is_not_taken_for_anothers,
             ]

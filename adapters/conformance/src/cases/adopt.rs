@@ -2,7 +2,7 @@
 //! that break.
 
 use core::pin::Pin;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use core::task::{Context, Poll};
 use std::io;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use futures_util::io::{AsyncRead, AsyncWrite};
 use pinch_driver::proto::wire::MessageType;
 use pinch_driver::{Auth, Runtime};
 
-use crate::envelopes::{address, envelope, message, message_of, refusal};
+use crate::envelopes::{address, envelope, key, message, message_of, refusal};
 use crate::peer::{Heard, Peer};
 use crate::pipe::{Pipe, pipe};
-use crate::raw::{BINARY, CLOSE, PING, Raw, close_payload, named_target, upgrade_request};
+use crate::raw::{BINARY, CLOSE, PING, Raw, answer, close_payload, named_target, upgrade_request};
 use crate::relays::{self, Relay, builder, config, open};
 use crate::tracked::Tracked;
 use crate::wait::{eventually, soon};
@@ -147,13 +147,55 @@ pub(crate) async fn in_open_mode_an_agent_is_registered_before_it_sees_the_respo
     assert_eq!(relay.stats().hub.connections, 1);
 }
 
-/// A pipe that fails to write once it is broken.
-struct Breakable {
-    pipe: Pipe,
-    broken: Arc<AtomicBool>,
+/// Each write is a system call and a packet, and most of what a join costs.
+pub(crate) async fn whoever_joins_is_told_everything_that_is_due_in_one_write<R: Runtime>(
+    runtime: &Tracked<R>,
+) {
+    let relay = detached(runtime, Auth::Open);
+    let (near, monitor) = monitored_into(&relay);
+    let mut named = Raw::new(near);
+    named.upgrade(&named_target(&address("alice"))).await;
+    named.ping().await;
+    assert_eq!(monitor.writes.load(Ordering::Relaxed), 1);
+
+    let relay = detached(runtime, Auth::Challenge);
+    let (near, monitor) = monitored_into(&relay);
+    let mut proven = Raw::new(near);
+    proven.upgrade("/ws").await;
+    let challenge = proven.challenge().await;
+    assert_eq!(monitor.writes.load(Ordering::Relaxed), 1);
+    let answer = answer(&challenge, &key(1), |_| ());
+    proven.send(BINARY, &answer).await;
+    // AUTH_RESULT, and the ping with it.
+    proven.envelope().await;
+    proven.ping().await;
+    assert_eq!(monitor.writes.load(Ordering::Relaxed), 2);
 }
 
-impl AsyncRead for Breakable {
+/// A pipe whose writes are counted, and fail once it is broken.
+struct Monitored {
+    pipe: Pipe,
+    monitor: Arc<Monitor>,
+}
+
+#[derive(Default)]
+struct Monitor {
+    writes: AtomicUsize,
+    broken: AtomicBool,
+}
+
+/// A wide pipe into `relay`, and what is known of the relay's end.
+fn monitored_into<R: Runtime>(relay: &Relay<R>) -> (Pipe, Arc<Monitor>) {
+    let (near, pipe) = pipe(1 << 20);
+    let monitor = Arc::<Monitor>::default();
+    relay.adopt(Monitored {
+        pipe,
+        monitor: Arc::clone(&monitor),
+    });
+    (near, monitor)
+}
+
+impl AsyncRead for Monitored {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -163,13 +205,14 @@ impl AsyncRead for Breakable {
     }
 }
 
-impl AsyncWrite for Breakable {
+impl AsyncWrite for Monitored {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if self.broken.load(Ordering::Relaxed) {
+        self.monitor.writes.fetch_add(1, Ordering::Relaxed);
+        if self.monitor.broken.load(Ordering::Relaxed) {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         Pin::new(&mut self.pipe).poll_write(cx, bytes)
@@ -188,16 +231,11 @@ pub(crate) async fn what_a_broken_stream_did_not_take_is_not_given_to_another<R:
     runtime: &Tracked<R>,
 ) {
     let relay = detached(runtime, Auth::Open);
-    let (near, far) = pipe(1 << 20);
-    let broken = Arc::new(AtomicBool::new(false));
-    relay.adopt(Breakable {
-        pipe: far,
-        broken: Arc::clone(&broken),
-    });
+    let (near, monitor) = monitored_into(&relay);
     let victim = Peer::named_over(near, "victim").await;
     let mut alice = Peer::named_over(pipe_into(&relay, 1 << 20), "alice").await;
 
-    broken.store(true, Ordering::Relaxed);
+    monitor.broken.store(true, Ordering::Relaxed);
     alice
         .send(message(&alice.address, &victim.address, 1, 9))
         .await;

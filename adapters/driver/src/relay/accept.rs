@@ -101,7 +101,7 @@ async fn accept<R: Runtime, S: Stream>(
 pub(super) struct Joined {
     pub(super) conn: ConnId,
     pub(super) decoder: Decoder,
-    /// What is to be written before anything else.
+    /// What is to be written before anything else, and with the first that the hub says.
     pub(super) unsent: Vec<u8>,
 }
 
@@ -208,17 +208,13 @@ async fn enter<R: Runtime>(
     response: Vec<u8>,
     rest: Vec<u8>,
 ) -> Result<Joined, Rejection> {
-    let settings = &shared.settings;
     let Some(name) = name else {
-        let until = shared.clock.now() + settings.auth_timeout;
-        let written = within(shared, until, stream.write_all(&response)).await;
-        written.ok_or(Rejection::Lost)??;
-        return prove(shared, stream, rest).await;
+        return prove(shared, stream, response, rest).await;
     };
     // Whoever sees the response takes itself for joined, so it is registered before.
     match register(shared, name, Admission::Named) {
         Ok(conn) => {
-            let mut decoder = Decoder::new(settings.message_bytes);
+            let mut decoder = Decoder::new(shared.settings.message_bytes);
             decoder.preload(rest);
             Ok(Joined {
                 conn,
@@ -231,10 +227,11 @@ async fn enter<R: Runtime>(
     }
 }
 
-/// Lets the agent prove its key, and registers it.
+/// Lets the agent prove its key, and registers it. The challenge goes out with `response`.
 async fn prove<R: Runtime>(
     shared: &Arc<Shared<R>>,
     stream: &mut impl Stream,
+    response: Vec<u8>,
     rest: Vec<u8>,
 ) -> Result<Joined, Rejection> {
     let mut nonce = [0; 32];
@@ -251,7 +248,7 @@ async fn prove<R: Runtime>(
         now,
         unix_now(),
     );
-    let mut bytes = Vec::new();
+    let mut bytes = response;
     encode(&Frame::Message(relay.challenge()), &mut bytes);
 
     let mut inbox = Inbox::new(rest);
@@ -309,7 +306,7 @@ fn register<R: Runtime>(
 /// The one message that an agent sends before it has joined, and what it is told meanwhile.
 struct Inbox {
     decoder: Decoder,
-    /// The agent may have been told half a frame.
+    /// The agent may have been told half a frame, or half of the response before it.
     is_writing: bool,
 }
 
@@ -324,10 +321,10 @@ impl Inbox {
         }
     }
 
-    /// Writes whole frames.
-    async fn write(&mut self, stream: &mut impl Stream, frames: &[u8]) -> io::Result<()> {
+    /// Writes `bytes`, behind which a frame may begin.
+    async fn write(&mut self, stream: &mut impl Stream, bytes: &[u8]) -> io::Result<()> {
         self.is_writing = true;
-        stream.write_all(frames).await?;
+        stream.write_all(bytes).await?;
         self.is_writing = false;
         Ok(())
     }
