@@ -93,20 +93,20 @@ fn a_heartbeat_is_a_marker_too() {
 fn much_at_once_is_marked_at_once() {
     let (mut world, alice, bob) = pair(World::open());
     for _ in 0..4 {
-        world.receive(alice, message_of("alice", "bob", 17_000));
+        world.receive(alice, message_of("alice", "bob", 34_000));
     }
     world.settle();
     let frames = world.frames(bob);
     let pings: Vec<usize> = (0..frames.len())
         .filter(|&at| matches!(frames[at], Frame::Ping(_)))
         .collect();
-    assert_eq!(pings, [2, 5], "behind each 32 KiB");
+    assert_eq!(pings, [2, 5], "behind each 64 KiB");
 }
 
 #[test]
 fn the_ping_behind_what_fills_a_batch_goes_with_it() {
     let (mut world, alice, bob) = pair(World::open());
-    world.receive(alice, message_of("alice", "bob", 33_000));
+    world.receive(alice, message_of("alice", "bob", 65_536));
     world.say(alice, "bob", "x");
     let frames = world.write(bob, 1);
     assert_eq!(frames.len(), 2);

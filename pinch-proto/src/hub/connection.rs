@@ -18,7 +18,7 @@ use super::unconfirmed::Unconfirmed;
 use crate::{Address, Close, Frame};
 
 /// How much may lie behind the last ping, in bytes.
-const MARKER_BYTES: usize = 32 << 10;
+const MARKER_BYTES: usize = 64 << 10;
 
 /// How many envelopes may.
 const MARKER_COUNT: u64 = 256;

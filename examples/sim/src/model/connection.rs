@@ -11,7 +11,7 @@ use super::rate::Bucket;
 use crate::story::Settings;
 
 /// Behind so many bytes, or so many envelopes, a ping goes at once.
-const MARKER_BYTES: usize = 32 << 10;
+const MARKER_BYTES: usize = 64 << 10;
 const MARKER_COUNT: usize = 256;
 
 /// An envelope on its way to a recipient.
