@@ -148,6 +148,7 @@ macro_rules! cases {
                 adopted_and_accepted_connections_talk_to_each_other,
                 a_pipe_is_asked_for_its_health_too,
                 a_narrow_pipe_hears_its_pongs_and_its_close_frame,
+                who_says_goodbye_behind_a_violation_hears_of_it_all_the_same,
                 a_stream_that_is_over_or_comes_too_late_leaves_nothing,
                 in_open_mode_an_agent_is_registered_before_it_sees_the_response,
                 whoever_joins_is_told_everything_that_is_due_in_one_write,

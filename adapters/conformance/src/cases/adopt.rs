@@ -120,6 +120,21 @@ pub(crate) async fn a_narrow_pipe_hears_its_pongs_and_its_close_frame<R: Runtime
     emptied(&relay).await;
 }
 
+pub(crate) async fn who_says_goodbye_behind_a_violation_hears_of_it_all_the_same<R: Runtime>(
+    runtime: &Tracked<R>,
+) {
+    let relay = detached(runtime, Auth::Open);
+    let mut raw = Raw::new(pipe_into(&relay, 1));
+    raw.upgrade(&named_target(&address("alice"))).await;
+    // The ping is in the way of what the relay says then.
+    let forged = message(&address("bob"), &address("alice"), 1, 9);
+    raw.send(BINARY, &forged).await;
+    raw.send(CLOSE, &close_payload(1000, "bye")).await;
+    let heard = raw.rest().await;
+    assert!(matches!(&heard[..], [Heard::Close(1008, _)]), "{heard:?}");
+    emptied(&relay).await;
+}
+
 pub(crate) async fn a_stream_that_is_over_or_comes_too_late_leaves_nothing<R: Runtime>(
     runtime: &Tracked<R>,
 ) {

@@ -182,15 +182,18 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
             return Round::Wait;
         }
         let blocked = self.unsent.is_blocked();
-        // Both have said goodbye; the hub still has to hear of the peer's.
         let answered = self.unsent.replies() == 0 && buffers.answers.is_empty();
         let over = self.reading == Reading::Closed && !blocked && answered;
         // A ping, or a part of a message.
         let alive = has_read && buffers.incoming.is_empty() && self.reading == Reading::Open;
-        if !self.exchange(progressed, alive, buffers, cx) || over {
+        if !self.exchange(progressed, alive, buffers, cx) {
             return Round::Done;
         }
         let has_written = !buffers.write.is_empty();
+        // Both have said goodbye, and the hub has heard of the peer's and has no more to say.
+        if over && !has_written {
+            return Round::Done;
+        }
         if self.write(&mut buffers.write, cx).is_err() || self.end_stream(cx).is_err() {
             return Round::Done;
         }

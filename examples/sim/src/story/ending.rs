@@ -41,6 +41,8 @@ impl Run {
 
     /// Everybody comes back and reads, until there is nothing more to read.
     fn everybody_catches_up(&mut self) -> Result<(), Box<Broken>> {
+        // Before a clock that went back is where it was, nothing falls due.
+        self.pass(self.latest.since(self.now))?;
         // Who waits for an answer that was lost has to begin anew; the others may stay.
         if !self.shelf.lost.is_empty() {
             self.everybody_goes()?;
