@@ -18,7 +18,8 @@ use crate::timers::Timers;
 /// How many tasks that were woken by sockets run before those that they have woken do.
 const SENDERS: usize = 64;
 
-/// How many tasks of one kind run before the sockets are looked at again.
+/// How many tasks that were woken by sockets run before those are looked at again; behind each
+/// [`SENDERS`] of them, as many that tasks have woken.
 const TASKS_PER_TURN: usize = 256;
 
 /// How many events one look takes.
@@ -87,22 +88,29 @@ impl Worker {
         let begin = Instant::now();
         // Who was held up does not claim to sleep before it has seen what came meanwhile.
         let held_up = begin.duration_since(last) >= HELD_UP;
-        let timeout = if self.may_sleep() && !held_up {
-            let next = self.timers.next();
-            next.map(|at| at.saturating_duration_since(begin))
-        } else {
+        if !self.may_sleep() || held_up {
             self.asleep.store(false, Ordering::Relaxed);
-            Some(Duration::ZERO)
-        };
-        let mut selector = self.selector.lock().unwrap_or_else(PoisonError::into_inner);
-        self.look(&mut selector, timeout);
-        self.asleep.store(false, Ordering::Relaxed);
+        }
+        self.wait(begin, || pool.is_closing());
         let now = Instant::now();
         if self.timers.next().is_some_and(|at| at <= now) {
-            drop(selector);
             self.expire(pool, now);
         }
         now
+    }
+
+    /// Waits until something is there, if this worker is to sleep.
+    fn wait(&self, begin: Instant, is_closing: impl FnOnce() -> bool) {
+        let mut selector = self.selector.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever looks instead of this worker may get the ring that was meant for it. Under the lock
+        // nobody looks, so that a ring which comes from here on is heard.
+        let timeout = if !self.asleep.load(Ordering::Acquire) || is_closing() {
+            Some(Duration::ZERO)
+        } else {
+            let next = self.timers.next();
+            next.map(|at| at.saturating_duration_since(begin))
+        };
+        self.look(&mut selector, timeout);
     }
 
     /// Whether there is nothing to do. From the answer on, others wake this worker.
@@ -117,14 +125,17 @@ impl Worker {
         !has_tasks()
     }
 
-    /// Waits for events for as long as `timeout`, and hands them on.
+    /// Waits for events for as long as `timeout`, and hands them on. While it does, this worker is not
+    /// asleep: whoever has a timer that is due waits for it.
     fn look(&self, selector: &mut Selector, timeout: Option<Duration>) {
         let Selector {
             poll,
             events,
             woken,
         } = selector;
-        match poll.poll(events, timeout) {
+        let polled = poll.poll(events, timeout);
+        self.asleep.store(false, Ordering::Release);
+        match polled {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return,
             Err(error) => panic!("the system waits for events of any valid selector: {error}"),
@@ -154,7 +165,7 @@ impl Worker {
                 Err(TryLockError::Poisoned(poisoned)) => {
                     return self.look(&mut poisoned.into_inner(), Some(Duration::ZERO));
                 }
-                // It is looking itself.
+                // It is looking itself, and not for long: it is not asleep.
                 Err(TryLockError::WouldBlock) => thread::yield_now(),
             }
         }
@@ -193,4 +204,46 @@ fn run_tasks() {
 
 fn has_tasks() -> bool {
     queue::len(Kind::Woken) + queue::len(Kind::Noticed) > 0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    /// A worker that is about to wait, and whose event somebody else may take first.
+    fn about_to_sleep() -> Arc<Worker> {
+        let worker = Worker::new().expect("a selector");
+        worker.asleep.store(true, Ordering::Release);
+        Arc::new(worker)
+    }
+
+    /// Whether the worker comes back from its wait.
+    fn comes_back(worker: &Arc<Worker>, is_closing: bool) -> bool {
+        let (report, reported) = mpsc::channel();
+        let waiting = Arc::clone(worker);
+        thread::spawn(move || {
+            waiting.wait(Instant::now(), || is_closing);
+            let _ = report.send(());
+        });
+        let came = reported.recv_timeout(Duration::from_secs(2)).is_ok();
+        // The thread has to end in any case.
+        worker.ring();
+        came
+    }
+
+    #[test]
+    fn a_ring_that_somebody_else_hears_wakes_all_the_same() {
+        let worker = about_to_sleep();
+        worker.wake();
+        worker.look_instead();
+        assert!(comes_back(&worker, false));
+    }
+
+    #[test]
+    fn the_end_is_not_slept_through() {
+        let worker = about_to_sleep();
+        assert!(comes_back(&worker, true));
+    }
 }
