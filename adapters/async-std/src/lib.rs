@@ -22,7 +22,7 @@
 use core::future::Future;
 use core::net::SocketAddr;
 use core::pin::Pin;
-use core::task::{Context, Poll};
+use core::task::{Context, Poll, ready};
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::time::Instant;
@@ -42,6 +42,9 @@ pub type Relay = pinch_driver::Relay<AsyncStd>;
 pub type Client = pinch_driver::Client<AsyncStd>;
 
 /// async-std, as the driver uses it.
+///
+/// Where other runtimes return an error because the system cannot watch a listening socket, which is
+/// out of memory then, async-std panics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AsyncStd;
 
@@ -58,14 +61,14 @@ impl Runtime for AsyncStd {
 
     async fn accept(&self, listener: &TcpListener) -> io::Result<(Connection, SocketAddr)> {
         let (stream, peer) = listener.accept().await?;
-        stream.set_nodelay(true)?;
-        Ok((Connection(stream), peer))
+        disable_nagle(&stream)?;
+        Ok((Connection::new(stream), peer))
     }
 
     async fn connect(&self, host: &str, port: u16) -> io::Result<Connection> {
         let stream = TcpStream::connect((host, port)).await?;
         stream.set_nodelay(true)?;
-        Ok(Connection(stream))
+        Ok(Connection::new(stream))
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
@@ -81,7 +84,19 @@ impl Runtime for AsyncStd {
 ///
 /// async-std's own stream only flushes when it is closed, so that a peer would wait for the end.
 #[derive(Debug)]
-pub struct Connection(TcpStream);
+pub struct Connection {
+    stream: TcpStream,
+    late_ack: LateAck,
+}
+
+impl Connection {
+    fn new(stream: TcpStream) -> Self {
+        Self {
+            stream,
+            late_ack: LateAck::default(),
+        }
+    }
+}
 
 impl AsyncRead for Connection {
     fn poll_read(
@@ -89,7 +104,10 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_read(cx, buffer)
+        let Self { stream, late_ack } = &mut *self;
+        let read = ready!(Pin::new(&mut *stream).poll_read(cx, buffer))?;
+        late_ack.after_read(&*stream, read);
+        Poll::Ready(Ok(read))
     }
 }
 
@@ -99,7 +117,7 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(
@@ -107,14 +125,14 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write_vectored(cx, pieces)
+        Pin::new(&mut self.stream).poll_write_vectored(cx, pieces)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.0.shutdown(Shutdown::Write))
+        Poll::Ready(self.stream.shutdown(Shutdown::Write))
     }
 }

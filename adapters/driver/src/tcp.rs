@@ -39,7 +39,8 @@ pub(crate) fn prepare(listener: &TcpListener) -> io::Result<()> {
 /// less for each connection.
 ///
 /// # Errors
-/// What the system says.
+/// What the system says, but for a connection that the peer has reset already: macOS calls that an
+/// invalid argument, and it is no reason to accept no others for a while. A read will tell.
 pub fn disable_nagle<'a, S>(accepted: &'a S) -> io::Result<()>
 where
     SockRef<'a>: From<&'a S>,
@@ -48,7 +49,11 @@ where
     if cfg!(any(target_os = "linux", target_os = "android")) {
         Ok(())
     } else {
-        accepted.set_tcp_nodelay(true)
+        let disabled = accepted.set_tcp_nodelay(true);
+        disabled.or_else(|error| match error.kind() {
+            io::ErrorKind::InvalidInput => Ok(()),
+            _ => Err(error),
+        })
     }
 }
 

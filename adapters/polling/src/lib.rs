@@ -93,7 +93,7 @@ pub type Client = pinch_driver::Client<Polling>;
 /// [`Polling::default`] stands for the threads that belong to the process: they start when they are
 /// used first, and are half as many as can run at the same time
 /// ([`available_parallelism`](std::thread::available_parallelism)), or as many as the environment
-/// variable `PINCH_POLLING_THREADS` says. [`Polling::start`] tells whether they can be started; without it,
+/// variable `PINCH_POLLING_THREADS` says, up to 1,024. [`Polling::start`] tells whether they can be started; without it,
 /// [`listen`](Runtime::listen) and [`connect`](Runtime::connect) fail if they cannot, and
 /// [`spawn`](Runtime::spawn) and [`sleep_until`](Runtime::sleep_until) panic.
 #[derive(Clone, Default)]
@@ -107,7 +107,7 @@ impl Polling {
     /// and the last task, socket and timer that came of one.
     ///
     /// # Errors
-    /// There are too many, or the system does not give what they need.
+    /// There are more than 1,024, or the system does not give what they need.
     pub fn with_threads(threads: NonZero<usize>) -> Result<Self, StartError> {
         let own = Some(Handle::start(threads)?);
         Ok(Self { own })
@@ -117,7 +117,8 @@ impl Polling {
     /// started before.
     ///
     /// # Errors
-    /// The environment does not say a number, or the system does not give what they need.
+    /// The environment says something else than a number from 1 to 1,024, or the system does not give
+    /// what they need.
     pub fn start() -> Result<Self, StartError> {
         Handle::of_process()?;
         Ok(Self::default())

@@ -232,6 +232,8 @@ impl TcpListener {
         let accepted = self.watched.poll_io(Direction::Read, cx, accept, |_| false);
         if accepted.is_ready() {
             self.accepted.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.accepted.store(0, Ordering::Relaxed);
         }
         accepted
     }

@@ -23,7 +23,7 @@ pub enum StartError {
         /// What it says.
         value: String,
     },
-    /// There are too many of them.
+    /// There are more of them than 1,024.
     #[error("{threads} threads are too many, expected at most {MAX_THREADS}")]
     TooMany {
         /// How many were asked for.

@@ -228,7 +228,7 @@ impl Decoder {
         let length = usize::try_from(length)
             .ok()
             .filter(|length| *length <= limit)?;
-        let end = start + length;
+        let end = start.checked_add(length)?;
         (end <= input.len()).then_some(SingleFrame {
             kind,
             mask,

@@ -16,6 +16,10 @@ use super::decoder::{Decoder, Reached, Until};
 use super::pack::PIN_FACTOR;
 use super::{Incoming, Text};
 
+/// How much is read at once, in bytes. A message that is fragmented keeps a buffer of this size at most,
+/// however much came with its first fragment.
+const READ_BUFFER: usize = 4096;
+
 impl Decoder {
     /// Decodes whole frames of any kind, and keeps what is behind them.
     pub(super) fn decode_others<T: Text>(
@@ -134,9 +138,9 @@ impl Decoder {
         None
     }
 
-    fn config(&self, read_buffer: usize) -> WebSocketConfig {
+    fn config(&self, length: usize) -> WebSocketConfig {
         WebSocketConfig::default()
-            .read_buffer_size(read_buffer)
+            .read_buffer_size(length.min(READ_BUFFER))
             .write_buffer_size(0)
             .max_message_size(Some(self.message_bytes))
             .max_frame_size(Some(self.message_bytes))

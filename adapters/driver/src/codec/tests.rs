@@ -2,6 +2,7 @@
 
 use std::vec;
 
+use allocation_counter::measure;
 use pinch_proto::{Close, CloseCode};
 use proptest::prelude::*;
 
@@ -227,6 +228,33 @@ fn between_messages_a_decoder_owns_no_memory() {
         }
         owns_nothing(&decoder);
     }
+}
+
+#[test]
+fn inside_of_a_message_a_decoder_keeps_no_buffer_for_what_came_with_its_beginning() {
+    let mut decoder = Decoder::new(LIMIT);
+    let pings = frame(LAST | PING, b"").repeat(40_000);
+    let bytes = [frame(BINARY, &[1]), pings].concat();
+    let held = measure(|| decoder.decode(&bytes, &mut Vec::new(), |_: Incoming, _| ()));
+    assert!(held.bytes_current < 10_000, "{held:?}");
+}
+
+#[test]
+fn without_a_limit_no_length_passes_the_end_of_memory() {
+    let longest = [
+        &[LAST | BINARY, 0x80 | 127][..],
+        &[0xff; 7],
+        &[0xf2],
+        &[0; 4],
+    ]
+    .concat();
+    let mut decoder = Decoder::new(usize::MAX);
+    let mut heard = Vec::new();
+    decoder.decode(&longest, &mut Vec::new(), |incoming: Incoming, _| {
+        assert!(heard.is_empty());
+        heard.push(incoming);
+    });
+    assert_eq!(heard, []);
 }
 
 #[test]

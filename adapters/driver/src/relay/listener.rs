@@ -2,6 +2,7 @@
 
 use core::pin::pin;
 use core::time::Duration;
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 use futures_util::future::select;
@@ -31,6 +32,8 @@ async fn accept_all<R: Runtime>(shared: &Arc<Shared<R>>, listener: &R::Listener)
     loop {
         match shared.runtime.accept(listener).await {
             Ok((stream, _)) => accept::spawn(Arc::clone(shared), stream, Entry::Fresh),
+            // One that has not waited to be accepted.
+            Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
             Err(error) => {
                 warn!(%error, "cannot accept a connection");
                 let until = shared.runtime.now() + PAUSE;

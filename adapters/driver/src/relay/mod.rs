@@ -165,7 +165,7 @@ impl<R: Runtime> Builder<R> {
         self
     }
 
-    /// The time for the HTTP request from the first byte on, and then again for the handshake.
+    /// The time for the HTTP request, from when the connection is accepted, and then again for the handshake.
     /// Default: 10 s (protocol section 3).
     pub fn auth_timeout(mut self, timeout: Duration) -> Self {
         self.settings.auth_timeout = timeout;
@@ -173,7 +173,7 @@ impl<R: Runtime> Builder<R> {
     }
 
     /// How many connections may be in their HTTP request or handshake at once; the next one gets
-    /// a 503. Default: 4096, some 20 MB at worst.
+    /// a 503. Default: 4096, whose requests of up to 8 KiB take 32 MiB at worst.
     pub fn max_pending(mut self, limit: usize) -> Self {
         self.settings.max_pending = limit;
         self

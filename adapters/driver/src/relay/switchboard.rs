@@ -249,8 +249,7 @@ impl Switchboard {
         outside.drain(hub.handle_input(input, now), wakes, on_own)
     }
 
-    /// Lets the hub do what is due at `now`, and says when there will be more; `None` once the
-    /// relay has shut down. `waker` is the timer's.
+    /// Lets the hub do what is due at `now`, and says when there will be more. `waker` is the timer's.
     pub(super) fn handle_timeout(&mut self, now: Time, wakes: &mut Wakes, waker: &Waker) -> Due {
         let (hub, outside) = self.split();
         let wakeup = outside
