@@ -49,11 +49,10 @@ where
     if cfg!(any(target_os = "linux", target_os = "android")) {
         Ok(())
     } else {
-        let disabled = accepted.set_tcp_nodelay(true);
-        disabled.or_else(|error| match error.kind() {
-            io::ErrorKind::InvalidInput => Ok(()),
-            _ => Err(error),
-        })
+        match accepted.set_tcp_nodelay(true) {
+            Err(error) if error.kind() != io::ErrorKind::InvalidInput => Err(error),
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 }
 

@@ -9,7 +9,8 @@ use pinch_bench::compare::{self, Options};
 fn main() -> ExitCode {
     let options = Options::parse();
     match compare::run(&options, &mut io::stderr(), &mut io::stdout()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             let _ = writeln!(io::stderr(), "error: {error}");
             ExitCode::FAILURE

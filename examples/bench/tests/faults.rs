@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use pinch_bench::frame::{Opcode, put_unmasked};
+use pinch_bench::load::idle::{self, Idle, IdleReport};
 use pinch_bench::load::throughput::{self, Throughput};
 use pinch_bench::load::{Account, Auth, Target};
 use pinch_bench::recipient::recipient;
@@ -29,6 +30,8 @@ enum Fault {
     Alters,
     /// Ends the sender's connection.
     Disconnects,
+    /// Ends the recipient's, when it has rested for a while.
+    HangsUp,
 }
 
 /// Where the recipients' streams are.
@@ -43,6 +46,12 @@ impl Streams {
         let stream = streams.get_mut(recipient(envelope).unwrap()).unwrap();
         // It may have left in the end.
         let _ = stream.write_all(&frame);
+    }
+
+    fn end(&self, envelope: &[u8]) {
+        let streams = self.0.lock().unwrap();
+        let stream = &streams[recipient(envelope).unwrap()];
+        stream.shutdown(Shutdown::Both).unwrap();
     }
 }
 
@@ -103,6 +112,11 @@ fn serve(stream: TcpStream, streams: &Streams, fault: Fault) {
                 *altered.last_mut().unwrap() ^= 1;
                 streams.write(&altered);
             }
+            Fault::HangsUp => {
+                streams.write(&envelope);
+                thread::sleep(Duration::from_millis(100));
+                streams.end(&envelope);
+            }
             Fault::Disconnects => {
                 let _ = socket.get_ref().shutdown(Shutdown::Both);
                 return;
@@ -111,16 +125,32 @@ fn serve(stream: TcpStream, streams: &Streams, fault: Fault) {
     }
 }
 
+fn target(fault: Fault) -> Target {
+    Target {
+        url: relay(fault),
+        host: Host::parse("localhost").unwrap(),
+        auth: Auth::Open,
+        pid: None,
+        concurrency: 2,
+        spin: false,
+    }
+}
+
+/// What is reported of ten agents who rest after each has received an envelope.
+fn idle_under(fault: Fault) -> IdleReport {
+    let options = Idle {
+        target: target(fault),
+        conns: 10,
+        settle: Duration::from_millis(500),
+        hold: Duration::ZERO,
+        envelope: Some(32),
+    };
+    idle::run(&options).unwrap()
+}
+
 fn account_of(fault: Fault) -> Account {
     let options = Throughput {
-        target: Target {
-            url: relay(fault),
-            host: Host::parse("localhost").unwrap(),
-            auth: Auth::Open,
-            pid: None,
-            concurrency: 2,
-            spin: false,
-        },
+        target: target(fault),
         pairs: 2,
         size: 32,
         window: 8,
@@ -187,4 +217,12 @@ fn disconnects_are_counted() {
     assert!(account.disconnects.total() >= 2, "{account:?}");
     assert!(account.lost >= 2, "{account:?}");
     assert!(!account.is_clean());
+}
+
+#[test]
+fn whoever_is_dropped_at_rest_is_counted() {
+    let report = idle_under(Fault::None);
+    assert_eq!((report.envelopes_lost, report.disconnects.total()), (0, 0));
+    let report = idle_under(Fault::HangsUp);
+    assert_eq!((report.envelopes_lost, report.disconnects.total()), (0, 1));
 }

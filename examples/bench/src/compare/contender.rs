@@ -75,7 +75,7 @@ pub(super) fn all(built: &Built) -> (Vec<Contender>, Vec<Skipped>) {
     for (program, name) in HUBS {
         for hub in built.peers.iter().filter(|peer| peer.name == program) {
             add(name.to_owned(), Kind::Peer, &hub.path, &[]);
-            let batching = format!("{name}, batching");
+            let batching = format!("{name}-batching");
             add(batching, Kind::Peer, &hub.path, &["--batch"]);
         }
     }

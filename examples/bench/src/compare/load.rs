@@ -15,8 +15,8 @@ use crate::load::{Auth, LoadError, Target};
 /// The ciphertext of an envelope that is just below the 64 KiB which relays take.
 const LARGE: usize = 65_000;
 
-/// Of the time that is measured, how much is used to warm up.
-const WARMUP: u32 = 4;
+/// Before anything is measured, the relay has this fraction of the time to warm up.
+const WARMUP_DIVISOR: u32 = 4;
 
 /// How long a relay has to come to rest: its first pings are answered by then.
 const SETTLE: Duration = Duration::from_secs(2);
@@ -135,7 +135,7 @@ impl Load {
                     size: shape.size,
                     window: shape.window,
                     secs,
-                    warmup: secs / WARMUP,
+                    warmup: secs / WARMUP_DIVISOR,
                 })?;
                 relay.add_throughput(shape, report);
             }

@@ -17,7 +17,7 @@ mod table;
 use core::time::Duration;
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 use clap::Parser;
@@ -31,9 +31,6 @@ pub use self::results::{Comparison, Measured, Skipped};
 use crate::chart::{self, Theme};
 use crate::descriptors;
 use crate::load::duration;
-
-/// Where what is written goes, unless it is said otherwise.
-const CHARTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts");
 
 /// Runs relays side by side, and says what each costs
 #[derive(Clone, Debug, Parser)]
@@ -54,9 +51,9 @@ pub struct Options {
     /// Measure only relays whose names contain one of these (the floor is always measured)
     #[arg(long, value_delimiter = ',')]
     pub only: Vec<String>,
-    /// The directory for comparison.json and the charts
-    #[arg(long, default_value = CHARTS)]
-    pub out: PathBuf,
+    /// The directory for comparison.json and the charts; without this flag, target/pinch-bench
+    #[arg(long)]
+    pub out: Option<PathBuf>,
 }
 
 /// Why relays could not be compared.
@@ -91,7 +88,7 @@ pub enum CompareError {
         error: io::Error,
     },
     /// No relay is called as it was asked for.
-    #[error("--only {only}: no relay is called so, expected a part of one of: {names}")]
+    #[error("--only {only}: no relay is called so, expected parts of these names: {names}")]
     NoneNamed {
         /// What was asked for.
         only: String,
@@ -139,28 +136,32 @@ impl Options {
 
     /// Those of `all` that are to be measured.
     fn choose(&self, all: Vec<Contender>) -> Result<Vec<Contender>, CompareError> {
-        let is_named = |contender: &Contender| {
-            let mut parts = self.only.iter();
-            parts.any(|part| contender.name.contains(part.as_str()))
-        };
         if self.only.is_empty() {
             return Ok(all);
         }
-        if !all.iter().any(is_named) {
-            let names: Vec<_> = all.into_iter().map(|contender| contender.name).collect();
-            return Err(CompareError::NoneNamed {
-                only: self.only.join(","),
-                names: names.join("; "),
-            });
+        let names = |contender: &Contender, part: &String| {
+            !part.is_empty() && contender.name.contains(part.as_str())
+        };
+        for part in &self.only {
+            if !all.iter().any(|contender| names(contender, part)) {
+                let names: Vec<_> = all.into_iter().map(|contender| contender.name).collect();
+                return Err(CompareError::NoneNamed {
+                    only: part.clone(),
+                    names: names.join(", "),
+                });
+            }
         }
         let mut chosen = all;
-        chosen.retain(|contender| contender.kind == Kind::Floor || is_named(contender));
+        chosen.retain(|contender| {
+            let is_named = self.only.iter().any(|part| names(contender, part));
+            contender.kind == Kind::Floor || is_named
+        });
         Ok(chosen)
     }
 }
 
 /// Builds the relays, measures them, and writes what came of it. `progress` is told what happens,
-/// `report` is given the tables.
+/// `report` is given the tables. Returns whether all relays have relayed everything as they should.
 ///
 /// # Errors
 /// [`CompareError`] says why there are no results. A relay that fails is no such reason.
@@ -168,7 +169,7 @@ pub fn run(
     options: &Options,
     progress: &mut impl Write,
     report: &mut impl Write,
-) -> Result<(), CompareError> {
+) -> Result<bool, CompareError> {
     let extent = options.extent(progress)?;
     let built = build::build(progress)?;
     let (contenders, skipped) = contender::all(&built);
@@ -200,20 +201,31 @@ pub fn run(
         skipped,
     };
     table::write(&comparison, report)?;
-    save(options, &comparison, progress)
+    let out = options.out.clone();
+    let out = out.unwrap_or_else(|| built.target.join("pinch-bench"));
+    save(&out, &comparison, progress)?;
+    Ok(comparison.is_clean())
 }
 
+/// The command with `arguments`, but for where its results go.
 fn command(arguments: impl Iterator<Item = OsString>) -> String {
     let mut command = "cargo run --release -p pinch-bench".to_owned();
-    for (number, argument) in arguments.enumerate() {
-        command += if number == 0 { " -- " } else { " " };
-        command += &argument.to_string_lossy();
+    let mut separator = " -- ";
+    let mut arguments = arguments.map(|argument| argument.to_string_lossy().into_owned());
+    while let Some(argument) = arguments.next() {
+        if argument == "--out" {
+            arguments.next();
+        } else if !argument.starts_with("--out=") {
+            command += separator;
+            command += &argument;
+            separator = " ";
+        }
     }
     command
 }
 
 fn save(
-    options: &Options,
+    out: &Path,
     comparison: &Comparison,
     progress: &mut impl Write,
 ) -> Result<(), CompareError> {
@@ -227,12 +239,65 @@ fn save(
         ("comparison-dark.svg", chart::draw(comparison, Theme::Dark)),
     ];
     for (name, text) in files {
-        let path = options.out.join(name);
-        let written = fs::create_dir_all(&options.out).and_then(|()| fs::write(&path, text));
+        let path = out.join(name);
+        let written = fs::create_dir_all(out).and_then(|()| fs::write(&path, text));
         if let Err(error) = written {
             return Err(CompareError::Output { path, error });
         }
         writeln!(progress, "written: {}", path.display())?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(arguments: &[&str]) -> Options {
+        Options::parse_from([&["pinch-bench"], arguments].concat())
+    }
+
+    /// The names of those that are chosen of a few, or what is wrong.
+    fn chosen(only: &str) -> Result<Vec<String>, String> {
+        let named = |name: &str, kind| Contender {
+            name: name.to_owned(),
+            kind,
+            program: OsString::new(),
+            arguments: Vec::new(),
+        };
+        let all = vec![
+            named("floor", Kind::Floor),
+            named("relay-tokio", Kind::Ours),
+            named("fastwebsockets", Kind::Peer),
+            named("fastwebsockets-batching", Kind::Peer),
+        ];
+        let chosen = options(&["--only", only]).choose(all);
+        let names = |chosen: Vec<Contender>| chosen.into_iter().map(|one| one.name).collect();
+        chosen.map(names).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn those_that_are_named_are_chosen_and_the_floor() {
+        let names = ["floor", "fastwebsockets-batching"].map(str::to_owned);
+        assert_eq!(chosen("fastwebsockets-batching"), Ok(names.into()));
+        let names = ["floor", "relay-tokio", "fastwebsockets-batching"].map(str::to_owned);
+        assert_eq!(chosen("tokio,batching"), Ok(names.into()));
+    }
+
+    #[test]
+    fn a_part_of_no_name_is_refused_whatever_stands_beside_it() {
+        for only in ["tokyo", "tokio,smoll", "tokio,"] {
+            let refusal = chosen(only).unwrap_err();
+            assert!(refusal.contains("no relay is called so"), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn the_command_says_what_was_measured_and_not_where_it_was_written() {
+        let of = |arguments: &[&str]| command(arguments.iter().map(OsString::from));
+        assert_eq!(of(&[]), "cargo run --release -p pinch-bench");
+        assert_eq!(of(&["--out", "charts"]), of(&[]));
+        let bounded = "cargo run --release -p pinch-bench -- --rounds 5 --only smol";
+        assert_eq!(of(&["--rounds", "5", "--out=x", "--only", "smol"]), bounded);
+    }
 }

@@ -42,6 +42,12 @@ impl Comparison {
         }
     }
 
+    /// Whether every relay has relayed everything as it should.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.relays.iter().all(Measured::is_clean)
+    }
+
     /// The yardstick.
     #[must_use]
     pub fn floor(&self) -> Option<&Measured> {
@@ -114,6 +120,24 @@ impl Measured {
     /// The same for a figure of the idle connections.
     pub(crate) fn idle(&self, figure: impl Fn(&IdleReport) -> Option<f64>) -> Option<f64> {
         median(self.idle.iter().filter_map(figure).collect())
+    }
+
+    /// Whether every envelope arrived as it should, and nobody was dropped.
+    pub(crate) fn is_clean(&self) -> bool {
+        self.accounts().all(Account::is_clean)
+            && self.lost_idle() + self.dropped_idle() == 0
+            && self.failures.is_empty()
+    }
+
+    /// Of those who were idle, how many did not get their envelope.
+    pub(crate) fn lost_idle(&self) -> usize {
+        self.idle.iter().map(|report| report.envelopes_lost).sum()
+    }
+
+    /// How many of them were dropped.
+    pub(crate) fn dropped_idle(&self) -> usize {
+        let reports = self.idle.iter();
+        reports.map(|report| report.disconnects.total()).sum()
     }
 
     /// The accounts of all loads and rounds.

@@ -1,11 +1,11 @@
 //! A relay that runs in a process of its own, and ends with this one's interest in it.
 
 use core::time::Duration;
-use std::env;
+use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
-use std::thread;
+use std::{env, thread};
 
 use tempfile::TempDir;
 use thiserror::Error;
@@ -15,13 +15,20 @@ use super::contender::{Contender, Kind};
 /// How long a relay may take to listen.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How many threads the runtimes have, where they are asked to have as many.
+const THREADS: [&str; 3] = [
+    "TOKIO_WORKER_THREADS",
+    "SMOL_THREADS",
+    "ASYNC_STD_THREAD_COUNT",
+];
+
 /// Why a relay does not run.
 #[derive(Debug, Error)]
 pub(super) enum StartError {
     #[error("cannot be started: {0}")]
     System(#[from] io::Error),
-    #[error("has not said where it listens; run {0:?} to see why")]
-    Silent(Box<Command>),
+    #[error("{command:?} has not said where it listens, but {said:?}")]
+    Silent { command: Box<Command>, said: String },
 }
 
 /// A relay that listens.
@@ -47,8 +54,12 @@ impl Server {
                 command.env_remove(name);
             }
         }
+        for name in THREADS {
+            command.env_remove(name);
+        }
+        let stderr = directory.path().join("stderr");
         command.stdin(Stdio::null()).stdout(Stdio::piped());
-        let child = command.stderr(Stdio::null()).spawn()?;
+        let child = command.stderr(File::create(&stderr)?).spawn()?;
         let mut server = Self {
             child,
             url: String::new(),
@@ -56,7 +67,12 @@ impl Server {
         };
         match server.announcement() {
             Some(url) => server.url = url,
-            None => return Err(StartError::Silent(Box::new(command))),
+            None => {
+                let said = fs::read(&stderr)?;
+                let said = String::from_utf8_lossy(&said).trim_end().to_owned();
+                let command = Box::new(command);
+                return Err(StartError::Silent { command, said });
+            }
         }
         Ok(server)
     }

@@ -170,28 +170,23 @@ fn faults(comparison: &Comparison) -> String {
 }
 
 fn faults_of(relay: &Measured) -> Option<String> {
-    let is_clean = relay.accounts().all(Account::is_clean);
-    let lost_idle: usize = relay.idle.iter().map(|report| report.envelopes_lost).sum();
-    let dropped_idle: usize = relay
-        .idle
-        .iter()
-        .map(|report| report.disconnects.total())
-        .sum();
-    if is_clean && lost_idle + dropped_idle == 0 && relay.failures.is_empty() {
+    if relay.is_clean() {
         return None;
     }
+    let (lost_idle, dropped_idle) = (relay.lost_idle(), relay.dropped_idle());
     let sum = |of: fn(&Account) -> u64| relay.accounts().map(of).sum::<u64>();
     let disconnects: usize = relay
         .accounts()
         .map(|account| account.disconnects.total())
         .sum();
     Some(format!(
-        "{}: lost {}, duplicated {}, reordered {}, altered {}, refused {}, disconnects {}, failures: {}",
+        "{}: lost {}, duplicated {}, reordered {}, altered {}, unexpected {}, refused {}, disconnects {}, failures: {}",
         relay.name,
         sum(|account| account.lost) + lost_idle as u64,
         sum(|account| account.duplicated),
         sum(|account| account.reordered),
         sum(|account| account.altered),
+        sum(|account| account.unexpected),
         sum(|account| account.queue_full + account.rate_limited),
         disconnects + dropped_idle,
         if relay.failures.is_empty() {

@@ -14,11 +14,13 @@ use core::time::Duration;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::thread;
 
 use clap::Parser;
 use dashmap::DashMap;
 use dashmap::mapref::one::Ref;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::recipient::recipient;
@@ -66,14 +68,20 @@ fn leave<M>(routes: &Routes<M>, address: &str, channel: &UnboundedSender<M>) {
 /// The main function of a hub that serves each connection with `serve`.
 fn main<F: Future<Output = ()> + Send + 'static>(serve: impl Fn(TcpStream, bool) -> F) -> ExitCode {
     let flags = Flags::parse();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build();
-    let ended = runtime.and_then(|runtime| runtime.block_on(accept(flags, serve)));
+    let ended = runtime().and_then(|runtime| runtime.block_on(accept(flags, serve)));
     if let Err(error) = ended {
         let _ = writeln!(io::stderr(), "error: {error}");
     }
     ExitCode::FAILURE
+}
+
+/// A runtime with as many threads as our relays have.
+fn runtime() -> io::Result<Runtime> {
+    let cores = thread::available_parallelism()?;
+    Builder::new_multi_thread()
+        .worker_threads(cores.get().div_ceil(2))
+        .enable_all()
+        .build()
 }
 
 async fn accept<F: Future<Output = ()> + Send + 'static>(

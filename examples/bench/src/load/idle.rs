@@ -14,7 +14,6 @@ use super::joining::{Joins, join_all};
 use super::tally::Tally;
 use super::target::{Auth, Target, at_least_one};
 use super::template::{Stamp, Template};
-use super::throughput::settle;
 use super::{LoadError, descriptors, duration};
 use crate::process::Sample;
 
@@ -98,13 +97,13 @@ pub fn run(options: &Idle) -> Result<IdleReport, LoadError> {
         return Err(LoadError::NotAllJoined(joins.failed));
     }
     let at_join = target.sample();
-    settle(&mut clients, options.settle)?;
+    idle.hold(&mut clients, options.settle)?;
     let rested = target.sample();
 
     let mut after_envelope = None;
     if let Some(size) = options.envelope {
         idle.send_to_each(&mut clients, &agents, size)?;
-        settle(&mut clients, options.settle)?;
+        idle.hold(&mut clients, options.settle)?;
         after_envelope = Some(target.sample());
     }
     let begin = target.sample();

@@ -150,7 +150,7 @@ fn flows(
 }
 
 /// Answers pings for a while, and nothing else.
-pub(super) fn settle(clients: &mut Clients, duration: Duration) -> Result<(), LoadError> {
+fn settle(clients: &mut Clients, duration: Duration) -> Result<(), LoadError> {
     let begin = std::time::Instant::now();
     while let Some(left) = duration.checked_sub(begin.elapsed()) {
         clients.poll(left, |_, _| {})?;

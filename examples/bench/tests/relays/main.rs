@@ -103,7 +103,7 @@ fn our_relay_relays_everything_in_challenge_mode() {
 }
 
 #[test]
-fn pings_are_answered_while_nothing_else_happens() {
+fn pings_are_answered_while_agents_stay() {
     with_ours(pinch_tokio::Auth::Challenge, |url| {
         let report = idle::run(&staying(target(url, Auth::Challenge))).unwrap();
         // To each agent comes one before its first envelope.

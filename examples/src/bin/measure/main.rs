@@ -69,10 +69,10 @@ struct FloodFlags {
     /// How many pairs of agents
     #[arg(long, default_value_t = 16)]
     pairs: usize,
-    /// Bytes of an envelope
+    /// Bytes of a whole envelope
     #[arg(long, default_value_t = 256)]
     size: usize,
-    /// Messages that each pair keeps in flight
+    /// Messages that each pair has in flight at most, and half of them at least
     #[arg(long, default_value_t = 64)]
     window: usize,
     /// For how long

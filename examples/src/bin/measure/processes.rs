@@ -27,10 +27,13 @@ const JOINED: &str = "joined";
 /// Connections come from ports from this one on, each process having an address of its own.
 const FIRST_PORT: u16 = 1024;
 
+/// How many ports that are: no process holds more connections.
+const PORTS: usize = (u16::MAX - FIRST_PORT) as usize + 1;
+
 /// Measures, and reports each step.
 pub(crate) async fn measure(flags: &ProcessesFlags) -> io::Result<()> {
     let relays = usize::from(flags.relays);
-    let most = idle::raise_descriptor_limit()?;
+    let most = idle::raise_descriptor_limit()?.min(PORTS);
     // The system deals connections out by chance, so that a relay may get more than its share.
     let count = flags.connections.unwrap_or(relays * (most - most / 20));
     let relays = start(&flags.adapter, relays).await?;
@@ -146,6 +149,13 @@ pub(crate) async fn hold(flags: &HoldFlags) -> io::Result<()> {
     // Whoever has joined answers pings while others join.
     while let Some(agent) = joining.try_next().await? {
         readers.spawn(read_on(agent, Arc::clone(&received)));
+    }
+    if readers.len() < flags.connections {
+        return Err(io::Error::other(format!(
+            "{} have ports for only {} connections",
+            flags.from,
+            readers.len()
+        )));
     }
     report(JOINED)?;
     let input = spawn_blocking(|| io::copy(&mut io::stdin(), &mut io::sink()));

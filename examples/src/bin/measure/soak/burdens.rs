@@ -52,6 +52,13 @@ pub(super) struct Done {
     strangers: u64,
 }
 
+impl Done {
+    /// Whether agents have joined and heard of each other.
+    pub(super) const fn has_traffic(&self) -> bool {
+        self.joins > 0 && self.received > 0
+    }
+}
+
 impl fmt::Display for Done {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
