@@ -104,6 +104,16 @@ fn much_at_once_is_marked_at_once() {
 }
 
 #[test]
+fn a_large_one_is_marked_at_once_if_it_is_the_last() {
+    let (mut world, alice, bob) = pair(World::open());
+    world.receive(alice, message_of("alice", "bob", 33_000));
+    world.settle();
+    let frames = world.frames(bob);
+    assert_eq!(frames.len(), 2);
+    ping(&frames[1..]);
+}
+
+#[test]
 fn the_ping_behind_what_fills_a_batch_goes_with_it() {
     let (mut world, alice, bob) = pair(World::open());
     world.receive(alice, message_of("alice", "bob", 65_536));

@@ -17,8 +17,12 @@ use super::spares::Spares;
 use super::unconfirmed::Unconfirmed;
 use crate::{Address, Close, Frame};
 
-/// How much may lie behind the last ping, in bytes.
+/// How much may lie behind the last ping, in bytes, while more waits to go out.
 const MARKER_BYTES: usize = 64 << 10;
+
+/// How much may when nothing waits: large envelopes that come one by one are not kept for longer than
+/// their pongs take.
+const LAST_BYTES: usize = 32 << 10;
 
 /// How many envelopes may.
 const MARKER_COUNT: u64 = 256;
@@ -160,8 +164,13 @@ impl Connection {
     pub(super) fn needs_marker(&self, window: Window) -> bool {
         let unconfirmed = &self.unconfirmed;
         let full = !window.is_open(unconfirmed) && unconfirmed.is_unmarked();
-        let much = unconfirmed.unmarked_bytes() >= MARKER_BYTES
-            || unconfirmed.unmarked_count() >= MARKER_COUNT;
+        let bytes = if self.outbox.data_len() > 0 {
+            MARKER_BYTES
+        } else {
+            LAST_BYTES
+        };
+        let much =
+            unconfirmed.unmarked_bytes() >= bytes || unconfirmed.unmarked_count() >= MARKER_COUNT;
         matches!(self.phase, Phase::Live) && (full || much)
     }
 

@@ -12,6 +12,8 @@ use crate::story::Settings;
 
 /// Behind so many bytes, or so many envelopes, a ping goes at once.
 const MARKER_BYTES: usize = 64 << 10;
+/// Behind the last that there is, it goes from so many on.
+const LAST_BYTES: usize = 32 << 10;
 const MARKER_COUNT: usize = 256;
 
 /// An envelope on its way to a recipient.
@@ -146,8 +148,10 @@ impl Connection {
     pub(super) fn wants_marker(&self, settings: &Settings) -> bool {
         let unmarked = self.given.iter().filter(|given| given.ping.is_none());
         let unmarked: Vec<_> = unmarked.map(|given| &given.letter).collect();
-        let much =
-            unmarked.len() >= MARKER_COUNT || bytes_of(unmarked.iter().copied()) >= MARKER_BYTES;
+        let bytes = bytes_of(unmarked.iter().copied());
+        let much = unmarked.len() >= MARKER_COUNT
+            || bytes >= MARKER_BYTES
+            || (bytes >= LAST_BYTES && self.data.is_empty());
         let shut = !unmarked.is_empty() && !self.window_is_open(settings);
         matches!(self.phase, Phase::Live) && (much || shut)
     }
