@@ -226,11 +226,17 @@ impl AsyncWrite for Monitored {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.monitor.writes.fetch_add(1, Ordering::Relaxed);
         if self.monitor.broken.load(Ordering::Relaxed) {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        Pin::new(&mut self.pipe).poll_write(cx, bytes)
+        // Counted before its bytes can be read.
+        self.monitor.writes.fetch_add(1, Ordering::Relaxed);
+        let written = Pin::new(&mut self.pipe).poll_write(cx, bytes);
+        // A pipe may ask for patience, and take nothing at first.
+        if written.is_pending() {
+            self.monitor.writes.fetch_sub(1, Ordering::Relaxed);
+        }
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
