@@ -18,8 +18,8 @@ use crate::timers::Timers;
 /// How many tasks that were woken by sockets run before those that they have woken do.
 const SENDERS: usize = 64;
 
-/// How many tasks that were woken by sockets run before those are looked at again; behind each
-/// [`SENDERS`] of them, as many that tasks have woken.
+/// How many tasks that were woken by sockets run before the sockets are looked at again, and how many
+/// that were woken by tasks run behind each [`SENDERS`] of them.
 const TASKS_PER_TURN: usize = 256;
 
 /// How many events one look takes.

@@ -109,8 +109,8 @@ pub(super) struct Connection<R: Runtime, S: Stream> {
     handed_out: bool,
     reading: Reading,
     writing: Writing,
-    /// The decoder was preloaded: there may be messages without a byte from the socket. And what is unsent
-    /// goes with what the hub says to a newcomer.
+    /// The first round is to come. The decoder was preloaded, so that there may be messages without a byte
+    /// from the socket.
     fresh: bool,
     /// In this poll, the hub was told everything and had nothing to say: it will wake the task.
     settled: bool,
@@ -210,6 +210,7 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
     /// Writes what the socket did not take before; true if it took some of it, but not all.
     fn write_unsent(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
         if self.fresh {
+            // It waits for what the hub says to a newcomer, and is written with it.
             return Ok(false);
         }
         let progressed = self.unsent.write(&mut self.stream, cx)?;

@@ -167,9 +167,8 @@ impl Config {
     }
 
     /// How long what a peer was given may lie before a ping is sent behind it, for its pong to
-    /// confirm it; behind each 64 KiB or 256 envelopes, and behind 32 KiB
-    /// after which there are no more, one is sent at once. Default: 1 s, so that a conversation
-    /// costs one small frame a second.
+    /// confirm it; behind each 64 KiB or 256 envelopes, and from 32 KiB on behind the last that waits,
+    /// one is sent at once. Default: 1 s, so that a conversation costs one small frame a second.
     #[must_use]
     pub fn marker_interval(mut self, interval: Duration) -> Self {
         self.marker_interval = interval;
