@@ -158,6 +158,7 @@ macro_rules! cases {
             client: [
                 two_agents_prove_their_keys_and_exchange_envelopes,
                 open_mode_joins_by_name,
+                larger_envelopes_pass_where_both_sides_allow_them,
                 flush_means_that_the_relay_has_it,
                 an_offline_recipient_is_told_with_the_id_of_the_envelope,
                 comes_back_after_the_relay_restarts_and_sends_what_was_accepted_meanwhile,

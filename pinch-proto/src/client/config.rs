@@ -43,7 +43,7 @@ pub enum Duplicates {
     /// duplicate, and what can still come twice, is told
     /// [there](super#what-happens-to-an-envelope-that-comes).
     Drop {
-        /// How many of the envelopes that were handed over last are remembered. Each takes about 40
+        /// How many of the envelopes that were handed over last are remembered. Each takes some 30
         /// bytes, whatever its size, and none before it has come.
         remembered: u32,
     },
@@ -51,8 +51,8 @@ pub enum Duplicates {
     Deliver,
 }
 
-/// The last 8192 are remembered, in at most 300 KiB. A relay has by default up to 1 MiB unconfirmed
-/// at one agent: so many envelopes of 128 bytes, and between agents with keys hardly any is smaller.
+/// The last 8192 are remembered, in at most 300 KiB. A relay has by default up to 1 MiB or 4096
+/// envelopes unconfirmed at one agent: twice as many are remembered.
 impl Default for Duplicates {
     fn default() -> Self {
         Self::Drop { remembered: 8192 }
@@ -200,8 +200,9 @@ impl Config {
         self
     }
 
-    /// The largest envelope that is taken, in bytes. Default: 65,536, what relays take (protocol
-    /// section 4).
+    /// The largest envelope that is taken for sending, in bytes. Default: 65,536, what relays take
+    /// (protocol section 4). Of what comes, the drivers of this project read messages of 131,072
+    /// bytes, and larger ones if they may be sent.
     #[must_use]
     pub fn envelope_bytes(mut self, limit: usize) -> Self {
         self.envelope_bytes = limit;

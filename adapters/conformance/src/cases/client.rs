@@ -17,7 +17,7 @@ use prost::Message as _;
 
 use crate::agents::{agent, client, host, hub_config, key, message, received, relay, text, url};
 use crate::envelopes::{address, envelope};
-use crate::relays::builder;
+use crate::relays::{builder, challenge, emptied};
 use crate::tracked::Tracked;
 use crate::wait;
 
@@ -63,6 +63,25 @@ pub(crate) async fn two_agents_prove_their_keys_and_exchange_envelopes<R: Runtim
     .await;
     soon(relay.shutdown()).await;
     assert_eq!(relay.stats().tasks, 0);
+}
+
+pub(crate) async fn larger_envelopes_pass_where_both_sides_allow_them<R: Runtime>(
+    runtime: &Tracked<R>,
+) {
+    const LIMIT: usize = 400_000;
+    let hub = hub_config().envelope_bytes(LIMIT).message_bytes(LIMIT);
+    let relay = challenge(runtime, hub).await;
+    let config = Config::new().envelope_bytes(LIMIT);
+    let builder = |seed| client(runtime, url(&relay), key(seed)).config(config.clone());
+    let alice = soon(builder(1).connect()).await.unwrap();
+    let mut bob = soon(builder(2).connect()).await.unwrap();
+    let long = "long".repeat(90_000);
+    soon(alice.send(message(&bob.address(), &long)))
+        .await
+        .unwrap();
+    assert_eq!(text(&received(&mut bob).await), long);
+    drop((alice, bob));
+    emptied(&relay).await;
 }
 
 pub(crate) async fn open_mode_joins_by_name<R: Runtime>(runtime: &Tracked<R>) {

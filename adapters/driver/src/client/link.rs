@@ -32,15 +32,18 @@ const ROUNDS: usize = 128;
 /// How much is read from the socket at once, in bytes.
 const READ_BUFFER: usize = 16 << 10;
 
-/// The largest message that is read: what relays read themselves (protocol section 4).
+/// The largest message that is read, unless larger ones may be sent: what relays read themselves
+/// (protocol section 4).
 const MESSAGE_BYTES: usize = 131_072;
 
 /// Starts the task of a client. It ends when the client has, or when the client is dropped.
 pub(super) fn spawn<R: Runtime>(shared: Arc<Shared<R>>, url: Url, dial: Dial) {
     let runtime = shared.runtime.clone();
+    let sendable = shared.lock().machine.config().max_envelope_bytes();
     runtime.spawn(async move {
         let mut link = Link {
             shared,
+            message_bytes: sendable.max(MESSAGE_BYTES),
             url,
             dial,
             socket: Socket::None,
@@ -85,6 +88,8 @@ enum Socket {
 
 struct Link<R: Runtime> {
     shared: Arc<Shared<R>>,
+    /// The largest message that is read.
+    message_bytes: usize,
     url: Url,
     dial: Dial,
     socket: Socket,
@@ -227,12 +232,12 @@ impl<R: Runtime> Link<R> {
     fn dial(&self) -> BoxFuture<'static, Result<WebSocket, String>> {
         let dialing = (self.dial)();
         let request = self.url.request.clone();
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER)
+            .max_message_size(Some(self.message_bytes))
+            .max_frame_size(Some(self.message_bytes));
         Box::pin(async move {
             let stream = dialing.await.map_err(|error| error.to_string())?;
-            let config = WebSocketConfig::default()
-                .read_buffer_size(READ_BUFFER)
-                .max_message_size(Some(MESSAGE_BYTES))
-                .max_frame_size(Some(MESSAGE_BYTES));
             let upgraded = client_async_with_config(request, stream, Some(config)).await;
             upgraded
                 .map(|(stream, _)| stream)

@@ -272,8 +272,8 @@ impl<R: Runtime> Sender<R> {
     }
 
     /// Accepts `envelope` for sending, waiting for room if too much is unconfirmed, and returns its
-    /// message id. Version, `from_address`, message id (16 random bytes, in hex) and timestamp are filled
-    /// in where they are empty.
+    /// message id. Version, `from_address`, message id (16 random bytes, in hex), timestamp and, if there
+    /// is a payload, type are filled in where they are empty.
     ///
     /// It is sent once the agent has joined, and again after a loss until the relay has it: so it
     /// may arrive twice, but is not lost without a word. The relay's own answers, such as
