@@ -10,6 +10,10 @@ fn config() -> Config {
     Config::new(host)
 }
 
+fn queued(change: impl FnOnce(QueueConfig) -> QueueConfig) -> Config {
+    config().queue(change(QueueConfig::new()))
+}
+
 #[test]
 fn what_would_stop_the_relay_from_working_is_refused_by_name() {
     assert!(config().build().is_ok());
@@ -33,6 +37,32 @@ fn what_would_stop_the_relay_from_working_is_refused_by_name() {
         ),
         (config().max_connections(0), "connection limit"),
         (config().max_parked_buckets(0), "limit of parked buckets"),
+        (
+            queued(|queue| queue.recipient_count(0)),
+            "queue of one recipient",
+        ),
+        (queued(|queue| queue.sender_bytes(0)), "queue of one sender"),
+        (queued(|queue| queue.total_bytes(0)), "queue of all"),
+        (
+            queued(|queue| queue.unanswered_bytes(0)),
+            "limit of unanswered bytes",
+        ),
+        (
+            queued(|queue| queue.ttl(Duration::ZERO)),
+            "time that a queue keeps envelopes",
+        ),
+        (
+            queued(|queue| queue.answer_timeout(Duration::ZERO)),
+            "answer timeout",
+        ),
+        (
+            queued(|queue| queue.retry_interval(Duration::ZERO)),
+            "retry interval",
+        ),
+        (
+            queued(|queue| queue.expiry_interval(Duration::ZERO)),
+            "expiry interval",
+        ),
     ];
     for (config, setting) in cases {
         assert_eq!(config.build(), Err(ConfigError::Zero { setting }));

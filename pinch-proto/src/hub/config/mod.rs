@@ -136,7 +136,8 @@ impl Config {
     }
 
     /// How long a connection that is being closed may take to read what is buffered and to answer
-    /// the close frame. Default: 5 s, so that a shutdown ends within what supervisors grant (10 s).
+    /// the close frame. Default: 5 s, so that a shutdown ends within what supervisors grant (10 s),
+    /// unless a store leaves it waiting for [longer](QueueConfig::answer_timeout).
     #[must_use]
     pub fn close_timeout(mut self, timeout: Duration) -> Self {
         self.close_timeout = timeout;
@@ -292,34 +293,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] names the setting that does not, and what is accepted.
     pub fn build(self) -> Result<Self, ConfigError> {
-        let durations = [
-            ("heartbeat interval", self.heartbeat_interval),
-            ("pong timeout", self.pong_timeout),
-            ("join timeout", self.join_timeout),
-            ("stall timeout", self.stall_timeout),
-            ("close timeout", self.close_timeout),
-            ("marker interval", self.marker_interval),
-        ];
-        let counts = [
-            ("envelope limit", self.envelope_bytes),
-            ("outbox count", self.outbox_count),
-            ("refusal limit", self.refusal_bytes),
-            ("limit of unconfirmed bytes", self.unconfirmed_bytes),
-            ("limit of unconfirmed envelopes", self.unconfirmed_count),
-            ("connection limit", self.max_connections),
-            ("limit of parked buckets", self.max_parked_buckets),
-        ];
-        let zeros = durations
-            .iter()
-            .filter(|setting| setting.1.is_zero())
-            .map(|setting| setting.0);
-        let zeros = zeros.chain(
-            counts
-                .iter()
-                .filter(|setting| setting.1 == 0)
-                .map(|setting| setting.0),
-        );
-        if let Some(setting) = zeros.into_iter().next() {
+        if let Some(setting) = self.zero() {
             return Err(ConfigError::Zero { setting });
         }
         let envelope_bytes = self.envelope_bytes;
@@ -337,5 +311,33 @@ impl Config {
             });
         }
         Ok(self)
+    }
+    /// A setting that is 0 and must not be.
+    fn zero(&self) -> Option<&'static str> {
+        let durations = [
+            ("heartbeat interval", self.heartbeat_interval),
+            ("pong timeout", self.pong_timeout),
+            ("join timeout", self.join_timeout),
+            ("stall timeout", self.stall_timeout),
+            ("close timeout", self.close_timeout),
+            ("marker interval", self.marker_interval),
+        ];
+        let counts = [
+            ("envelope limit", self.envelope_bytes),
+            ("outbox count", self.outbox_count),
+            ("refusal limit", self.refusal_bytes),
+            ("limit of unconfirmed bytes", self.unconfirmed_bytes),
+            ("limit of unconfirmed envelopes", self.unconfirmed_count),
+            ("connection limit", self.max_connections),
+            ("limit of parked buckets", self.max_parked_buckets),
+        ];
+        let durations = durations.map(|(setting, value)| (setting, value.is_zero()));
+        let counts = counts.map(|(setting, value)| (setting, value == 0));
+        let of_queue = self.queue.and_then(|queue| queue.zero());
+        let zeros = durations.into_iter().chain(counts);
+        zeros
+            .filter_map(|(setting, is_zero)| is_zero.then_some(setting))
+            .chain(of_queue)
+            .next()
     }
 }

@@ -46,6 +46,7 @@ pub enum SlowReader {
     /// The sender is told.
     Refuse,
     /// The recipient is closed with 1008 `too slow`. What waits for it goes to its queue; without
-    /// one, the senders are told.
+    /// one, the senders are told. Where only the memory of the hub is full, nobody is closed for
+    /// what others take: the sender is told.
     Disconnect,
 }

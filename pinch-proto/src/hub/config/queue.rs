@@ -85,7 +85,8 @@ impl QueueConfig {
     }
 
     /// How long the store may take to answer before the sender of an envelope is told that its
-    /// fate is unknown. Default: 10 s, more than a healthy disk takes at its worst.
+    /// fate is unknown, and how long a shutdown waits for it. Default: 10 s, more than a healthy
+    /// disk takes at its worst.
     #[must_use]
     pub const fn answer_timeout(mut self, timeout: Duration) -> Self {
         self.answer_timeout = timeout;
@@ -108,8 +109,9 @@ impl QueueConfig {
         self
     }
 
-    /// How many bytes the store may owe an answer for; beyond it, senders are refused. Default:
-    /// 64 MiB, a second of a good disk.
+    /// How many bytes the store may owe an answer for; beyond it, senders are refused. What it is
+    /// asked counts as its envelope, if there is one, and 256 bytes more. Default: 64 MiB, a second
+    /// of a good disk.
     #[must_use]
     pub const fn unanswered_bytes(mut self, limit: usize) -> Self {
         self.unanswered_bytes = limit;
@@ -122,5 +124,21 @@ impl QueueConfig {
     pub const fn read_bytes(mut self, limit: usize) -> Self {
         self.read_bytes = limit;
         self
+    }
+
+    /// A setting that is 0 and must not be. (To read 0 bytes at once is to read one envelope.)
+    pub(super) fn zero(&self) -> Option<&'static str> {
+        let settings = [
+            ("queue of one recipient", self.limits.recipient_count == 0),
+            ("queue of one sender", self.limits.sender_bytes == 0),
+            ("queue of all", self.limits.total_bytes == 0),
+            ("limit of unanswered bytes", self.unanswered_bytes == 0),
+            ("time that a queue keeps envelopes", self.ttl.is_zero()),
+            ("answer timeout", self.answer_timeout.is_zero()),
+            ("retry interval", self.retry_interval.is_zero()),
+            ("expiry interval", self.expiry_interval.is_zero()),
+        ];
+        let zero = settings.iter().find(|(_, is_zero)| *is_zero);
+        zero.map(|(setting, _)| *setting)
     }
 }
