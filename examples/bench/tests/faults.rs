@@ -32,6 +32,8 @@ enum Fault {
     Disconnects,
     /// Ends the recipient's, when it has rested for a while.
     HangsUp,
+    /// Ends every connection soon after its join, whatever it sends.
+    TurnsAway,
 }
 
 /// Where the recipients' streams are.
@@ -85,6 +87,11 @@ fn serve(stream: TcpStream, streams: &Streams, fault: Fault) {
     let Ok(mut socket) = accept_hdr(stream, register) else {
         return;
     };
+    if let Fault::TurnsAway = fault {
+        thread::sleep(Duration::from_millis(100));
+        let _ = socket.get_ref().shutdown(Shutdown::Both);
+        return;
+    }
     let mut delayed: Option<tungstenite::Bytes> = None;
     let mut count = 0;
     while let Ok(message) = socket.read() {
@@ -100,7 +107,7 @@ fn serve(stream: TcpStream, streams: &Streams, fault: Fault) {
             continue;
         }
         match fault {
-            Fault::None => streams.write(&envelope),
+            Fault::None | Fault::TurnsAway => streams.write(&envelope),
             Fault::Loses => {}
             Fault::Repeats => {
                 streams.write(&envelope);
@@ -216,6 +223,13 @@ fn disconnects_are_counted() {
     let account = account_of(Fault::Disconnects);
     assert!(account.disconnects.total() >= 2, "{account:?}");
     assert!(account.lost >= 2, "{account:?}");
+    assert!(!account.is_clean());
+}
+
+#[test]
+fn whoever_is_dropped_before_the_first_envelope_is_counted() {
+    let account = account_of(Fault::TurnsAway);
+    assert_eq!(account.disconnects.total(), 4, "{account:?}");
     assert!(!account.is_clean());
 }
 

@@ -100,7 +100,7 @@ pub fn run(options: &Throughput) -> Result<ThroughputReport, LoadError> {
     let flows = flows(options, &agents, &clients)?;
     let envelope_bytes = flows.first().map_or(0, Flow::envelope_len);
     let mut traffic = Traffic::new(flows);
-    settle(&mut clients, SETTLE)?;
+    traffic.rest(&mut clients, SETTLE)?;
 
     traffic.run(&mut clients, options.warmup)?;
     let before = (target.sample(), Sample::of_self());
@@ -147,15 +147,6 @@ fn flows(
             Ok(Flow::new(sender, template, options.window, clients.now()))
         })
         .collect()
-}
-
-/// Answers pings for a while, and nothing else.
-fn settle(clients: &mut Clients, duration: Duration) -> Result<(), LoadError> {
-    let begin = std::time::Instant::now();
-    while let Some(left) = duration.checked_sub(begin.elapsed()) {
-        clients.poll(left, |_, _| {})?;
-    }
-    Ok(())
 }
 
 fn quantiles(nanos: &Histogram<u64>) -> BTreeMap<&'static str, f64> {

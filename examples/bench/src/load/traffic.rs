@@ -96,6 +96,16 @@ impl Traffic {
         }
     }
 
+    /// Sends nothing for `duration`.
+    pub(super) fn rest(&mut self, clients: &mut Clients, duration: Duration) -> io::Result<()> {
+        let end = clients.now() + nanos(duration);
+        while let Some(left) = end.checked_sub(clients.now()).filter(|left| *left > 0) {
+            let left = Duration::from_nanos(left);
+            clients.poll(left, |agent, event| self.take(agent, event))?;
+        }
+        Ok(())
+    }
+
     /// Keeps the windows full for `duration`.
     pub(super) fn run(&mut self, clients: &mut Clients, duration: Duration) -> io::Result<()> {
         let end = clients.now() + nanos(duration);
