@@ -17,7 +17,7 @@ use crate::codec::{Decoder, Incoming, encode, encode_text};
 use crate::ends::{farewell, read_head};
 use crate::http::upgrade;
 
-/// How much is read at once, in bytes: as much as a relay reads.
+/// How much is read at once, in bytes.
 const READ_SIZE: usize = 64 << 10;
 
 /// Serves `stream` from its HTTP request to its end. Messages may have `message_bytes`.

@@ -50,7 +50,8 @@
 //! is registered once, edge-triggered, and asked only when it may have something: a message costs one
 //! call that receives, one that sends, and a share of one that waits. Whom a task wakes runs on the
 //! same thread, so that a message wakes no other. As in any such runtime, a task must not block its
-//! thread: the sockets and the tasks of that thread wait, while those of the others go on.
+//! thread: the tasks of that thread that are ready wait, and its sockets until a timer of another
+//! thread is due.
 //!
 //! The sockets are watched by [`mio`](https://docs.rs/mio), not by the `polling` crate: there, to
 //! register a socket is `unsafe`, as it might be closed while it is registered. mio has a safe

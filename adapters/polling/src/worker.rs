@@ -125,8 +125,8 @@ impl Worker {
         !has_tasks()
     }
 
-    /// Waits for events for as long as `timeout`, and hands them on. While it does, this worker is not
-    /// asleep: whoever has a timer that is due waits for it.
+    /// Waits for events for as long as `timeout`, and hands them on. While it hands them on, this
+    /// worker is not asleep: whoever has a timer that is due waits for it.
     fn look(&self, selector: &mut Selector, timeout: Option<Duration>) {
         let Selector {
             poll,

@@ -45,7 +45,7 @@ pub struct Options {
     pub reuse_port: bool,
     /// How agents show that an address is their own.
     pub auth: Auth,
-    /// How long joining may take.
+    /// The time for the HTTP request, and then again for the handshake.
     pub auth_timeout: Duration,
     /// Which browsers' pages may connect.
     pub allowed_origins: AllowedOrigins,
@@ -131,7 +131,8 @@ struct Flags {
     #[arg(long, value_name = "DURATION", value_parser = values::duration, default_value = "7s")]
     pong_timeout: Duration,
 
-    /// How long joining may take, from the first byte on.
+    /// The time for the HTTP request, from when the connection is accepted, and then again for the
+    /// handshake.
     #[arg(long, value_name = "DURATION", value_parser = values::duration, default_value = "10s")]
     auth_timeout: Duration,
 

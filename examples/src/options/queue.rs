@@ -65,7 +65,8 @@ pub(super) struct QueueFlags {
     queue_total_bytes: Option<ByteSize>,
 
     /// What happens if an agent reads so slowly that there is no room in memory: what comes goes
-    /// to its queue, or is refused, or the agent is disconnected.
+    /// to its queue, or is refused, or the agent is disconnected if it is its own room that is
+    /// full.
     #[arg(long, value_name = "ACTION", default_value = "spill")]
     slow_reader: SlowReaderFlag,
 

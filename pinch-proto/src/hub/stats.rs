@@ -45,13 +45,13 @@ pub struct HubStats {
     pub refused_rate: u64,
     /// Refused: larger than an envelope may be.
     pub refused_size: u64,
-    /// Refused: `to_address` is no address of this relay.
+    /// Refused: `to_address`, or what is to be blocked, is no address of this relay.
     pub refused_address: u64,
     /// Refused: the recipient is offline, and there is no queue.
     pub refused_offline: u64,
     /// Refused: the recipient's outbox is full.
     pub refused_full: u64,
-    /// Refused: a limit of the whole hub was reached.
+    /// Refused: the memory of the whole hub, or a list of blocks, is full.
     pub refused_memory: u64,
     /// Refused: the store owes too many answers.
     pub refused_store: u64,
@@ -59,11 +59,12 @@ pub struct HubStats {
     /// Envelopes that the recipient has confirmed; with
     /// [`Delivery::AtMostOnce`](super::Delivery::AtMostOnce), that its socket took.
     pub delivered: u64,
-    /// Envelopes that went back: the recipient left before its socket was given them, or the store
-    /// did not take them. The sender was told if it was still there.
+    /// Envelopes that went back: the store did not take them, or, where there is no queue, the
+    /// recipient left before its socket was given them. The sender was told if it was still there.
     pub returned: u64,
-    /// Envelopes whose recipient ended before it confirmed them. The sender was told if it was
-    /// still there; with [`Delivery::AtMostOnce`](super::Delivery::AtMostOnce), it was not.
+    /// Envelopes whose recipient ended before it confirmed them, where there is no queue that they
+    /// could go back to. The sender was told if it was still there. With
+    /// [`Delivery::AtMostOnce`](super::Delivery::AtMostOnce), it was not, and none goes back.
     pub unconfirmed: u64,
     /// Envelopes in outboxes now.
     pub queued: u64,

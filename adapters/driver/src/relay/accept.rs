@@ -1,7 +1,7 @@
 //! From a fresh byte stream to a registered connection: HTTP, upgrade, handshake, hub.
 //!
-//! All of this happens in one boxed future with one deadline, so that nothing of it is left in a
-//! connection that has joined. What the peer must prove is decided by
+//! All of this happens in one boxed future, so that nothing of it is left in a connection that has
+//! joined, and each step has a deadline. What the peer must prove is decided by
 //! [`handshake`](pinch_proto::handshake); here bytes are moved.
 
 use core::future::Future;

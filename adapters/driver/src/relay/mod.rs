@@ -4,6 +4,8 @@
 //! |---|---|
 //! | `accept` | from a fresh byte stream to a registered connection: HTTP, upgrade, handshake |
 //! | `connection` | the life of a registered connection: bytes in, bytes out |
+//! | `outgoing` | what a connection has to write, and how far it has come |
+//! | `unsent` | what was handed out and its socket has not taken |
 //! | `switchboard` | the hub behind its lock, and who has to be woken |
 //! | `sync` | what tasks meet at: locks, flags, counters, events |
 //! | `counts` | the tasks that live, and the places of those that have not joined |
@@ -48,7 +50,7 @@ pub struct RelayStats {
     /// Tasks that live now: one for each connection, one for the timer, one for the listener, one
     /// for the store.
     pub tasks: usize,
-    /// Connections that have not finished their HTTP request or handshake.
+    /// Connections that have not finished their HTTP request or handshake, or are being turned away.
     pub pending: usize,
 }
 
@@ -129,7 +131,8 @@ impl<R: Runtime> Builder<R> {
     }
 
     /// The settings of the hub: the relay's public host, heartbeats, limits. Default:
-    /// [`hub::Config::new`] for `localhost`.
+    /// [`hub::Config::new`] for `localhost`. Who may be a recipient is replaced by what
+    /// [`auth`](Self::auth) implies.
     pub fn hub(mut self, config: hub::Config) -> Self {
         self.hub = config;
         self
@@ -151,8 +154,9 @@ impl<R: Runtime> Builder<R> {
         self
     }
 
-    /// How agents show that an address is their own. Default: [`Auth::Challenge`]. With
-    /// [`Auth::Open`], the hub takes any name for an address ([`Addressing::Names`]).
+    /// How agents show that an address is their own. Default: [`Auth::Challenge`], with which the hub
+    /// takes only keys for the addresses of those who are not connected ([`Addressing::Keys`]). With
+    /// [`Auth::Open`], it takes any name ([`Addressing::Names`]).
     pub fn auth(mut self, auth: Auth) -> Self {
         self.settings.auth = auth;
         self
@@ -172,8 +176,9 @@ impl<R: Runtime> Builder<R> {
         self
     }
 
-    /// How many connections may be in their HTTP request or handshake at once; the next one gets
-    /// a 503. Default: 4096, whose requests of up to 8 KiB take 32 MiB at worst.
+    /// How many connections may be in their HTTP request or handshake at once, those that are being
+    /// turned away included; the next one gets a 503, or 1013 if it was upgraded elsewhere. Default:
+    /// 4096, whose requests of up to 8 KiB take 32 MiB at worst.
     pub fn max_pending(mut self, limit: usize) -> Self {
         self.settings.max_pending = limit;
         self
@@ -182,7 +187,7 @@ impl<R: Runtime> Builder<R> {
     /// Starts the relay on `addr`; port 0 lets the system pick one.
     ///
     /// # Errors
-    /// The settings do not fit each other, or the address cannot be listened on.
+    /// The address cannot be listened on, or what stops [`detached`](Self::detached).
     ///
     /// # Cancel safety
     /// Dropping the future leaves nothing behind.
@@ -212,7 +217,7 @@ impl<R: Runtime> Builder<R> {
     /// ```
     ///
     /// # Errors
-    /// The settings do not fit each other, or the socket cannot be listened on.
+    /// The socket cannot be listened on, or what stops [`detached`](Self::detached).
     pub fn listen_on(self, listener: TcpListener) -> Result<Relay<R>, BindError> {
         tcp::prepare(&listener).map_err(BindError::Socket)?;
         self.serve(listener, BindError::Socket)
@@ -234,7 +239,8 @@ impl<R: Runtime> Builder<R> {
     /// Starts a relay that listens nowhere; connections come by [`Relay::adopt`].
     ///
     /// # Errors
-    /// The settings do not fit each other.
+    /// The settings do not fit each other, they have a queue where there is no store, or the system
+    /// gives no randomness.
     pub fn detached(mut self) -> Result<Relay<R>, BindError> {
         let addressing = match self.settings.auth {
             Auth::Challenge => Addressing::Keys,

@@ -22,8 +22,9 @@ use pinch_proto::queue::{MemoryQueue, Operation, Outcome, Restored};
 ///
 /// Dropping the future of [`execute`](Store::execute) must not do harm to the store; whether the
 /// batch takes effect is then open, as after a crash, but each of its operations still does as a
-/// whole or not at all. A batch that is given afterwards takes effect after it. A relay awaits every
-/// batch to its end.
+/// whole or not at all. A batch that is given afterwards takes effect after it. A relay drops it only
+/// at its own end: when it has shut down and the store has not answered within the queue's
+/// [answer timeout](pinch_proto::hub::QueueConfig::answer_timeout), or 10 s after the relay was dropped.
 ///
 /// # Your own
 ///
@@ -57,7 +58,7 @@ use pinch_proto::queue::{MemoryQueue, Operation, Outcome, Restored};
 /// # Counted { store: MemoryStore::new(), operations: 0.into() }.execute(Vec::new());
 /// ```
 pub trait Store: Send + Sync + 'static {
-    /// What the store is and where, in a few words, for logs and `/health`: `redb at ./pinch.db`.
+    /// What the store is and where, in a few words, for logs: `redb at ./pinch.db`.
     fn name(&self) -> &str;
 
     /// What the store holds, for a hub that begins with it. Asked once, before the first batch.
