@@ -191,10 +191,10 @@ fn a_blocked_socket_is_too_slow_after_30_seconds_and_no_heartbeat_timeout() {
             .any(|line| line.starts_with("QUEUE_FULL bob #1"))
     );
 
-    // It takes up again, too late: there is only the close frame left for it.
+    // It takes up again, too late: there is only the end left for it.
     world.set(bob, Manner::Honest);
     world.settle();
-    assert_eq!(world.heard(bob), ["close 1008 too slow"]);
+    assert_eq!(world.heard(bob), ["ping", "close 1008 too slow"]);
     assert_eq!(world.cause(bob), Some(CloseCause::TooSlow));
 }
 

@@ -276,27 +276,58 @@ fn a_marker_has_no_deadline_of_its_own() {
 }
 
 #[test]
-fn who_answers_the_goodbye_has_got_everything() {
+fn a_ping_goes_before_the_goodbye_and_its_pong_confirms_everything() {
     let (mut world, alice, bob) = pair(World::open());
     world.say(alice, "bob", "1");
     world.settle();
     world.say(alice, "bob", "2");
     world.give(Input::Shutdown);
     world.settle();
+    let frames = world.frames(bob);
     assert_eq!(
-        world.heard(bob),
-        ["alice: 1", "alice: 2", "close 1001 going away"]
+        lines(&frames),
+        ["alice: 1", "alice: 2", "ping", "close 1001 going away"]
     );
     assert_eq!(books(&world), (0, 2));
     let late = world.stats().late;
-    world.give(Input::PeerClosed { conn: bob });
+    world.give(Input::Pong {
+        conn: bob,
+        payload: ping(&frames),
+    });
     assert_eq!(books(&world), (2, 0));
+    world.give(Input::PeerClosed { conn: bob });
     world.give(Input::Closed { conn: bob });
     assert_eq!((world.stats().unconfirmed, world.stats().late), (0, late));
 }
 
 #[test]
+fn a_goodbye_with_nothing_before_it_has_no_ping() {
+    let (mut world, alice, bob) = pair(World::open());
+    world.say(alice, "bob", "1");
+    world.pass(secs(1));
+    let marker = ping(&world.frames(bob));
+    world.give(Input::Pong {
+        conn: bob,
+        payload: marker,
+    });
+    assert_eq!(books(&world), (1, 0));
+    world.give(Input::Shutdown);
+    world.settle();
+    assert_eq!(world.heard(bob), ["close 1001 going away"]);
+}
+
+#[test]
 fn a_goodbye_that_crosses_the_peers_own_confirms_nothing() {
+    let (mut world, alice, bob) = pair(World::open());
+    world.say(alice, "bob", "1");
+    world.give(Input::Shutdown);
+    // Everything is handed out, and lies in the socket: the peer says the same without having read it.
+    world.settle();
+    world.give(Input::PeerClosed { conn: bob });
+    world.give(Input::Closed { conn: bob });
+    assert_eq!(books(&world), (0, 0));
+    assert_eq!(world.stats().unconfirmed, 1);
+
     let (mut world, alice, bob) = pair(World::open());
     world.say(alice, "bob", "1");
     world.settle();

@@ -206,7 +206,10 @@ fn a_violation_ends_the_connection_behind_what_is_buffered_for_it() {
             ),
         };
         world.give(input);
-        assert_eq!(lines(&world.write(alice, PLENTY)), ["bob: 1", close]);
+        assert_eq!(
+            lines(&world.write(alice, PLENTY)),
+            ["bob: 1", "ping", close]
+        );
         assert_eq!(
             world.write(alice, PLENTY),
             [],

@@ -28,12 +28,16 @@ fn everybody_hears_what_is_buffered_and_then_going_away() {
     world.settle();
     let offline = "QUEUE_FULL nobody #3: recipient is offline and no queue is configured";
     assert_eq!(world.heard(alice), [offline, "close 1001 going away"]);
-    assert_eq!(world.heard(bob), ["alice: 1", "close 1001 going away"]);
+    assert_eq!(
+        world.heard(bob),
+        ["alice: 1", "ping", "close 1001 going away"]
+    );
     assert_eq!(
         world.heard(joining),
         [
             "AUTH_RESULT true carol",
             "alice: 2",
+            "ping",
             "close 1001 going away"
         ]
     );
@@ -61,7 +65,7 @@ fn a_goodbye_does_not_wait_for_confirmations() {
         assert_eq!(world.heard(bob), ["alice: 1", "ping"]);
         world.give(Input::Shutdown);
         world.settle();
-        let rest = ["alice: 2", "alice: 3", "close 1001 going away"];
+        let rest = ["alice: 2", "alice: 3", "ping", "close 1001 going away"];
         assert_eq!(world.heard(bob), rest);
     }
 }

@@ -82,6 +82,7 @@ macro_rules! cases {
                 who_is_cut_in_the_middle_gets_the_rest_and_what_it_had_not_confirmed,
                 a_reader_that_stops_spills_and_gets_everything_in_order,
                 a_shutdown_keeps_what_was_not_confirmed_for_the_next_relay,
+                a_goodbye_that_crosses_that_of_a_shutdown_confirms_nothing,
                 a_dropped_relay_keeps_what_was_not_confirmed,
                 blocks_outlive_the_relay,
                 many_senders_share_a_commit,

@@ -43,8 +43,10 @@ pub(super) enum Phase {
     },
     /// Hears everything.
     Live,
-    /// Out of the routing table; hears what is buffered, then the close frame, if one is left. If it
-    /// was the first to send one, it hears what was refused.
+    /// Out of the routing table; hears what is buffered, then the close frame, if one is left; before
+    /// that a ping, whose pong tells whether it has got all of it. (That it answers the close frame
+    /// would not do: its own may have crossed it.) If it was the first to send a close frame, it
+    /// hears what was refused.
     Closing(Box<Closing>),
 }
 
@@ -174,12 +176,6 @@ impl Connection {
         matches!(self.phase, Phase::Live) && (full || much)
     }
 
-    /// Whether the relay has said goodbye, and nothing but the peer's answer is missing.
-    pub(super) fn awaits_goodbye(&self) -> bool {
-        matches!(&self.phase, Phase::Closing(closing)
-            if closing.frame.is_none() && closing.cause.close().is_some())
-    }
-
     /// Whether [`pop_frame`](Self::pop_frame) would find something.
     pub(super) fn has_frame(&self, window: Window) -> bool {
         match &self.phase {
@@ -197,7 +193,8 @@ impl Connection {
     }
 
     /// The next frame for the socket: the greeting, then a ping, then refusals, then envelopes,
-    /// then the close frame. Who has sent a close frame is told what was refused, and no more. `next_ping` is the number for a ping, used up if one is returned.
+    /// then a ping for them and the close frame. Who has sent a close frame is told what was
+    /// refused, and no more. `next_ping` is the number for a ping, used up if one is returned.
     pub(super) fn pop_frame(
         &mut self,
         next_ping: &mut u64,
@@ -222,13 +219,16 @@ impl Connection {
             Phase::Closing(closing) => {
                 let close = closing.frame.take()?;
                 // Bounded by what the outbox may hold: a close does not wait for confirmations.
-                let Some(message) = self.pop_message(window.open(), spares) else {
+                let before = self
+                    .pop_message(window.open(), spares)
+                    .or_else(|| self.pop_last_marker(next_ping));
+                let Some(before) = before else {
                     return Some(Frame::Close(close));
                 };
                 if let Phase::Closing(closing) = &mut self.phase {
                     closing.frame = Some(close);
                 }
-                Some(message)
+                Some(before)
             }
         }
     }
@@ -243,6 +243,11 @@ impl Connection {
 
     fn pop_marker(&mut self, next_ping: &mut u64) -> Option<Frame> {
         self.marker_due.then(|| self.number_ping(next_ping))
+    }
+
+    fn pop_last_marker(&mut self, next_ping: &mut u64) -> Option<Frame> {
+        let is_unmarked = self.unconfirmed.is_unmarked();
+        is_unmarked.then(|| self.number_ping(next_ping))
     }
 
     /// Every ping is a marker for what went before it.

@@ -122,8 +122,7 @@ pub enum Input {
         /// What it did.
         fault: Fault,
     },
-    /// The peer sent a close frame. What the driver still does for it is bounded by a deadline. If
-    /// the peer answers the relay's own, it has got everything before that.
+    /// The peer sent a close frame. What the driver still does for it is bounded by a deadline.
     PeerClosed {
         /// Which one.
         conn: ConnId,

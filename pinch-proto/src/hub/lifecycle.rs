@@ -79,15 +79,12 @@ impl Hub {
         }
     }
 
-    /// The peer has sent a close frame. If it answers ours, everything before ours has arrived.
+    /// The peer has sent a close frame. One that answers ours, or crosses it, says nothing new.
     pub(super) fn peer_closed(&mut self, conn: ConnId) {
-        if let Some(connection) = self.connections.get_mut(conn.0)
-            && connection.awaits_goodbye()
-        {
-            let confirmed = connection.unconfirmed.confirm_all();
-            self.settle(conn, confirmed);
-        } else if self.living(conn).is_some() {
-            self.close(conn, CloseCause::Peer);
+        match self.connections.get(conn.0) {
+            Some(connection) if connection.is_closing() => {}
+            Some(_) => self.close(conn, CloseCause::Peer),
+            None => self.stats.late += 1,
         }
     }
 

@@ -140,12 +140,10 @@ impl Hub {
     }
 
     /// A pong came: a sign of life, what confirms everything before its ping, and the end of a join
-    /// if it is the right one.
+    /// if it is the right one. From a connection that is being closed, it confirms.
     pub(super) fn pong(&mut self, conn: ConnId, payload: &[u8]) {
-        if self.living(conn).is_none() {
-            return;
-        }
         let Some(connection) = self.connections.get_mut(conn.0) else {
+            self.stats.late += 1;
             return;
         };
         let answers = connection.is_last_pong(payload);

@@ -114,15 +114,6 @@ impl Unconfirmed {
         confirmed
     }
 
-    /// Everything has arrived.
-    pub(super) fn confirm_all(&mut self) -> Confirmed {
-        let mut confirmed = Confirmed::default();
-        for queued in self.take() {
-            confirmed.add(&queued);
-        }
-        confirmed
-    }
-
     /// Takes all of them, in order.
     pub(super) fn take(&mut self) -> VecDeque<Queued> {
         self.0
@@ -245,8 +236,15 @@ mod tests {
             unconfirmed.confirm(1, &mut Spares::default()).stored,
             Some(Seq(2))
         );
-        assert_eq!(unconfirmed.confirm_all().stored, Some(Seq(4)));
-        assert_eq!(unconfirmed.confirm_all(), Confirmed::default());
+        unconfirmed.mark(2);
+        assert_eq!(
+            unconfirmed.confirm(2, &mut Spares::default()).stored,
+            Some(Seq(4))
+        );
+        assert_eq!(
+            unconfirmed.confirm(2, &mut Spares::default()),
+            Confirmed::default()
+        );
     }
 
     #[test]

@@ -90,7 +90,7 @@ impl Ledger {
             }
             Step::PeerClosed(agent) => {
                 if let Some(conn) = self.conn(agent) {
-                    self.peer_closed(conn);
+                    self.give(Input::PeerClosed { conn });
                 }
             }
             Step::Closed(agent) => {
@@ -179,7 +179,8 @@ impl Ledger {
         let Some(number) = peer.pings.pop_front() else {
             return;
         };
-        if in_table {
+        // Who is closed while the relay goes on is too late: it went back to the queue.
+        if in_table || peer.shut_down {
             let is_confirmed = |ping: &Option<u64>| ping.is_some_and(|ping| ping <= number);
             for (envelope, ping) in &peer.given {
                 self.known[*envelope].confirmed |= is_confirmed(ping);
@@ -188,18 +189,6 @@ impl Ledger {
         }
         let payload = number.to_be_bytes().to_vec().into();
         self.give(Input::Pong { conn, payload });
-    }
-
-    fn peer_closed(&mut self, conn: ConnId) {
-        if let Some((_, peer)) = self.live.get_mut(&conn)
-            && peer.hung_up
-            && peer.shut_down
-        {
-            for (envelope, _) in peer.given.drain(..) {
-                self.known[envelope].confirmed = true;
-            }
-        }
-        self.give(Input::PeerClosed { conn });
     }
 
     /// The store does the next thing, or comes to `outcome` instead.
@@ -339,7 +328,7 @@ impl Ledger {
                 self.pong(conn);
                 self.pong(conn);
                 if self.live.get(&conn).is_some_and(|(_, peer)| peer.hung_up) {
-                    self.peer_closed(conn);
+                    self.give(Input::PeerClosed { conn });
                     self.give(Input::Closed { conn });
                 }
             }

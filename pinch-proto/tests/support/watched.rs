@@ -234,20 +234,13 @@ impl Watched {
         }
     }
 
-    /// A pong says that what went before its ping has arrived, an answer to a close frame that
-    /// everything has.
+    /// A pong says that what went before its ping has arrived.
     fn note_confirmation(&mut self, input: &Input) {
-        if let Input::Pong { conn, payload } = input {
-            let lives = |address: &Address| self.hub.lookup(address.as_str()) == Some(*conn);
-            let number = payload.as_ref().try_into().map(u64::from_be_bytes);
-            if let (Ok(number), true) = (number, self.live.get(conn).is_some_and(lives)) {
-                let given = self.given.entry(*conn).or_default();
-                given.retain(|(_, ping)| ping.is_none_or(|ping| ping > number));
-            }
-        } else if let Input::PeerClosed { conn } = input
-            && self.hung_up.contains(conn)
+        if let Input::Pong { conn, payload } = input
+            && let Ok(number) = payload.as_ref().try_into().map(u64::from_be_bytes)
+            && let Some(given) = self.given.get_mut(conn)
         {
-            self.given.remove(conn);
+            given.retain(|(_, ping)| ping.is_none_or(|ping| ping > number));
         }
     }
 

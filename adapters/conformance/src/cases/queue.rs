@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use futures_lite::FutureExt as _;
+use futures_lite::future::zip;
 use pinch_driver::proto::hub::{Config, QueueConfig};
 use pinch_driver::proto::queue::{Failure, MemoryQueue};
 use pinch_driver::proto::wire::Payload;
@@ -15,7 +16,7 @@ use crate::peer::Peer;
 use crate::raw::Raw;
 use crate::relays::{self, Relay, builder, config};
 use crate::tracked::Tracked;
-use crate::wait::{eventually, millis, soon};
+use crate::wait::{LIMIT, eventually, millis, soon};
 
 /// Tasks of a relay that listens, has a store, and has no connections.
 const IDLE_TASKS: usize = relays::IDLE_TASKS + 1;
@@ -166,12 +167,8 @@ pub(crate) async fn a_shutdown_keeps_what_was_not_confirmed_for_the_next_relay<R
     runtime: &Tracked<R>,
 ) {
     let store = Arc::new(MemoryStore::new());
-    let relay = open(
-        runtime,
-        config().close_timeout(millis(50)),
-        Arc::clone(&store),
-    )
-    .await;
+    let config_of_first = config().close_timeout(millis(50)).marker_interval(LIMIT);
+    let relay = open(runtime, config_of_first, Arc::clone(&store)).await;
     let mut alice = Peer::named(&relay, "alice").await;
     let mut bob = Raw::named(&relay, "bob").await;
     let sent: Vec<_> = (0..10)
@@ -195,6 +192,29 @@ pub(crate) async fn a_shutdown_keeps_what_was_not_confirmed_for_the_next_relay<R
     for message in &sent {
         assert_eq!(bob.envelope().await, message);
     }
+}
+
+pub(crate) async fn a_goodbye_that_crosses_that_of_a_shutdown_confirms_nothing<R: Runtime>(
+    runtime: &Tracked<R>,
+) {
+    let store = Arc::new(MemoryStore::new());
+    let relay = open(runtime, config(), Arc::clone(&store)).await;
+    let mut alice = Peer::named(&relay, "alice").await;
+    let mut bob = Peer::named(&relay, "bob").await;
+    for number in 0..10 {
+        let message = message(&alice.address, &address("bob"), number, 100);
+        alice.send(message).await;
+    }
+    eventually("his socket has them", || relay.stats().hub.in_flight == 10).await;
+    let leave = async {
+        // So that the relay's close frame is on its way to him, too.
+        alice.closed().await;
+        // He ends at the same time, and reads nothing of it.
+        bob.say_goodbye().await;
+        drop(bob);
+    };
+    soon("the end of both", zip(relay.shutdown(), leave)).await;
+    assert_eq!(store.with_queue(MemoryQueue::len), 10);
 }
 
 pub(crate) async fn a_dropped_relay_keeps_what_was_not_confirmed<R: Runtime>(runtime: &Tracked<R>) {

@@ -109,12 +109,6 @@ impl Connection {
         matches!(self.phase, Phase::Closing { frame: None, .. })
     }
 
-    /// Whether it has the relay's close frame, and has not answered it.
-    pub(super) fn awaits_goodbye(&self) -> bool {
-        let says_nothing = [CloseCause::Peer, CloseCause::Lost];
-        matches!(&self.phase, Phase::Closing { cause, frame: None } if !says_nothing.contains(cause))
-    }
-
     /// What waits for it, that included which waits behind a read.
     pub(super) fn waiting(&self) -> impl Iterator<Item = &Letter> {
         let held = self.backlog.iter().flat_map(|backlog| &backlog.held);
@@ -179,8 +173,8 @@ impl Connection {
         (is_live && self.window_is_open(settings)) || !(self.is_open() || self.is_silent())
     }
 
-    /// The next frame: a greeting, then pings, then what the relay says, then envelopes; at the end
-    /// the close frame, which does not wait for confirmations.
+    /// The next frame: a greeting, then pings, then what the relay says, then envelopes; at the end a
+    /// ping for them, and the close frame, which does not wait for confirmations.
     pub(super) fn next_frame(&mut self, next_ping: &mut u64, settings: &Settings) -> Option<Frame> {
         if let Phase::Joining { greeting } = &mut self.phase
             && let Some(greeting) = greeting.take()
@@ -204,6 +198,12 @@ impl Connection {
                 Delivery::AtMostOnce => self.unwatched.push(letter),
             }
             return Some(Frame::Message(message));
+        }
+        if self.is_open() || self.is_silent() {
+            return None;
+        }
+        if self.has_unmarked() {
+            return Some(self.number_ping(next_ping));
         }
         if let Phase::Closing { frame, .. } = &mut self.phase {
             return frame.take().map(Frame::Close);

@@ -89,7 +89,7 @@ impl Model {
 
     /// A pong of the last ping or of an earlier one: everything before that ping has arrived.
     pub(super) fn pong(&mut self, conn: ConnId, payload: &[u8]) {
-        let Some(connection) = self.open(conn) else {
+        let Some(connection) = self.get_mut(conn) else {
             return;
         };
         let number = payload.try_into().map(u64::from_be_bytes).ok();

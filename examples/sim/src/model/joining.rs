@@ -94,17 +94,9 @@ impl Model {
         self.close(conn, CloseCause::Violation(violation));
     }
 
-    /// The peer says goodbye. If the relay has done so before, everything has arrived.
+    /// The peer says goodbye.
     pub(super) fn peer_closed(&mut self, conn: ConnId) {
-        let settled = self
-            .get_mut(conn)
-            .filter(|connection| connection.awaits_goodbye());
-        if let Some(connection) = settled {
-            let all = core::mem::take(&mut connection.given);
-            self.confirmed(conn, all);
-        } else {
-            self.close(conn, CloseCause::Peer);
-        }
+        self.close(conn, CloseCause::Peer);
     }
 
     /// Begins the end of a connection that is open.

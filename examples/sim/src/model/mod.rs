@@ -244,16 +244,14 @@ impl Model {
     /// Whether `input` is about something that is over.
     fn is_late(&self, input: &Input) -> bool {
         match input {
-            Input::Received { conn, .. }
-            | Input::Pong { conn, .. }
-            | Input::Alive { conn }
-            | Input::Faulty { conn, .. } => !self.is_open(*conn),
-            Input::PeerClosed { conn } => self
-                .get(*conn)
-                .is_none_or(|connection| !connection.is_open() && !connection.awaits_goodbye()),
-            Input::Writable { conn, .. } | Input::Blocked { conn, .. } | Input::Closed { conn } => {
-                !self.holds(*conn)
+            Input::Received { conn, .. } | Input::Alive { conn } | Input::Faulty { conn, .. } => {
+                !self.is_open(*conn)
             }
+            Input::Pong { conn, .. }
+            | Input::PeerClosed { conn }
+            | Input::Writable { conn, .. }
+            | Input::Blocked { conn, .. }
+            | Input::Closed { conn } => !self.holds(*conn),
             Input::Stored { ticket, .. } => !self.owed.iter().any(|owed| owed.ticket == *ticket),
             Input::Register { .. } | Input::Shutdown => false,
         }

@@ -74,21 +74,13 @@ impl Ledger {
             && let Ok(number) = payload.as_ref().try_into().map(u64::from_be_bytes)
             && let Some(heard) = self.heard.get_mut(conn)
             && number <= heard.last_ping
-            && hub.is_open(*conn)
+            && hub.holds(*conn)
         {
             let is_before = |ping: Option<u64>| ping.is_some_and(|ping| ping <= number);
             let confirmed = heard.given.iter().filter(|(_, ping)| is_before(*ping));
             let confirmed: Vec<_> = confirmed.map(|(number, _)| *number).collect();
             heard.given.retain(|(_, ping)| !is_before(*ping));
             self.confirm(*conn, confirmed);
-        } else if let Some(Input::PeerClosed { conn }) = input
-            && let Some(heard) = self.heard.get_mut(conn)
-            && heard.hung_up
-            && hub.holds(*conn)
-        {
-            // It has read everything up to the close frame that it answers.
-            let all = core::mem::take(&mut heard.given);
-            self.confirm(*conn, all.into_iter().map(|(number, _)| number).collect());
         }
     }
 
