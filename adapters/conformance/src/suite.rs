@@ -146,6 +146,7 @@ macro_rules! cases {
             ]
             adopt: [
                 a_pipe_of_any_width_goes_through_the_request_the_handshake_and_traffic,
+                a_stream_that_keeps_what_it_is_given_is_flushed,
                 adopted_and_accepted_connections_talk_to_each_other,
                 a_pipe_is_asked_for_its_health_too,
                 a_narrow_pipe_hears_its_pongs_and_its_close_frame,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use futures_lite::future::zip;
 use futures_util::AsyncReadExt as _;
-use futures_util::io::{AsyncRead, AsyncWrite};
+use futures_util::io::{AsyncRead, AsyncWrite, BufWriter};
 use pinch_driver::proto::wire::MessageType;
 use pinch_driver::{Auth, Runtime};
 
@@ -55,11 +55,31 @@ pub(crate) async fn a_pipe_of_any_width_goes_through_the_request_the_handshake_a
 >(
     runtime: &Tracked<R>,
 ) {
+    everything_over(runtime, pipe_into).await;
+}
+
+/// As TLS does.
+pub(crate) async fn a_stream_that_keeps_what_it_is_given_is_flushed<R: Runtime>(
+    runtime: &Tracked<R>,
+) {
+    everything_over(runtime, |relay, capacity| {
+        let (near, far) = pipe(capacity);
+        relay.adopt(BufWriter::with_capacity(64 << 10, far));
+        near
+    })
+    .await;
+}
+
+/// Joins, talks and leaves over pipes that `adopted` makes, of whatever capacity.
+async fn everything_over<R: Runtime>(
+    runtime: &Tracked<R>,
+    adopted: impl Fn(&Relay<R>, usize) -> Pipe,
+) {
     let relay = detached(runtime, Auth::Challenge);
     assert_eq!(relay.local_addr(), None);
     for capacity in [1, 2, 3, 100, 1 << 20] {
-        let mut alice = Raw::new(pipe_into(&relay, capacity));
-        let mut bob = Raw::new(pipe_into(&relay, capacity));
+        let mut alice = Raw::new(adopted(&relay, capacity));
+        let mut bob = Raw::new(adopted(&relay, capacity));
         let (alice_address, bob_address) = (alice.prove(1).await, bob.prove(2).await);
         for (number, len) in (0..).zip([0, 1, 200, 3000]) {
             let said = message(&alice_address, &bob_address, number, len);

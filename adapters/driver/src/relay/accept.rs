@@ -325,6 +325,7 @@ impl Inbox {
     async fn write(&mut self, stream: &mut impl Stream, bytes: &[u8]) -> io::Result<()> {
         self.is_writing = true;
         stream.write_all(bytes).await?;
+        stream.flush().await?;
         self.is_writing = false;
         Ok(())
     }

@@ -1,5 +1,5 @@
-//! What a connection could not write yet: bytes that its socket did not take, and answers of the protocol
-//! that have to wait for what the hub says first.
+//! What a connection could not write yet: bytes that its socket did not take, or has taken and not passed
+//! on, and answers of the protocol that have to wait for what the hub says first.
 //!
 //! Nearly always there is nothing, and then it is no larger than a pointer.
 
@@ -19,6 +19,8 @@ struct Rest {
     /// What the socket did not take, from `written` on.
     bytes: Vec<u8>,
     written: usize,
+    /// The stream has something left of what it took: one that encrypts has a buffer of its own.
+    unflushed: bool,
     /// Pongs, and the echo of a close frame.
     replies: Vec<u8>,
 }
@@ -33,7 +35,8 @@ impl Unsent {
 
     /// Whether the socket has to take something first.
     pub(super) fn is_blocked(&self) -> bool {
-        self.len() > 0
+        let of_rest = |rest: &Rest| !rest.bytes.is_empty() || rest.unflushed;
+        self.0.as_deref().is_some_and(of_rest)
     }
 
     /// How many bytes the socket has to take, those included that it took since.
@@ -91,8 +94,15 @@ impl Unsent {
                 Poll::Pending => return Ok(rest.written > before),
             }
         }
-        rest.bytes = Vec::new();
-        rest.written = 0;
+        let progressed = rest.written > before;
+        if !rest.bytes.is_empty() || rest.unflushed {
+            rest.bytes = Vec::new();
+            rest.written = 0;
+            rest.unflushed = Pin::new(stream).poll_flush(cx)?.is_pending();
+            if rest.unflushed {
+                return Ok(progressed);
+            }
+        }
         self.give_back();
         Ok(false)
     }
@@ -107,8 +117,13 @@ impl Unsent {
         if self.is_blocked() {
             let rest = self.0.get_or_insert_default();
             outgoing.move_to(&mut rest.bytes);
-        } else {
-            self.keep(outgoing.write(stream, cx)?);
+        } else if !outgoing.is_empty() {
+            let left = outgoing.write(stream, cx)?;
+            if !left.is_empty() {
+                self.keep(left);
+            } else if Pin::new(stream).poll_flush(cx)?.is_pending() {
+                self.0.get_or_insert_default().unflushed = true;
+            }
         }
         Ok(())
     }
@@ -116,6 +131,6 @@ impl Unsent {
     /// Parts with the memory if there is nothing in it.
     fn give_back(&mut self) {
         self.0
-            .take_if(|rest| rest.bytes.is_empty() && rest.replies.is_empty());
+            .take_if(|rest| rest.bytes.is_empty() && rest.replies.is_empty() && !rest.unflushed);
     }
 }
