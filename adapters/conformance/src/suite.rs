@@ -113,6 +113,11 @@ macro_rules! cases {
                 what_follows_a_close_frame_is_left_alone,
                 what_a_closed_peer_says_last_is_not_taken_for_anothers,
             ]
+            flood: [
+                a_flood_before_the_join_ends_at_its_deadline,
+                a_flood_behind_the_last_word_ends_too,
+                a_flood_after_the_join_leaves_others_their_turn,
+            ]
             lifecycle: [
                 hundreds_join_and_leave_at_once,
                 a_relay_listens_on_a_socket_that_listens_already,

@@ -24,7 +24,7 @@ use super::counts::TaskCount;
 use super::switchboard::{Own, Shared};
 use crate::clock::unix_now;
 use crate::codec::{Decoder, Incoming, encode};
-use crate::ends::{farewell, read_head, read_some};
+use crate::ends::{Turns, farewell, read_head};
 use crate::http::{self as head, Route};
 use crate::{Runtime, Stream};
 
@@ -306,6 +306,7 @@ fn register<R: Runtime>(
 /// The one message that an agent sends before it has joined, and what it is told meanwhile.
 struct Inbox {
     decoder: Decoder,
+    turns: Turns,
     /// The agent may have been told half a frame, or half of the response before it.
     is_writing: bool,
 }
@@ -317,6 +318,7 @@ impl Inbox {
         decoder.preload(rest);
         Self {
             decoder,
+            turns: Turns::default(),
             is_writing: false,
         }
     }
@@ -364,7 +366,7 @@ impl Inbox {
                 }
             }
             bytes.clear();
-            if read_some(stream, &mut bytes).await? == 0 {
+            if self.turns.read_some(stream, &mut bytes).await? == 0 {
                 return Err(Rejection::Lost);
             }
         }

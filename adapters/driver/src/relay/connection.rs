@@ -24,8 +24,9 @@ use crate::{Runtime, Stream};
 /// How much one round reads, and takes from the hub, in bytes.
 const BATCH: usize = 256 << 10;
 
-/// How many rounds one poll makes before other tasks get their turn.
-const ROUNDS: usize = 16;
+/// How many rounds one poll makes before other tasks get their turn: a megabyte of the smallest frames
+/// takes as long as thousands of messages.
+const ROUNDS: usize = 4;
 
 /// How many bytes of pongs may wait for a socket that takes nothing before nothing more is read
 /// from it.
