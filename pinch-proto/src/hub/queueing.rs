@@ -121,9 +121,16 @@ impl Hub {
         }
     }
 
+    /// Has a block kept, or forgotten, as `message` says, whose sender hears of it if that fails.
+    pub(super) fn keep_change(&mut self, message: Bytes, operation: Operation) {
+        if self.config.queue.is_some() {
+            self.ask(Asked::Change(message), operation);
+        }
+    }
+
     fn ask(&mut self, asked: Asked, operation: Operation) {
         let message = match &asked {
-            Asked::Append(message) => message.len(),
+            Asked::Append(message) | Asked::Change(message) => message.len(),
             Asked::Read { .. } | Asked::Expire | Asked::Upkeep => 0,
         };
         let bytes = message + REQUEST_BYTES;
@@ -216,7 +223,7 @@ impl Hub {
         }
         match redeemed.asked {
             // Its sender was told that its fate is unknown.
-            Asked::Append(_) if redeemed.overdue => {}
+            Asked::Append(_) | Asked::Change(_) if redeemed.overdue => {}
             Asked::Append(message) => self.appended(&message, &outcome),
             Asked::Read { conn, room } => {
                 self.reading_bytes -= room as u64;
@@ -232,6 +239,11 @@ impl Hub {
                 }
                 let interval = self.config.queue.map(|queue| queue.expiry_interval);
                 self.next_expiry = interval.map(|interval| self.now + interval);
+            }
+            Asked::Change(message) => {
+                if let Outcome::Failed { failure, .. } = outcome {
+                    self.tell_sender(&message, Undeliverable::ChangeNotStored(failure));
+                }
             }
             Asked::Upkeep => {}
         }
@@ -250,6 +262,7 @@ impl Hub {
                 self.stats.returned += 1;
                 self.tell_sender(&message, Undeliverable::StoreSilent);
             }
+            Asked::Change(message) => self.tell_sender(&message, Undeliverable::ChangeUnanswered),
             // What is held behind it must not wait for as long as that.
             Asked::Read { conn, .. } => self.spill(conn),
             Asked::Expire | Asked::Upkeep => {}

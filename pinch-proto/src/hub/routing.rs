@@ -141,7 +141,7 @@ impl Hub {
     /// Blocks or unblocks for the sender, whatever address the payload names as the blocker.
     fn change_block(&mut self, conn: ConnId, change: MessageType, envelope: &SealedEnvelope) {
         let view = &envelope.view();
-        if self.config.queue.is_some() && !self.may_ask(0) {
+        if self.config.queue.is_some() && !self.may_ask(envelope.bytes.len()) {
             self.stats.refused_store += 1;
             return self.tell_undeliverable(conn, view, self.store_busy());
         }
@@ -150,12 +150,17 @@ impl Hub {
             .and_then(|envelope| envelope.payload);
         let done = match payload {
             Some(Payload::BlockNotification(block)) if change == MessageType::BlockNotification => {
-                Address::parse(&block.blocked_address).map(|blocked| self.block(conn, blocked))
+                let blocked = Address::parse(&block.blocked_address);
+                blocked.map(|blocked| self.block(conn, blocked, envelope))
             }
             Some(Payload::UnblockNotification(unblock))
                 if change == MessageType::UnblockNotification =>
             {
-                self.unblock(conn, &unblock.unblocked_address);
+                let unblocked = Address::parse(&unblock.unblocked_address);
+                // What is no address is not blocked.
+                if let Ok(unblocked) = unblocked {
+                    self.unblock(conn, unblocked, envelope);
+                }
                 Ok(true)
             }
             _ => return self.violation(conn, Violation::MalformedPayload(change)),
@@ -173,31 +178,32 @@ impl Hub {
         }
     }
 
-    /// Blocks `blocked` for `conn`, and for good if there is a store; false if that would pass a
-    /// limit.
-    fn block(&mut self, conn: ConnId, blocked: Address) -> bool {
+    /// Blocks `blocked` for `conn`, as `change` says, and for good if there is a store; false if that
+    /// would pass a limit. What is blocked already is stored again: it may have failed before.
+    fn block(&mut self, conn: ConnId, blocked: Address, change: &SealedEnvelope) -> bool {
         let Some(connection) = self.connections.get(conn.0) else {
             return false;
         };
         let blocker = connection.address.clone();
-        if self.blocks.contains(blocker.as_str(), blocked.as_str()) {
-            return true;
-        }
-        if !self.blocks.insert(blocker.as_str(), blocked.clone()) {
+        if !self.blocks.contains(blocker.as_str(), blocked.as_str())
+            && !self.blocks.insert(blocker.as_str(), blocked.clone())
+        {
             return false;
         }
-        self.upkeep(Operation::Block { blocker, blocked });
+        let operation = Operation::Block { blocker, blocked };
+        self.keep_change(change.bytes.clone(), operation);
         true
     }
 
-    fn unblock(&mut self, conn: ConnId, blocked: &str) {
+    /// Takes that back.
+    fn unblock(&mut self, conn: ConnId, blocked: Address, change: &SealedEnvelope) {
         let Some(connection) = self.connections.get(conn.0) else {
             return;
         };
         let blocker = connection.address.clone();
-        if let Some(blocked) = self.blocks.remove(blocker.as_str(), blocked) {
-            self.upkeep(Operation::Unblock { blocker, blocked });
-        }
+        self.blocks.remove(blocker.as_str(), blocked.as_str());
+        let operation = Operation::Unblock { blocker, blocked };
+        self.keep_change(change.bytes.clone(), operation);
     }
 
     /// Tells a sender that an envelope of it will not arrive, and why.

@@ -23,6 +23,8 @@ pub(super) enum Asked {
     Append(Bytes),
     /// Envelopes were to be read for a connection, and room for so many bytes was set aside.
     Read { conn: ConnId, room: usize },
+    /// A block was to be kept, or forgotten, as this message says.
+    Change(Bytes),
     /// What has expired was to be removed.
     Expire,
     /// Anything else that nobody waits for.

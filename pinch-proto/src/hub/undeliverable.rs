@@ -32,6 +32,10 @@ pub(super) enum Undeliverable {
     NotAnAddress(NotAnAddress),
     #[error("relay is out of memory for envelopes: at most {limit} bytes wait in all")]
     OutOfMemory { limit: usize },
+    #[error("{0}; the change holds until the relay restarts")]
+    ChangeNotStored(Failure),
+    #[error("relay's store does not answer; the change may hold only until the relay restarts")]
+    ChangeUnanswered,
     #[error("block list is full")]
     BlockListFull,
     #[error("blocked_address is no address")]

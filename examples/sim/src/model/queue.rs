@@ -68,6 +68,8 @@ enum About {
     Append(Letter),
     /// For whom, and for how many bytes there has to be room.
     Read(ConnId, usize),
+    /// A block, or its end, that this message wants.
+    Change(Bytes),
     Expire,
     Upkeep,
 }
@@ -96,6 +98,7 @@ impl Model {
     pub(super) fn may_ask(&self, bytes: usize) -> bool {
         let of_one = |owed: &Owed| match &owed.about {
             About::Append(letter) => letter.message.len() + REQUEST_BYTES,
+            About::Change(message) => message.len() + REQUEST_BYTES,
             About::Read(..) | About::Expire | About::Upkeep => REQUEST_BYTES,
         };
         let owed: usize = self.owed.iter().map(of_one).sum();
@@ -120,7 +123,7 @@ impl Model {
     pub(super) fn reading_bytes(&self) -> usize {
         let of_one = |owed: &Owed| match owed.about {
             About::Read(_, room) => room,
-            About::Append(_) | About::Expire | About::Upkeep => 0,
+            About::Append(_) | About::Change(_) | About::Expire | About::Upkeep => 0,
         };
         self.owed.iter().map(of_one).sum()
     }
@@ -152,6 +155,13 @@ impl Model {
     pub(super) fn upkeep(&mut self, operation: Operation) {
         if self.settings.queue.is_some() {
             self.ask(About::Upkeep, operation);
+        }
+    }
+
+    /// Asks for what `message` wants, whose sender is told if it fails.
+    pub(super) fn change(&mut self, message: &Bytes, operation: Operation) {
+        if self.settings.queue.is_some() {
+            self.ask(About::Change(message.clone()), operation);
         }
     }
 
@@ -264,7 +274,13 @@ impl Model {
         self.happened.store_failures += u64::from(failed && !overdue);
         match about {
             About::Append(letter) if !overdue => self.appended(&letter, &outcome),
-            About::Append(_) | About::Upkeep => {}
+            About::Change(message) if !overdue => {
+                if let Outcome::Failed { failure, .. } = outcome {
+                    let reason = format!("{failure}; the change holds until the relay restarts");
+                    self.tell_its_sender(&message, &reason);
+                }
+            }
+            About::Append(_) | About::Change(_) | About::Upkeep => {}
             About::Read(conn, _) => self.was_read(conn, outcome),
             About::Expire => {
                 if let Outcome::Expired { count } = outcome {
@@ -372,6 +388,11 @@ impl Model {
                 self.fates.set(letter.fate, Fate::Returned);
                 let reason = "relay's store does not answer; the envelope may arrive nevertheless";
                 self.tell_its_sender(&letter.message, reason);
+            }
+            About::Change(message) => {
+                let reason = "relay's store does not answer; the change may hold only until the relay \
+                              restarts";
+                self.tell_its_sender(&message, reason);
             }
             About::Read(conn, _) => self.spill(conn),
             About::Expire | About::Upkeep => {}

@@ -109,56 +109,63 @@ impl Model {
         conn: ConnId,
         own: &Address,
         view: &EnvelopeView<'_>,
-        message: &[u8],
+        message: &Bytes,
     ) {
-        if self.settings.queue.is_some() && !self.may_ask(0) {
+        if self.settings.queue.is_some() && !self.may_ask(message.len()) {
             return self.refuse_busy(conn, view);
         }
-        let payload = Envelope::decode(message)
+        let payload = Envelope::decode(&message[..])
             .ok()
             .and_then(|envelope| envelope.payload);
         let kind = view.message_type().unwrap_or(MessageType::Unspecified);
         let payload = payload.filter(|payload| payload.message_type() == kind);
         if let Some(Payload::BlockNotification(block)) = payload {
-            self.block(conn, own, &block.blocked_address, view);
+            self.block(conn, own, &block.blocked_address, view, message);
         } else if let Some(Payload::UnblockNotification(unblock)) = payload {
             self.happened.consumed += 1;
             let is_it = |(blocker, blocked): &(Address, Address)| {
                 blocker == own && blocked.as_str() == unblock.unblocked_address
             };
-            if let Some(position) = self.blocks.iter().position(is_it) {
-                let (blocker, blocked) = self.blocks.remove(position);
-                self.upkeep(Operation::Unblock { blocker, blocked });
+            self.blocks.retain(|block| !is_it(block));
+            if let Ok(blocked) = Address::parse(&unblock.unblocked_address) {
+                let blocker = own.clone();
+                self.change(message, Operation::Unblock { blocker, blocked });
             }
         } else {
             self.violation(conn, Violation::MalformedPayload(kind));
         }
     }
 
-    fn block(&mut self, conn: ConnId, own: &Address, blocked: &str, view: &EnvelopeView<'_>) {
+    fn block(
+        &mut self,
+        conn: ConnId,
+        own: &Address,
+        blocked: &str,
+        view: &EnvelopeView<'_>,
+        message: &Bytes,
+    ) {
         let Ok(blocked) = Address::parse(blocked) else {
             self.happened.refused_address += 1;
             return self.tell_lost(conn, view, "blocked_address is no address");
         };
         let block = (own.clone(), blocked);
-        if self.blocks.contains(&block) {
-            self.happened.consumed += 1;
-            return;
-        }
+        let is_new = !self.blocks.contains(&block);
         let of_sender = self
             .blocks
             .iter()
             .filter(|(blocker, _)| blocker == own)
             .count();
         let (most_of_one, most) = self.settings.max_blocks;
-        if of_sender >= most_of_one || self.blocks.len() >= most {
+        if is_new && (of_sender >= most_of_one || self.blocks.len() >= most) {
             self.happened.refused_memory += 1;
             return self.tell_lost(conn, view, "block list is full");
         }
         self.happened.consumed += 1;
-        self.blocks.push(block.clone());
+        if is_new {
+            self.blocks.push(block.clone());
+        }
         let (blocker, blocked) = block;
-        self.upkeep(Operation::Block { blocker, blocked });
+        self.change(message, Operation::Block { blocker, blocked });
     }
 
     /// Tells a sender that an envelope of it will not arrive, and why.
