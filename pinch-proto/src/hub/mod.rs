@@ -258,6 +258,25 @@ impl Hub {
         Turn::new(self)
     }
 
+    /// Tells the hub what the wall clock shows at `now`, which may be something else than it followed
+    /// from what it showed before: it was set, or the machine was asleep. A driver does so now and
+    /// then. From here on, envelopes are dated and kept by it; no deadline changes.
+    ///
+    /// ```
+    /// use core::time::Duration;
+    /// use pinch_proto::hub::{Config, Hub};
+    /// use pinch_proto::{Host, Time, UnixMillis};
+    ///
+    /// // A machine without a battery begins in 1970, until it hears of the time.
+    /// let config = Config::new(Host::parse("relay.example.com")?).build()?;
+    /// let mut hub = Hub::new(config, [7; 16], Time::ZERO, UnixMillis(0));
+    /// hub.set_wall_clock(UnixMillis(1_800_000_000_000), Time::ZERO + Duration::from_secs(20));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn set_wall_clock(&mut self, unix: UnixMillis, now: Time) {
+        self.unix_at_zero = unix.0.saturating_sub(millis(now));
+    }
+
     /// What the hub has done and holds.
     #[must_use]
     pub fn stats(&self) -> HubStats {

@@ -252,6 +252,8 @@ impl Switchboard {
     /// Lets the hub do what is due at `now`, and says when there will be more. `waker` is the timer's.
     pub(super) fn handle_timeout(&mut self, now: Time, wakes: &mut Wakes, waker: &Waker) -> Due {
         let (hub, outside) = self.split();
+        // What is stored outlives this process, and any mistake of the clock when it began.
+        hub.set_wall_clock(unix_now(), now);
         let wakeup = outside
             .drain(hub.handle_timeout(now), wakes, |_| ())
             .finish();
