@@ -66,7 +66,7 @@ pub(super) struct Owed {
 #[derive(Clone, Debug)]
 enum About {
     Append(Letter),
-    /// For whom, and for how many bytes there has to be room.
+    /// For whom, and for how many bytes there has to be room while it is there.
     Read(ConnId, usize),
     /// A block, or its end, that this message wants.
     Change(Bytes),
@@ -122,7 +122,8 @@ impl Model {
     /// The room that is set aside for what is being read.
     pub(super) fn reading_bytes(&self) -> usize {
         let of_one = |owed: &Owed| match owed.about {
-            About::Read(_, room) => room,
+            About::Read(conn, room) if self.has_backlog(conn) => room,
+            About::Read(..) => 0,
             About::Append(_) | About::Change(_) | About::Expire | About::Upkeep => 0,
         };
         self.owed.iter().map(of_one).sum()
