@@ -422,10 +422,10 @@ fn a_second_signal_ends_a_relay_at_once() {
             relay.process.child.try_wait().unwrap().is_none(),
             "it waits"
         );
-        let start = Instant::now();
         relay.process.signal(signal);
+        let start = Instant::now();
         assert_eq!(relay.process.code(), Some(code));
-        assert!(start.elapsed() < Duration::from_secs(2));
+        assert!(start.elapsed() < Duration::from_secs(4));
     }
 }
 

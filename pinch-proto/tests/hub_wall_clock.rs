@@ -31,10 +31,11 @@ fn what_is_kept_is_kept_for_as_long_as_it_should_be() {
             count: 10,
             now: UnixMillis(RIGHT.0 + days * DAY),
         };
-        match world.store.queue.execute(Operation::Read(read)) {
-            Outcome::Entries { entries, .. } => entries.len(),
-            other => panic!("{other:?}"),
-        }
+        let outcome = world.store.queue.execute(Operation::Read(read));
+        let Outcome::Entries { entries, .. } = outcome else {
+            panic!("{outcome:?}")
+        };
+        entries.len()
     };
     assert_eq!([read(0), read(6), read(7)], [1, 1, 0]);
 }

@@ -37,9 +37,10 @@ fn open_files() -> usize {
     0
 }
 
-/// Waits until as many descriptors are open as before.
+/// Waits until no more descriptors are open than before; a runtime that ended earlier may still have
+/// had some then.
 async fn only_these_are_open(files: usize) {
-    eventually("the descriptors are closed", || open_files() == files).await;
+    eventually("the descriptors are closed", || open_files() <= files).await;
 }
 
 pub(crate) fn two_hundred_that_vanish_leave_no_connection_no_task_and_no_descriptor<H: Harness>() {

@@ -19,6 +19,9 @@ use pinch_proto::Host;
 use tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tungstenite::{Message, accept_hdr};
 
+/// How many there are where envelopes are sent.
+const AGENTS: usize = 4;
+
 /// What the relay does to every tenth envelope of a sender.
 #[derive(Clone, Copy)]
 enum Fault {
@@ -32,7 +35,7 @@ enum Fault {
     Disconnects,
     /// Ends the recipient's, when it has rested for a while.
     HangsUp,
-    /// Ends every connection soon after its join, whatever it sends.
+    /// Ends every connection soon after the last join, whatever it sends.
     TurnsAway,
 }
 
@@ -88,7 +91,11 @@ fn serve(stream: TcpStream, streams: &Streams, fault: Fault) {
         return;
     };
     if let Fault::TurnsAway = fault {
-        thread::sleep(Duration::from_millis(100));
+        while streams.0.lock().unwrap().len() < AGENTS {
+            thread::sleep(Duration::from_millis(1));
+        }
+        // So that the last of them has seen that it has joined.
+        thread::sleep(Duration::from_millis(200));
         let _ = socket.get_ref().shutdown(Shutdown::Both);
         return;
     }
@@ -148,7 +155,7 @@ fn idle_under(fault: Fault) -> IdleReport {
     let options = Idle {
         target: target(fault),
         conns: 10,
-        settle: Duration::from_millis(500),
+        settle: Duration::from_secs(2),
         hold: Duration::ZERO,
         envelope: Some(32),
     };
@@ -158,10 +165,10 @@ fn idle_under(fault: Fault) -> IdleReport {
 fn account_of(fault: Fault) -> Account {
     let options = Throughput {
         target: target(fault),
-        pairs: 2,
+        pairs: AGENTS / 2,
         size: 32,
         window: 8,
-        secs: Duration::from_millis(200),
+        secs: Duration::from_secs(1),
         warmup: Duration::ZERO,
     };
     throughput::run(&options).unwrap().account
@@ -229,7 +236,7 @@ fn disconnects_are_counted() {
 #[test]
 fn whoever_is_dropped_before_the_first_envelope_is_counted() {
     let account = account_of(Fault::TurnsAway);
-    assert_eq!(account.disconnects.total(), 4, "{account:?}");
+    assert_eq!(account.disconnects.total(), AGENTS, "{account:?}");
     assert!(!account.is_clean());
 }
 

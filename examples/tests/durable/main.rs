@@ -289,6 +289,9 @@ fn a_full_disk_is_told_to_senders_and_does_not_end_what_needs_no_disk() {
         assert!(sent < 1000, "the file cannot hold that much");
         alice.send("bob", sent, 60 * KIB);
         sent += 1;
+        eventually("the disk has been asked", || {
+            relay.stored() == sent || relay.health()["store"] != "ok"
+        });
     }
     assert_eq!(relay.health()["store"], "disk full");
     assert_eq!(relay.health()["status"], "ok");

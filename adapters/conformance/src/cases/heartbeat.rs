@@ -29,7 +29,7 @@ pub(crate) async fn who_only_answers_pings_lives_on<R: Runtime>(runtime: &Tracke
 pub(crate) async fn who_answers_no_ping_is_told_and_closed<R: Runtime>(runtime: &Tracked<R>) {
     let config = config()
         .heartbeat_interval(millis(50))
-        .pong_timeout(millis(100));
+        .pong_timeout(millis(1000));
     let relay = open(runtime, config).await;
     let mut silent = Raw::named(&relay, "silent").await;
     silent.ping().await;
@@ -65,9 +65,7 @@ pub(crate) async fn who_neither_answers_nor_reads_nor_leaves_is_cut<R: Runtime>(
 }
 
 pub(crate) async fn data_is_a_sign_of_life_too<R: Runtime>(runtime: &Tracked<R>) {
-    let config = config()
-        .heartbeat_interval(millis(50))
-        .pong_timeout(millis(1000));
+    let config = config().heartbeat_interval(millis(50)).pong_timeout(LIMIT);
     let relay = open(runtime, config).await;
     let mut alice = Raw::named(&relay, "alice").await;
     let alive = envelope(

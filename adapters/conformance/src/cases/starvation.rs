@@ -3,6 +3,7 @@
 use core::time::Duration;
 use std::sync::Arc;
 use std::thread;
+use std::time::Instant;
 
 use futures_util::future::join_all;
 use pinch_driver::Runtime;
@@ -29,8 +30,8 @@ pub(crate) async fn many_blocked_threads_cut_nobody_who_answers<R: Runtime>(runt
     held_up(runtime, 4).await;
 }
 
-/// Holds up as many threads of the runtime, or fewer one after the other, while peers answer pings
-/// in a thread that is not the runtime's.
+/// Holds up as many threads of the runtime, or all that it has, while peers answer pings in a thread
+/// that is not the runtime's.
 async fn held_up<R: Runtime>(runtime: &Tracked<R>, threads: usize) {
     let config = config()
         .heartbeat_interval(millis(20))
@@ -50,8 +51,12 @@ async fn held_up<R: Runtime>(runtime: &Tracked<R>, threads: usize) {
     };
     let joined = || relay.stats().hub.connections == PEERS as u64;
     eventually("all have joined", joined).await;
+    // A runtime with fewer threads has others wait no longer than that.
+    let until = Instant::now() + HELD_UP;
     for _ in 0..threads {
-        runtime.spawn(async { thread::sleep(HELD_UP) });
+        runtime.spawn(async move {
+            thread::sleep(until.saturating_duration_since(Instant::now()));
+        });
     }
     let tasks = || runtime.held().tasks == IDLE_TASKS + PEERS;
     eventually("the threads go on", tasks).await;

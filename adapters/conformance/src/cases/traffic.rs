@@ -312,6 +312,7 @@ pub(crate) async fn a_ping_behind_what_is_not_taken_is_not_answered<R: Runtime>(
     old.write(&unheard).await;
     eventually("it is not taken", || relay.stats().hub.late > 0).await;
     assert_eq!(old.hear().await, Heard::Envelope(large));
+    old.ping().await;
     let replaced = Heard::close(4001, "replaced by a new connection");
     assert_eq!(old.hear().await, replaced);
     new.leave().await;

@@ -24,9 +24,9 @@ use crate::{Runtime, Stream};
 /// How much one round reads, and takes from the hub, in bytes.
 const BATCH: usize = 256 << 10;
 
-/// How many rounds one poll makes before other tasks get their turn: a megabyte of the smallest frames
-/// takes as long as thousands of messages.
-const ROUNDS: usize = 4;
+/// How many rounds one poll makes before other tasks get their turn. One that has read as much as a
+/// [`BATCH`] in them makes no more: of the smallest frames, that is some 40,000.
+const ROUNDS: usize = 16;
 
 /// How many bytes of pongs may wait for a socket that takes nothing before nothing more is read
 /// from it.
@@ -39,6 +39,8 @@ const MAX_KEPT: usize = 1024;
 #[derive(Default)]
 struct Buffers {
     read: Vec<u8>,
+    /// How many bytes were read in this poll.
+    bytes_read: usize,
     write: Outgoing,
     /// What the hub has handed out.
     frames: Vec<Frame>,
@@ -53,6 +55,7 @@ impl Buffers {
     /// A round that ends the connection may leave something behind: it is nobody else's. And what has
     /// become very large, a peer has made so.
     fn clear(&mut self) {
+        self.bytes_read = 0;
         self.write.clear();
         self.frames.clear();
         self.frames.shrink_to(MAX_KEPT);
@@ -156,7 +159,7 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
         self.settled = false;
         for _ in 0..ROUNDS {
             round = self.round(&mut buffers, cx);
-            if !matches!(round, Round::Again) {
+            if !matches!(round, Round::Again) || buffers.bytes_read >= BATCH {
                 break;
             }
         }
@@ -223,6 +226,7 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
     fn read(&mut self, buffers: &mut Buffers, cx: &mut Context<'_>) -> io::Result<bool> {
         let Buffers {
             read: buffer,
+            bytes_read,
             incoming,
             answers,
             ..
@@ -248,6 +252,7 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
                 Poll::Pending => return Ok(false),
             }
         }
+        *bytes_read += length;
         if self.reading == Reading::Discarding {
             return Ok(true);
         }

@@ -123,8 +123,11 @@ impl Model {
     pub(super) fn reading_bytes(&self) -> usize {
         let of_one = |owed: &Owed| match owed.about {
             About::Read(conn, room) if self.has_backlog(conn) => room,
-            About::Read(..) => 0,
-            About::Append(_) | About::Change(_) | About::Expire | About::Upkeep => 0,
+            About::Read(..)
+            | About::Append(_)
+            | About::Change(_)
+            | About::Expire
+            | About::Upkeep => 0,
         };
         self.owed.iter().map(of_one).sum()
     }
