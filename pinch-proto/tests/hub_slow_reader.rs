@@ -276,6 +276,37 @@ fn nobody_is_cut_off_for_the_memory_that_others_take() {
     assert_eq!([bob, carol].map(|conn| world.cause(conn)), [None, None]);
 }
 
+/// Some take all that they can get and confirm nothing, but show life.
+#[test]
+fn those_who_hold_nothing_get_their_envelopes_whatever_others_hold() {
+    for queue in [None, Some(QueueConfig::new())] {
+        let config = config().total_outbox_bytes(1 << 20);
+        let mut world = World::new(match queue {
+            Some(queue) => config.queue(queue),
+            None => config,
+        });
+        let (alice, bob) = (world.join("alice"), world.join("bob"));
+        let hogs = ["carol", "dave"].map(|name| (name, world.join(name)));
+        for (name, hog) in hogs {
+            world.set(hog, Manner::Silent);
+            for _ in 0..16 {
+                world.receive(alice, message_of("alice", name, 60_000));
+                world.settle();
+            }
+        }
+        let stats = world.stats();
+        // Three quarters for the first of them, and one envelope for the other.
+        assert_eq!(stats.queued_bytes + stats.in_flight_bytes, 14 * 60_000);
+        world.heard(alice);
+        for _ in 0..3 {
+            world.receive(alice, message_of("alice", "bob", 60_000));
+            world.pass(secs(2));
+            assert_eq!(envelopes(&mut world, bob).len(), 1);
+        }
+        assert_eq!(envelopes(&mut world, alice), [""; 0]);
+    }
+}
+
 #[test]
 fn one_who_is_cut_off_by_its_own_envelope_has_said_nothing_too_late() {
     let config = config().slow_reader(SlowReader::Disconnect);

@@ -162,6 +162,12 @@ impl Connection {
         matches!(self.phase, Phase::Closing(_))
     }
 
+    /// The bytes of all envelopes that are held for it.
+    pub(super) fn held_bytes(&self) -> usize {
+        let behind_a_read = self.backlog.as_ref().map_or(0, |backlog| backlog.held().1);
+        self.outbox.data_bytes() + behind_a_read + self.unconfirmed.bytes()
+    }
+
     /// Whether so much lies behind the last ping that another is to follow at once.
     pub(super) fn needs_marker(&self, window: Window) -> bool {
         let unconfirmed = &self.unconfirmed;

@@ -20,7 +20,10 @@ impl Hub {
     /// Accepts an envelope for a connected recipient, or refuses it.
     pub(super) fn deliver(&mut self, sender: ConnId, recipient: ConnId, envelope: SealedEnvelope) {
         let bytes = envelope.bytes.len();
-        let memory_left = self.memory_left() >= bytes;
+        let Some(connection) = self.connections.get(recipient.0) else {
+            return;
+        };
+        let memory_left = self.memory_left(connection.held_bytes()) >= bytes;
         let Some(connection) = self.connections.get_mut(recipient.0) else {
             return;
         };
@@ -52,11 +55,14 @@ impl Hub {
         self.wake(recipient);
     }
 
-    /// How many bytes more the hub may hold.
-    pub(super) fn memory_left(&self) -> usize {
-        let held = self.stats.queued_bytes + self.stats.in_flight_bytes + self.reading_bytes;
-        let held = usize::try_from(held).unwrap_or(usize::MAX);
-        self.config.total_outbox_bytes.saturating_sub(held)
+    /// How many bytes more the hub may hold for a connection for which it holds `held` already: a
+    /// quarter of all is for those for which it holds nothing.
+    pub(super) fn memory_left(&self, held: usize) -> usize {
+        let all = self.config.total_outbox_bytes;
+        let reserved = if held > 0 { all / 4 } else { 0 };
+        let used = self.stats.queued_bytes + self.stats.in_flight_bytes + self.reading_bytes;
+        let used = usize::try_from(used).unwrap_or(usize::MAX);
+        (all - reserved).saturating_sub(used)
     }
 
     /// An envelope comes for a recipient without a backlog for whom there is no room.

@@ -178,7 +178,7 @@ impl Hub {
             return;
         }
         // One envelope is read, whatever its size: so the largest has to fit what is set aside.
-        let memory = self.memory_left();
+        let memory = self.memory_left(connection.held_bytes());
         if memory < self.config.envelope_bytes {
             return self.deadlines.retry.arm(index, self.now);
         }

@@ -20,10 +20,10 @@ impl Model {
         message: &Bytes,
     ) {
         let (bytes, settings) = (message.len(), self.settings);
-        let has_memory = self.memory_left() >= bytes;
         let Some(connection) = self.get(recipient) else {
             return;
         };
+        let has_memory = self.memory_left(connection) >= bytes;
         let has_room = connection.waiting_bytes() + bytes <= settings.outbox_bytes
             && connection.waiting_count() < settings.outbox_count;
         let is_held = connection.backlog.as_ref().map(Backlog::holds);
@@ -110,13 +110,16 @@ impl Model {
         }
     }
 
-    /// How many bytes more the hub may hold: what waits, what is unconfirmed, and what is being read
-    /// count.
-    pub(super) fn memory_left(&self) -> usize {
+    /// How many bytes more the hub may hold for a connection: what waits, what is unconfirmed, and
+    /// what is being read count. Who has something leaves a quarter to those who have not.
+    pub(super) fn memory_left(&self, connection: &Connection) -> usize {
         let of_one =
             |connection: &Connection| connection.waiting_bytes() + connection.given_bytes();
         let held: usize = self.connections.iter().map(of_one).sum();
-        let limit = self.settings.total_outbox_bytes;
+        let mut limit = self.settings.total_outbox_bytes;
+        if of_one(connection) > 0 {
+            limit -= limit / 4;
+        }
         limit.saturating_sub(held + self.reading_bytes())
     }
 

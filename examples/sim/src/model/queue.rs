@@ -225,7 +225,7 @@ impl Model {
             return;
         }
         // One envelope comes, whatever its size: for that there has to be memory, or it waits.
-        let memory = self.memory_left();
+        let memory = self.memory_left(connection);
         if memory < settings.envelope_bytes {
             return self.alarms.set(Kind::Read, conn, self.now);
         }

@@ -239,7 +239,8 @@ impl Config {
     }
 
     /// How many bytes of envelopes the whole hub may hold: those that wait, and those that were
-    /// given to sockets and are not confirmed. Default: 256 MiB, for a machine of 1 GiB.
+    /// given to sockets and are not confirmed. A quarter of it is for connections for which it holds
+    /// nothing yet, whatever it holds for others. Default: 256 MiB, for a machine of 1 GiB.
     #[must_use]
     pub fn total_outbox_bytes(mut self, limit: usize) -> Self {
         self.total_outbox_bytes = limit;
