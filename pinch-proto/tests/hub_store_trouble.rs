@@ -392,28 +392,6 @@ fn an_answer_that_was_never_owed_is_ignored_and_counted() {
 }
 
 #[test]
-fn nothing_is_set_aside_for_the_reads_of_those_who_have_left() {
-    let mut world = World::with_queue();
-    let (alice, bob) = (joined(&mut world, "alice"), joined(&mut world, "bob"));
-    world.settle();
-    world.store.manner = StoreManner::Held;
-    // All memory, if each of them kept its share.
-    for _ in 0..2100 {
-        let carol = world.knock("carol", Admission::Named).expect("a place");
-        world.give(Input::Closed { conn: carol });
-    }
-    world.say(alice, "bob", "1");
-    world.settle();
-    assert_eq!(world.heard(bob), ["alice: 1"]);
-    assert_eq!(world.stats().backlogged, 0);
-    // The answers come, and nobody minds.
-    while world.answer() {}
-    world.say(alice, "bob", "2");
-    world.settle();
-    assert_eq!(world.heard(bob), ["alice: 2"]);
-}
-
-#[test]
 fn an_answer_that_does_not_fit_its_question_is_a_failure() {
     let (mut world, alice) = held();
     let bob = joined(&mut world, "bob");

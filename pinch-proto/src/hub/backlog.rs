@@ -26,8 +26,6 @@ pub(super) enum Step {
     Asked {
         /// Something was appended since, which that read may not have seen.
         overtaken: bool,
-        /// So many bytes of the hub's memory are set aside for it.
-        room: usize,
     },
 }
 
@@ -66,21 +64,7 @@ impl Backlog {
 
     /// Whether what comes now can be held in memory without passing what is stored.
     pub(super) const fn holds(&self) -> bool {
-        matches!(
-            self.step,
-            Step::Asked {
-                overtaken: false,
-                ..
-            }
-        )
-    }
-
-    /// How many bytes are set aside for a read that is under way.
-    pub(super) const fn room(&self) -> usize {
-        match self.step {
-            Step::Due => 0,
-            Step::Asked { room, .. } => room,
-        }
+        matches!(self.step, Step::Asked { overtaken: false })
     }
 
     pub(super) fn hold(&mut self, queued: Queued) {

@@ -135,7 +135,6 @@ impl Hub {
         let mut waiting = connection.outbox.take_data();
         if let Some(mut backlog) = connection.backlog.take() {
             waiting.append(&mut backlog.take_held());
-            self.reading_bytes -= backlog.room() as u64;
             self.stats.backlogged -= 1;
         }
         self.leave_outbox(&waiting);

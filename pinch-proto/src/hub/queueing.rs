@@ -61,7 +61,7 @@ impl Hub {
         let Some(backlog) = &mut connection.backlog else {
             return;
         };
-        if let Step::Asked { overtaken, .. } = &mut backlog.step {
+        if let Step::Asked { overtaken } = &mut backlog.step {
             *overtaken = true;
         }
         let held = backlog.take_held();
@@ -131,7 +131,7 @@ impl Hub {
     fn ask(&mut self, asked: Asked, operation: Operation) {
         let message = match &asked {
             Asked::Append(message) | Asked::Change(message) => message.len(),
-            Asked::Read(_) | Asked::Expire | Asked::Upkeep => 0,
+            Asked::Read { .. } | Asked::Expire | Asked::Upkeep => 0,
         };
         let bytes = message + REQUEST_BYTES;
         let ticket = self.tickets.issue(asked, bytes, self.now);
@@ -192,14 +192,11 @@ impl Hub {
             now: self.unix(),
         };
         self.reading_bytes += room as u64;
-        self.ask(Asked::Read(conn), Operation::Read(read));
+        self.ask(Asked::Read { conn, room }, Operation::Read(read));
         if let Some(connection) = self.connections.get_mut(conn.0)
             && let Some(backlog) = &mut connection.backlog
         {
-            backlog.step = Step::Asked {
-                overtaken: false,
-                room,
-            };
+            backlog.step = Step::Asked { overtaken: false };
         }
     }
 
@@ -228,7 +225,8 @@ impl Hub {
             // Its sender was told that its fate is unknown.
             Asked::Append(_) | Asked::Change(_) if redeemed.overdue => {}
             Asked::Append(message) => self.appended(&message, &outcome),
-            Asked::Read(conn) => {
+            Asked::Read { conn, room } => {
+                self.reading_bytes -= room as u64;
                 if let Outcome::Entries { entries, pending } = outcome {
                     self.entries(conn, entries, pending);
                 } else {
@@ -266,7 +264,7 @@ impl Hub {
             }
             Asked::Change(message) => self.tell_sender(&message, Undeliverable::ChangeUnanswered),
             // What is held behind it must not wait for as long as that.
-            Asked::Read(conn) => self.spill(conn),
+            Asked::Read { conn, .. } => self.spill(conn),
             Asked::Expire | Asked::Upkeep => {}
         }
         self.check_shutdown();
@@ -302,7 +300,6 @@ impl Hub {
         let Some(backlog) = &mut connection.backlog else {
             return;
         };
-        self.reading_bytes -= backlog.room() as u64;
         // With AtMostOnce it leaves the store before it is given to a socket.
         let stored = self.config.delivery == Delivery::AtLeastOnce;
         let is_rest = backlog.holds() && (entries.is_empty() || entries.len() as u64 >= pending);
@@ -358,7 +355,6 @@ impl Hub {
             return;
         }
         if let Some(backlog) = &mut connection.backlog {
-            self.reading_bytes -= backlog.room() as u64;
             backlog.step = Step::Due;
             self.deadlines.retry.arm(conn.0.index, self.now);
             self.spill(conn);

@@ -21,8 +21,8 @@ use crate::queue::Ticket;
 pub(super) enum Asked {
     /// An envelope was to be stored: this one.
     Append(Bytes),
-    /// Envelopes were to be read for a connection.
-    Read(ConnId),
+    /// Envelopes were to be read for a connection, and room for so many bytes was set aside.
+    Read { conn: ConnId, room: usize },
     /// A block was to be kept, or forgotten, as this message says.
     Change(Bytes),
     /// What has expired was to be removed.

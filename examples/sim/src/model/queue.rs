@@ -66,7 +66,7 @@ pub(super) struct Owed {
 #[derive(Clone, Debug)]
 enum About {
     Append(Letter),
-    /// For whom, and for how many bytes there has to be room while it is there.
+    /// For whom, and for how many bytes there has to be room.
     Read(ConnId, usize),
     /// A block, or its end, that this message wants.
     Change(Bytes),
@@ -122,12 +122,8 @@ impl Model {
     /// The room that is set aside for what is being read.
     pub(super) fn reading_bytes(&self) -> usize {
         let of_one = |owed: &Owed| match owed.about {
-            About::Read(conn, room) if self.has_backlog(conn) => room,
-            About::Read(..)
-            | About::Append(_)
-            | About::Change(_)
-            | About::Expire
-            | About::Upkeep => 0,
+            About::Read(_, room) => room,
+            About::Append(_) | About::Change(_) | About::Expire | About::Upkeep => 0,
         };
         self.owed.iter().map(of_one).sum()
     }
