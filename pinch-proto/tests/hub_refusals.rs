@@ -234,7 +234,7 @@ fn all_outboxes_together_have_a_limit() {
     for to in ["bob", "bob", "carol"] {
         world.receive(alice, message_of("alice", to, 300));
     }
-    let reason = "relay is out of memory for envelopes: at most 900 bytes wait in all";
+    let reason = "relay is out of memory for envelopes: at most 675 bytes wait in all";
     world.receive(alice, message_of("alice", "carol", 100));
     let answer = lines(&world.write(alice, PLENTY));
     assert_eq!(answer, [format!("QUEUE_FULL carol #big: {reason}")]);

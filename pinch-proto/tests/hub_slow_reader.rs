@@ -294,6 +294,11 @@ fn those_who_hold_nothing_get_their_envelopes_whatever_others_hold() {
                 world.settle();
             }
         }
+        if queue.is_none() {
+            let told = "QUEUE_FULL dave #big: relay is out of memory for envelopes: at most 786432 \
+                        bytes wait in all";
+            assert_eq!(world.heard(alice).pop().as_deref(), Some(told));
+        }
         let stats = world.stats();
         // Three quarters for the first of them, and one envelope for the other.
         assert_eq!(stats.queued_bytes + stats.in_flight_bytes, 14 * 60_000);
@@ -305,6 +310,34 @@ fn those_who_hold_nothing_get_their_envelopes_whatever_others_hold() {
         }
         assert_eq!(envelopes(&mut world, alice), [""; 0]);
     }
+}
+
+/// A queue is read as fast as its reader confirms, also when others hold what they can.
+#[test]
+fn whoever_confirms_has_its_queue_read_without_a_pause_whatever_others_hold() {
+    let config = config().total_outbox_bytes(1 << 20);
+    let mut world = World::new(config.queue(QueueConfig::new()));
+    let (alice, hog) = (world.join("alice"), world.join("carol"));
+    world.set(hog, Manner::Silent);
+    for name in ["carol", "bob"] {
+        for _ in 0..16 {
+            world.receive(alice, message_of("alice", name, 60_000));
+            world.settle();
+        }
+    }
+    let bob = world.knock("bob", Admission::Named).expect("a place");
+    world.pass(secs(1));
+    let mut heard = 0;
+    // No time passes.
+    for _ in 0..20 {
+        world.give(Input::Writable {
+            conn: bob,
+            bytes: 1 << 20,
+        });
+        world.settle();
+        heard += envelopes(&mut world, bob).len();
+    }
+    assert_eq!(heard, 16);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod support;
 
+use pinch_proto::hub::Admission;
 use pinch_proto::queue::{Operation, Outcome, Read};
 use pinch_proto::wire::Envelope;
 use pinch_proto::{Frame, UnixMillis};
@@ -38,6 +39,22 @@ fn what_is_kept_is_kept_for_as_long_as_it_should_be() {
         entries.len()
     };
     assert_eq!([read(0), read(6), read(7)], [1, 1, 0]);
+}
+
+#[test]
+fn a_clock_that_jumps_ahead_takes_nothing_along() {
+    let mut world = World::with_queue();
+    let alice = world.join("alice");
+    world.say(alice, "bob", "1");
+    world.settle();
+    world.hub.set_wall_clock(RIGHT, world.now);
+    world.say(alice, "bob", "2");
+    // What has expired is removed meanwhile.
+    world.pass(secs(3600));
+    let bob = world.knock("bob", Admission::Named).expect("a place");
+    world.settle();
+    let heard = world.heard(bob);
+    assert_eq!(heard, ["ping", "QUEUE_STATUS 2", "alice: 1", "alice: 2"]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Who wants nothing from whom: the block lists of agents, connected or not.
 //!
-//! They are bounded per blocker and in all. Where there is a store, the hub tells it of each change.
+//! They are bounded per blocker and in all. Where there is a store, the hub tells it what each agent wants.
 
 use alloc::string::String;
 
@@ -68,15 +68,15 @@ impl Blocks {
         self.len += usize::from(list.insert(blocked));
     }
 
-    /// Takes a block back, and returns who was blocked; nothing happens if there is none.
-    pub(super) fn remove(&mut self, blocker: &str, blocked: &str) -> Option<Address> {
-        let list = self.lists.get_mut(blocker)?;
-        let blocked = list.take(blocked)?;
-        self.len -= 1;
+    /// Takes a block back; nothing happens if there is none.
+    pub(super) fn remove(&mut self, blocker: &str, blocked: &str) {
+        let Some(list) = self.lists.get_mut(blocker) else {
+            return;
+        };
+        self.len -= usize::from(list.remove(blocked));
         if list.is_empty() {
             self.lists.remove(blocker);
         }
-        Some(blocked)
     }
 }
 

@@ -7,6 +7,7 @@ use alloc::collections::VecDeque;
 use bytes::Bytes;
 
 use super::backlog::Backlog;
+use super::connection::Connection;
 use super::io::{CloseCause, ConnId};
 use super::outbox::Queued;
 use super::unconfirmed::Confirmed;
@@ -16,21 +17,25 @@ use crate::EnvelopeView;
 use crate::message::SealedEnvelope;
 use crate::queue::{Operation, Seq};
 
+/// How many of `all` bytes may be in use before nothing more is held for a connection for which the
+/// hub holds `held` already: a quarter is for those for which it holds nothing.
+const fn memory_limit(all: usize, held: usize) -> usize {
+    all - if held > 0 { all / 4 } else { 0 }
+}
+
 impl Hub {
     /// Accepts an envelope for a connected recipient, or refuses it.
     pub(super) fn deliver(&mut self, sender: ConnId, recipient: ConnId, envelope: SealedEnvelope) {
         let bytes = envelope.bytes.len();
-        let Some(connection) = self.connections.get(recipient.0) else {
-            return;
-        };
-        let memory_left = self.memory_left(connection.held_bytes()) >= bytes;
+        let (all, used) = (self.config.total_outbox_bytes, self.used_memory());
         let Some(connection) = self.connections.get_mut(recipient.0) else {
             return;
         };
+        let memory = memory_limit(all, connection.held_bytes()).saturating_sub(used);
         let held = connection.backlog.as_ref().map(|backlog| backlog.held());
         let held = held.unwrap_or_default();
         let has_room = connection.outbox.has_room(bytes, held, &self.outbox_limits);
-        let fits = memory_left && has_room;
+        let fits = memory >= bytes && has_room;
         match &connection.backlog {
             None if !fits => return self.overflow(sender, recipient, envelope, has_room),
             Some(backlog) if !fits || !backlog.holds() => {
@@ -55,14 +60,14 @@ impl Hub {
         self.wake(recipient);
     }
 
-    /// How many bytes more the hub may hold for a connection for which it holds `held` already: a
-    /// quarter of all is for those for which it holds nothing.
+    /// How many bytes more the hub may hold for a connection for which it holds `held` already.
     pub(super) fn memory_left(&self, held: usize) -> usize {
-        let all = self.config.total_outbox_bytes;
-        let reserved = if held > 0 { all / 4 } else { 0 };
+        memory_limit(self.config.total_outbox_bytes, held).saturating_sub(self.used_memory())
+    }
+
+    fn used_memory(&self) -> usize {
         let used = self.stats.queued_bytes + self.stats.in_flight_bytes + self.reading_bytes;
-        let used = usize::try_from(used).unwrap_or(usize::MAX);
-        (all - reserved).saturating_sub(used)
+        usize::try_from(used).unwrap_or(usize::MAX)
     }
 
     /// An envelope comes for a recipient without a backlog for whom there is no room.
@@ -91,7 +96,11 @@ impl Hub {
             }
             SlowReader::Spill | SlowReader::Refuse | SlowReader::Disconnect if outbox_has_room => {
                 self.stats.refused_memory += 1;
-                let limit = self.config.total_outbox_bytes;
+                let held = self
+                    .connections
+                    .get(recipient.0)
+                    .map(Connection::held_bytes);
+                let limit = memory_limit(self.config.total_outbox_bytes, held.unwrap_or_default());
                 let reason = Undeliverable::OutOfMemory { limit };
                 self.tell_undeliverable(sender, &envelope.view(), reason);
             }

@@ -41,9 +41,10 @@
 //! Pings of a peer are the driver's to answer. The peer takes the pong as a sign that everything
 //! before its ping has arrived, and forgets that. So a pong waits until what was
 //! [refused](Hub::owes_refusals) of it was handed out; so does the answer to a close frame. And what
-//! comes from a connection that is being closed is ignored: a ping that came with or after something
-//! for which the connection was not [open](Hub::is_open) stays without an answer; what the peer sent
-//! is its own still then, for its next connection.
+//! comes from a connection that is being closed is ignored, but for its pongs, which confirm as long
+//! as it is [held](Hub::holds): a ping that came with or after something for which the connection was
+//! not [open](Hub::is_open) stays without an answer; what the peer sent is its own still then, for
+//! its next connection.
 //!
 //! A connection that was [`Output::Registered`] ends in exactly one [`Output::Closed`], whatever
 //! happens in whatever order; after it nothing of it is held but the rate bucket of its address,
@@ -139,8 +140,10 @@ pub struct Hub {
     window: Window,
     /// The latest time that was handed in.
     now: Time,
-    /// What the wall clock showed at [`Time::ZERO`], so to speak.
+    /// What the wall clock shows, so to speak, at [`Time::ZERO`].
     unix_at_zero: i64,
+    /// The same by the clock that the hub began with.
+    first_unix_at_zero: i64,
     connections: Slab<Connection>,
     table: RoutingTable,
     deadlines: Deadlines,
@@ -172,7 +175,8 @@ impl Hub {
     ///
     /// `seed` keys the hashing of addresses, and should be unpredictable; with the same seed and
     /// inputs a hub gives the same outputs, byte for byte. `now` and `unix` are the same moment on
-    /// the two clocks: envelopes that the relay writes are dated by what has passed since.
+    /// the two clocks: envelopes that the relay writes are dated by what has passed since, until the
+    /// hub hears [otherwise](Self::set_wall_clock).
     #[must_use]
     pub fn new(config: Config, seed: [u8; 16], now: Time, unix: UnixMillis) -> Self {
         let seeded = Seeded::new(seed);
@@ -193,6 +197,7 @@ impl Hub {
             },
             now,
             unix_at_zero: unix.0.saturating_sub(millis(now)),
+            first_unix_at_zero: unix.0.saturating_sub(millis(now)),
             connections: Slab::new(),
             table: RoutingTable::new(seeded.clone()),
             deadlines: Deadlines::new(&config),
@@ -260,7 +265,12 @@ impl Hub {
 
     /// Tells the hub what the wall clock shows at `now`, which may be something else than it followed
     /// from what it showed before: it was set, or the machine was asleep. A driver does so now and
-    /// then. From here on, envelopes are dated and kept by it; no deadline changes.
+    /// then; as with all that a hub is told, the same at the same time leads to the same outputs.
+    ///
+    /// From here on, envelopes are dated by it, and are kept until their time is over by it. What was
+    /// stored before expires by the clock that the hub began with, if that is the later moment: a
+    /// clock that jumps ahead takes nothing that waits along, as long as the hub lives. No deadline
+    /// changes.
     ///
     /// ```
     /// use core::time::Duration;
@@ -296,7 +306,8 @@ impl Hub {
         self.connections.get(conn.0).is_some()
     }
 
-    /// Whether what comes from `conn` is taken: it has neither ended nor begun to. Whoever answers
+    /// Whether what comes from `conn` is taken, and not only its pongs: it has neither ended nor begun
+    /// to. Whoever answers
     /// pings asks this, for the reason given [above](self#the-rules-of-the-two-sides).
     #[must_use]
     pub fn is_open(&self, conn: ConnId) -> bool {
@@ -334,6 +345,12 @@ impl Hub {
 
     fn unix(&self) -> UnixMillis {
         UnixMillis(self.unix_at_zero.saturating_add(millis(self.now)))
+    }
+
+    /// The moment by which what is stored has expired: that of the clock which is behind.
+    fn expiry_unix(&self) -> UnixMillis {
+        let unix_at_zero = self.unix_at_zero.min(self.first_unix_at_zero);
+        UnixMillis(unix_at_zero.saturating_add(millis(self.now)))
     }
 
     fn next_wakeup(&self) -> Option<Wakeup> {

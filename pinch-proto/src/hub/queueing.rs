@@ -98,7 +98,6 @@ impl Hub {
             self.stats.returned += 1;
             return;
         };
-        let now = self.unix();
         self.stats.storing += 1;
         self.ask(
             Asked::Append(message.clone()),
@@ -107,8 +106,8 @@ impl Hub {
                 sender,
                 seq,
                 message,
-                now,
-                expires_at: now + queue.ttl,
+                now: self.expiry_unix(),
+                expires_at: self.unix() + queue.ttl,
                 limits,
             }),
         );
@@ -178,9 +177,14 @@ impl Hub {
             return;
         }
         // One envelope is read, whatever its size: so the largest has to fit what is set aside.
-        let memory = self.memory_left(connection.held_bytes());
-        if memory < self.config.envelope_bytes {
-            return self.deadlines.retry.arm(index, self.now);
+        let (held, needed) = (connection.held_bytes(), self.config.envelope_bytes);
+        let memory = self.memory_left(held);
+        if memory < needed {
+            // Who holds something goes on when it has confirmed it, if only that is in the way.
+            if held == 0 || self.memory_left(0) < needed {
+                self.deadlines.retry.arm(index, self.now);
+            }
+            return;
         }
         let bytes = room.min(queue.read_bytes).min(memory);
         let room = bytes.max(self.config.envelope_bytes);
@@ -189,7 +193,7 @@ impl Hub {
             after: backlog.after,
             bytes,
             count,
-            now: self.unix(),
+            now: self.expiry_unix(),
         };
         self.reading_bytes += room as u64;
         self.ask(Asked::Read { conn, room }, Operation::Read(read));
@@ -206,7 +210,7 @@ impl Hub {
             return false;
         }
         self.next_expiry = None;
-        let now = self.unix();
+        let now = self.expiry_unix();
         self.ask(Asked::Expire, Operation::Expire { now });
         true
     }
@@ -241,7 +245,14 @@ impl Hub {
                 self.next_expiry = interval.map(|interval| self.now + interval);
             }
             Asked::Change(message) => {
-                if let Outcome::Failed { failure, .. } = outcome {
+                let failure = match outcome {
+                    Outcome::Done => None,
+                    Outcome::Failed { failure, .. } => Some(failure),
+                    Outcome::Refused(_) | Outcome::Entries { .. } | Outcome::Expired { .. } => {
+                        Some(Failure::Broken)
+                    }
+                };
+                if let Some(failure) = failure {
                     self.tell_sender(&message, Undeliverable::ChangeNotStored(failure));
                 }
             }

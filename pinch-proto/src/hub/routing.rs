@@ -185,9 +185,7 @@ impl Hub {
             return false;
         };
         let blocker = connection.address.clone();
-        if !self.blocks.contains(blocker.as_str(), blocked.as_str())
-            && !self.blocks.insert(blocker.as_str(), blocked.clone())
-        {
+        if !self.blocks.insert(blocker.as_str(), blocked.clone()) {
             return false;
         }
         let operation = Operation::Block { blocker, blocked };

@@ -96,7 +96,8 @@ pub struct HubStats {
     pub pings: u64,
     /// Pongs that came back.
     pub pongs: u64,
-    /// Inputs for connections that had ended, or were being closed, and answers that were not owed.
+    /// Inputs for connections that had ended, or were being closed and may only confirm, and answers
+    /// that were not owed.
     pub late: u64,
     /// Turns whose time lay before that of an earlier one; it was clamped.
     pub clock_regressions: u64,

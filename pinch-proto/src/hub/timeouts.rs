@@ -162,6 +162,7 @@ impl Hub {
         self.alive(conn);
         // There may be room for more.
         self.wake(conn);
+        self.read_on(conn);
         if answers && joining {
             self.release(conn);
         }

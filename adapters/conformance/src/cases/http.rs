@@ -3,12 +3,14 @@
 use async_io::Timer;
 use futures_lite::future::yield_now;
 use futures_util::AsyncWriteExt as _;
+use futures_util::io::BufWriter;
 use pinch_driver::proto::hub::Config;
 use pinch_driver::{AllowedOrigins, Auth, Builder, Runtime};
 use serde_json::{Value, json};
 
 use crate::envelopes::address;
 use crate::peer::{Heard, Peer};
+use crate::pipe::pipe;
 use crate::raw::{Raw, Response, named_target, upgrade_request};
 use crate::relays::{IDLE_TASKS, Relay, bind, builder, challenge, config, emptied, open};
 use crate::tracked::Tracked;
@@ -307,6 +309,10 @@ pub(crate) async fn one_too_many_that_join_at_once_get_503<R: Runtime>(runtime: 
     assert_eq!(response.status, 503);
     assert_eq!(response.header("connection"), Some("close"));
     assert_eq!(second.hear().await, Heard::End);
+    // A stream with a buffer of its own is flushed.
+    let (near, far) = pipe(1024);
+    relay.adopt(BufWriter::new(far));
+    assert_eq!(Raw::new(near).response().await.status, 503);
     drop(waiting);
     emptied(&relay).await;
     // Who has joined does not count.

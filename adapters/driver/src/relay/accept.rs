@@ -142,8 +142,13 @@ async fn join<R: Runtime>(
     entry: Entry,
 ) -> Option<Joined> {
     let Some(_pending) = shared.pend() else {
+        let busy = busy(&entry);
+        let tell = async {
+            stream.write_all(&busy).await?;
+            stream.flush().await
+        };
         // There is no place in which to wait for a peer that does not take it.
-        let _ = stream.write(&busy(&entry)).now_or_never();
+        let _ = tell.now_or_never();
         return None;
     };
     let joined = match entry {

@@ -307,6 +307,9 @@ impl<R: Runtime> Relay<R> {
 
     /// Serves a byte stream that was accepted elsewhere (TLS, a Unix socket, a pipe in memory), from
     /// its first HTTP byte on, in a task of its own.
+    ///
+    /// One that has a buffer is flushed, and has to pass on what is in it within the hub's stall
+    /// timeout.
     pub fn adopt(&self, stream: impl Stream) {
         accept::spawn(Arc::clone(&self.shared), stream, Entry::Fresh);
     }

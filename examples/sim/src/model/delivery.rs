@@ -74,7 +74,8 @@ impl Model {
         } else if has_room {
             // It is the hub that is full, for which nobody is to blame.
             self.happened.refused_memory += 1;
-            let limit = settings.total_outbox_bytes;
+            let limit = self.get(recipient).map(|full| self.memory_limit(full));
+            let limit = limit.unwrap_or_default();
             let reason =
                 format!("relay is out of memory for envelopes: at most {limit} bytes wait in all");
             self.tell_lost(sender, view, &reason);
@@ -113,13 +114,22 @@ impl Model {
     /// How many bytes more the hub may hold for a connection: what waits, what is unconfirmed, and
     /// what is being read count. Who has something leaves a quarter to those who have not.
     pub(super) fn memory_left(&self, connection: &Connection) -> usize {
+        let reserved = self.settings.total_outbox_bytes - self.memory_limit(connection);
+        self.memory_left_of_all().saturating_sub(reserved)
+    }
+
+    fn memory_limit(&self, connection: &Connection) -> usize {
+        let limit = self.settings.total_outbox_bytes;
+        let has_some = connection.waiting_bytes() + connection.given_bytes() > 0;
+        limit - if has_some { limit / 4 } else { 0 }
+    }
+
+    /// The same for one that has nothing.
+    pub(super) fn memory_left_of_all(&self) -> usize {
         let of_one =
             |connection: &Connection| connection.waiting_bytes() + connection.given_bytes();
         let held: usize = self.connections.iter().map(of_one).sum();
-        let mut limit = self.settings.total_outbox_bytes;
-        if of_one(connection) > 0 {
-            limit -= limit / 4;
-        }
+        let limit = self.settings.total_outbox_bytes;
         limit.saturating_sub(held + self.reading_bytes())
     }
 

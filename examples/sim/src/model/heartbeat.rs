@@ -109,6 +109,7 @@ impl Model {
         self.happened.pongs += 1;
         self.alive(conn);
         self.wake(conn);
+        self.read_on(conn);
         if is_last && was_joining {
             self.end_join(conn);
         }

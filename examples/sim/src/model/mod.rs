@@ -211,7 +211,9 @@ impl Model {
         self.get(conn).is_some_and(|connection| {
             let backlog = connection.backlog.as_ref();
             let is_read = backlog.is_none_or(Backlog::is_being_read);
-            connection.data.is_empty() && connection.is_open() && !is_read && !waits
+            // It may have to confirm something first: then its pong is waited for.
+            let is_waited_for = is_read || waits || !connection.given.is_empty();
+            connection.data.is_empty() && connection.is_open() && !is_waited_for
         })
     }
 

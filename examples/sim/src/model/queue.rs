@@ -223,7 +223,11 @@ impl Model {
         // One envelope comes, whatever its size: for that there has to be memory, or it waits.
         let memory = self.memory_left(connection);
         if memory < settings.envelope_bytes {
-            return self.alarms.set(Kind::Read, conn, self.now);
+            let has_nothing = connection.waiting_bytes() + connection.given_bytes() == 0;
+            if has_nothing || self.memory_left_of_all() < settings.envelope_bytes {
+                self.alarms.set(Kind::Read, conn, self.now);
+            }
+            return;
         }
         let bytes = room.min(queue.read_bytes).min(memory);
         let now = self.unix();
@@ -275,10 +279,15 @@ impl Model {
         match about {
             About::Append(letter) if !overdue => self.appended(&letter, &outcome),
             About::Change(message) if !overdue => {
-                if let Outcome::Failed { failure, .. } = outcome {
-                    let reason = format!("{failure}; the change holds until the relay restarts");
-                    self.tell_its_sender(&message, &reason);
-                }
+                let failure = match outcome {
+                    Outcome::Done => return self.check_shutdown(),
+                    Outcome::Failed { failure, .. } => failure.to_string(),
+                    Outcome::Refused(_) | Outcome::Entries { .. } | Outcome::Expired { .. } => {
+                        "relay's store does not work".into()
+                    }
+                };
+                let reason = format!("{failure}; the change holds until the relay restarts");
+                self.tell_its_sender(&message, &reason);
             }
             About::Append(_) | About::Change(_) | About::Upkeep => {}
             About::Read(conn, _) => self.was_read(conn, outcome),

@@ -313,6 +313,7 @@ impl Config {
         }
         Ok(self)
     }
+
     /// A setting that is 0 and must not be.
     fn zero(&self) -> Option<&'static str> {
         let durations = [
