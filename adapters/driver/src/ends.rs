@@ -71,6 +71,12 @@ pub(crate) async fn read_head(
     }
 }
 
+/// Writes `bytes`, and passes on what the stream keeps of them.
+pub(crate) async fn say(stream: &mut impl Stream, bytes: &[u8]) -> io::Result<()> {
+    stream.write_all(bytes).await?;
+    stream.flush().await
+}
+
 /// Says the last word, and waits until the peer has read it: a socket that is dropped with unread
 /// bytes takes the last word back.
 pub(crate) async fn farewell(stream: &mut impl Stream, bytes: &[u8]) -> io::Result<()> {

@@ -32,9 +32,8 @@
 //! ```
 //!
 //! A relay has one task for each connection, one for the hub's timer, one for its listener and one
-//! for its store, if it has one. A
-//! connection's task reads all that its socket has, takes the hub's lock once to hand it in and to
-//! take what there is to write, and writes that with one call.
+//! for its store, if it has one. A connection's task reads all that its socket has, takes the hub's
+//! lock once to hand it in and to take what there is to write, and writes that with one call.
 //!
 //! # Write your own adapter
 //!

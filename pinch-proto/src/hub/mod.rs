@@ -307,8 +307,8 @@ impl Hub {
     }
 
     /// Whether what comes from `conn` is taken, and not only its pongs: it has neither ended nor begun
-    /// to. Whoever answers
-    /// pings asks this, for the reason given [above](self#the-rules-of-the-two-sides).
+    /// to. Whoever answers pings asks this, for the reason given
+    /// [above](self#the-rules-of-the-two-sides).
     #[must_use]
     pub fn is_open(&self, conn: ConnId) -> bool {
         let connection = self.connections.get(conn.0);

@@ -12,7 +12,6 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::AsyncWriteExt as _;
 use futures_util::future::{BoxFuture, Either, FutureExt as _, select};
 use http::StatusCode;
 use pinch_proto::hub::{Admission, ConnId, Input, JoinRefusal};
@@ -24,7 +23,7 @@ use super::counts::TaskCount;
 use super::switchboard::{Own, Shared};
 use crate::clock::unix_now;
 use crate::codec::{Decoder, Incoming, encode};
-use crate::ends::{Turns, farewell, read_head};
+use crate::ends::{Turns, farewell, read_head, say};
 use crate::http::{self as head, Route};
 use crate::{Runtime, Stream};
 
@@ -142,13 +141,8 @@ async fn join<R: Runtime>(
     entry: Entry,
 ) -> Option<Joined> {
     let Some(_pending) = shared.pend() else {
-        let busy = busy(&entry);
-        let tell = async {
-            stream.write_all(&busy).await?;
-            stream.flush().await
-        };
         // There is no place in which to wait for a peer that does not take it.
-        let _ = tell.now_or_never();
+        let _ = say(stream, &busy(&entry)).now_or_never();
         return None;
     };
     let joined = match entry {
@@ -331,8 +325,7 @@ impl Inbox {
     /// Writes `bytes`, behind which a frame may begin.
     async fn write(&mut self, stream: &mut impl Stream, bytes: &[u8]) -> io::Result<()> {
         self.is_writing = true;
-        stream.write_all(bytes).await?;
-        stream.flush().await?;
+        say(stream, bytes).await?;
         self.is_writing = false;
         Ok(())
     }

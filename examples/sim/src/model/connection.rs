@@ -123,6 +123,11 @@ impl Connection {
         self.waiting().count()
     }
 
+    /// What of the hub's memory it takes.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.waiting_bytes() + self.given_bytes()
+    }
+
     pub(super) fn given_bytes(&self) -> usize {
         bytes_of(self.given.iter().map(|given| &given.letter))
     }

@@ -120,15 +120,13 @@ impl Model {
 
     fn memory_limit(&self, connection: &Connection) -> usize {
         let limit = self.settings.total_outbox_bytes;
-        let has_some = connection.waiting_bytes() + connection.given_bytes() > 0;
+        let has_some = connection.held_bytes() > 0;
         limit - if has_some { limit / 4 } else { 0 }
     }
 
     /// The same for one that has nothing.
     pub(super) fn memory_left_of_all(&self) -> usize {
-        let of_one =
-            |connection: &Connection| connection.waiting_bytes() + connection.given_bytes();
-        let held: usize = self.connections.iter().map(of_one).sum();
+        let held: usize = self.connections.iter().map(Connection::held_bytes).sum();
         let limit = self.settings.total_outbox_bytes;
         limit.saturating_sub(held + self.reading_bytes())
     }

@@ -223,7 +223,7 @@ impl Model {
         // One envelope comes, whatever its size: for that there has to be memory, or it waits.
         let memory = self.memory_left(connection);
         if memory < settings.envelope_bytes {
-            let has_nothing = connection.waiting_bytes() + connection.given_bytes() == 0;
+            let has_nothing = connection.held_bytes() == 0;
             if has_nothing || self.memory_left_of_all() < settings.envelope_bytes {
                 self.alarms.set(Kind::Read, conn, self.now);
             }

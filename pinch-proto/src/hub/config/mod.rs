@@ -316,30 +316,26 @@ impl Config {
 
     /// A setting that is 0 and must not be.
     fn zero(&self) -> Option<&'static str> {
-        let durations = [
-            ("heartbeat interval", self.heartbeat_interval),
-            ("pong timeout", self.pong_timeout),
-            ("join timeout", self.join_timeout),
-            ("stall timeout", self.stall_timeout),
-            ("close timeout", self.close_timeout),
-            ("marker interval", self.marker_interval),
+        let settings = [
+            ("heartbeat interval", self.heartbeat_interval.is_zero()),
+            ("pong timeout", self.pong_timeout.is_zero()),
+            ("join timeout", self.join_timeout.is_zero()),
+            ("stall timeout", self.stall_timeout.is_zero()),
+            ("close timeout", self.close_timeout.is_zero()),
+            ("marker interval", self.marker_interval.is_zero()),
+            ("envelope limit", self.envelope_bytes == 0),
+            ("outbox count", self.outbox_count == 0),
+            ("refusal limit", self.refusal_bytes == 0),
+            ("limit of unconfirmed bytes", self.unconfirmed_bytes == 0),
+            (
+                "limit of unconfirmed envelopes",
+                self.unconfirmed_count == 0,
+            ),
+            ("connection limit", self.max_connections == 0),
+            ("limit of parked buckets", self.max_parked_buckets == 0),
         ];
-        let counts = [
-            ("envelope limit", self.envelope_bytes),
-            ("outbox count", self.outbox_count),
-            ("refusal limit", self.refusal_bytes),
-            ("limit of unconfirmed bytes", self.unconfirmed_bytes),
-            ("limit of unconfirmed envelopes", self.unconfirmed_count),
-            ("connection limit", self.max_connections),
-            ("limit of parked buckets", self.max_parked_buckets),
-        ];
-        let durations = durations.map(|(setting, value)| (setting, value.is_zero()));
-        let counts = counts.map(|(setting, value)| (setting, value == 0));
-        let of_queue = self.queue.and_then(|queue| queue.zero());
-        let zeros = durations.into_iter().chain(counts);
-        zeros
-            .filter_map(|(setting, is_zero)| is_zero.then_some(setting))
-            .chain(of_queue)
-            .next()
+        let zero = settings.iter().find(|(_, is_zero)| *is_zero);
+        let of_queue = || self.queue.and_then(|queue| queue.zero());
+        zero.map(|(setting, _)| *setting).or_else(of_queue)
     }
 }
