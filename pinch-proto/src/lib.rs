@@ -10,6 +10,7 @@
 //! |---|---|---|
 //! | [`hub::Hub`] | relay | routing table, outboxes and their limits, the durable [`queue`], heartbeats, rate limits, blocks, shutdown |
 //! | [`handshake::Relay`], [`handshake::Agent`] | joining connection | who an agent is, by a challenge that it signs |
+//! | [`peers::Peers`] | relay | limits per source address, before and after the join |
 //! | [`client::Client`] | agent | joining, heartbeat, reconnecting, what is unsent |
 //!
 //! Besides them there is the wire: [`Address`], the zero-copy [`EnvelopeView`] for what is only
@@ -66,6 +67,7 @@ pub mod handshake;
 pub mod hub;
 mod key;
 mod message;
+pub mod peers;
 pub mod queue;
 mod time;
 pub mod wire;

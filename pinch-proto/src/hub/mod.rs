@@ -115,6 +115,9 @@ pub use self::io::{
     WakeupReason,
 };
 pub use self::rate::RateLimit;
+pub(crate) use self::rate::TokenBucket;
+pub(crate) use self::seeded::Seeded;
+pub(crate) use self::slab::{Key, Slab};
 pub use self::stats::HubStats;
 pub use self::turn::Turn;
 
@@ -122,8 +125,6 @@ use self::blocks::Blocks;
 use self::connection::{Connection, Phase, Ping, Window};
 use self::outbox::OutboxLimits;
 use self::rate::ParkedBuckets;
-use self::seeded::Seeded;
-use self::slab::Slab;
 use self::spares::Spares;
 use self::table::RoutingTable;
 use self::tickets::Tickets;

@@ -37,6 +37,12 @@ impl RateLimit {
         burst: 10,
     };
 
+    /// The default for the joins of one source address: see [`Limits`](crate::peers::Limits).
+    pub(crate) const JOINS: Self = Self {
+        per_second: 20.0,
+        burst: 1024,
+    };
+
     /// A limit of `per_second` envelopes, and `burst` at once.
     ///
     /// # Errors
@@ -59,7 +65,7 @@ impl RateLimit {
     }
 
     /// The time that an empty bucket takes to be full.
-    pub(super) fn fill(self) -> Duration {
+    pub(crate) fn fill(self) -> Duration {
         self.token().saturating_mul(self.burst)
     }
 }
@@ -72,17 +78,17 @@ impl core::fmt::Display for RateLimit {
 
 /// What one address has left of its [`RateLimit`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct TokenBucket {
+pub(crate) struct TokenBucket {
     full_at: Time,
 }
 
 impl TokenBucket {
-    pub(super) const FULL: Self = Self {
+    pub(crate) const FULL: Self = Self {
         full_at: Time::ZERO,
     };
 
     /// Takes a token, or says how long until there is one.
-    pub(super) fn take(&mut self, limit: RateLimit, now: Time) -> Result<(), Duration> {
+    pub(crate) fn take(&mut self, limit: RateLimit, now: Time) -> Result<(), Duration> {
         let full_at = self.full_at.max(now) + limit.token();
         let debt = full_at.since(now);
         match debt.checked_sub(limit.fill()) {
@@ -94,7 +100,7 @@ impl TokenBucket {
         }
     }
 
-    fn is_full(self, now: Time) -> bool {
+    pub(crate) fn is_full(self, now: Time) -> bool {
         self.full_at <= now
     }
 }

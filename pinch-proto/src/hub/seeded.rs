@@ -9,10 +9,10 @@ use siphasher::sip::SipHasher13;
 
 /// Builds hashers that share one seed.
 #[derive(Clone, Debug)]
-pub(super) struct Seeded(SipHasher13);
+pub(crate) struct Seeded(SipHasher13);
 
 impl Seeded {
-    pub(super) fn new(seed: [u8; 16]) -> Self {
+    pub(crate) fn new(seed: [u8; 16]) -> Self {
         Self(SipHasher13::new_with_key(&seed))
     }
 }

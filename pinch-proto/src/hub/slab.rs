@@ -11,9 +11,9 @@ pub(super) const MAX_SLOTS: u32 = u32::MAX - 1;
 
 /// Names one value of a [`Slab`] for ever; a later value in the same slot has another key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct Key {
-    pub(super) index: u32,
-    pub(super) generation: u32,
+pub(crate) struct Key {
+    pub(crate) index: u32,
+    pub(crate) generation: u32,
 }
 
 #[derive(Debug)]
@@ -24,14 +24,14 @@ struct Slot<T> {
 
 /// A vector of values that stay where they are.
 #[derive(Debug)]
-pub(super) struct Slab<T> {
+pub(crate) struct Slab<T> {
     slots: Vec<Slot<T>>,
     free: Vec<u32>,
     len: usize,
 }
 
 impl<T> Slab<T> {
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             slots: Vec::new(),
             free: Vec::new(),
@@ -39,17 +39,17 @@ impl<T> Slab<T> {
         }
     }
 
-    pub(super) const fn len(&self) -> usize {
+    pub(crate) const fn len(&self) -> usize {
         self.len
     }
 
     /// Whether there is a slot for one more value.
-    pub(super) fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         !self.free.is_empty() || self.slots.len() < MAX_SLOTS as usize
     }
 
     /// Stores `value`, for which there must be [room](Self::has_room).
-    pub(super) fn insert(&mut self, value: T) -> Key {
+    pub(crate) fn insert(&mut self, value: T) -> Key {
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot {
                 generation: 0,
@@ -69,21 +69,21 @@ impl<T> Slab<T> {
         }
     }
 
-    pub(super) fn get(&self, key: Key) -> Option<&T> {
+    pub(crate) fn get(&self, key: Key) -> Option<&T> {
         let slot = self.slots.get(key.index as usize)?;
         slot.value
             .as_ref()
             .filter(|_| slot.generation == key.generation)
     }
 
-    pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
+    pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
         let slot = self.slots.get_mut(key.index as usize)?;
         slot.value
             .as_mut()
             .filter(|_| slot.generation == key.generation)
     }
 
-    pub(super) fn remove(&mut self, key: Key) -> Option<T> {
+    pub(crate) fn remove(&mut self, key: Key) -> Option<T> {
         let slot = self.slots.get_mut(key.index as usize)?;
         if slot.generation != key.generation {
             return None;
@@ -99,12 +99,12 @@ impl<T> Slab<T> {
     }
 
     /// The value in slot `index`, if there is one.
-    pub(super) fn at(&self, index: u32) -> Option<&T> {
+    pub(crate) fn at(&self, index: u32) -> Option<&T> {
         self.slots.get(index as usize)?.value.as_ref()
     }
 
     /// The key of the value in slot `index`, if there is one.
-    pub(super) fn key_at(&self, index: u32) -> Option<Key> {
+    pub(crate) fn key_at(&self, index: u32) -> Option<Key> {
         let slot = self.slots.get(index as usize)?;
         slot.value.as_ref().map(|_| Key {
             index,
@@ -113,7 +113,7 @@ impl<T> Slab<T> {
     }
 
     /// All keys, in the order of their slots.
-    pub(super) fn keys(&self) -> Vec<Key> {
+    pub(crate) fn keys(&self) -> Vec<Key> {
         (0..self.slots.len())
             .filter_map(|index| self.key_at(u32::try_from(index).ok()?))
             .collect()
