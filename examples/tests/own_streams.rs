@@ -5,7 +5,8 @@
 
 use core::future::Future;
 use core::time::Duration;
-use std::io::{self, BufRead as _, BufReader};
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Instant;
@@ -223,11 +224,11 @@ impl Drop for Service {
     }
 }
 
-#[test]
-fn a_route_of_a_web_service_is_a_relay() {
+/// Starts the web service with `args`; returns where it listens, too.
+fn service(args: &[&str]) -> (Service, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_axum-embed"));
-    let command = command.args(["--port", "0"]).stdout(Stdio::piped());
-    let mut service = Service(command.spawn().unwrap());
+    let command = command.args(["--port", "0"]).args(args);
+    let mut service = Service(command.stdout(Stdio::piped()).spawn().unwrap());
     let mut line = String::new();
     BufReader::new(service.0.stdout.as_mut().unwrap())
         .read_line(&mut line)
@@ -237,6 +238,38 @@ fn a_route_of_a_web_service_is_a_relay() {
         .strip_prefix("listening on http://")
         .unwrap()
         .to_owned();
+    (service, address)
+}
+
+#[test]
+fn a_route_of_a_web_service_allows_the_origins_that_are_listed() {
+    let (_service, address) = service(&["--allowed-origins", "https://app.example.com"]);
+    let cases = [
+        ("", "101"),
+        ("Origin: https://app.example.com\r\n", "101"),
+        ("Origin: https://evil.example\r\n", "403"),
+        ("Origin: null\r\n", "403"),
+    ];
+    for (origin, expected) in cases {
+        let mut stream = TcpStream::connect(&address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        write!(
+            stream,
+            "GET /agents/ws HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\n\
+             Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{origin}\r\n"
+        )
+        .unwrap();
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line).unwrap();
+        let status = line.split(' ').nth(1);
+        assert_eq!(status, Some(expected), "{origin}: {line}");
+    }
+}
+
+#[test]
+fn a_route_of_a_web_service_is_a_relay() {
+    let (_service, address) = service(&[]);
     on_tokio(async move {
         let url = format!("ws://{address}/agents/ws");
         let dial = move || {

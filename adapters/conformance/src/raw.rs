@@ -116,13 +116,31 @@ impl Raw {
         Self::new(connect(relay).await)
     }
 
+    /// The relay's answer to one HEAD request: a response whose body does not follow.
+    pub(crate) async fn ask_head<R: Runtime>(relay: &Relay<R>, request: &str) -> Response {
+        let mut raw = Self::connect(relay).await;
+        raw.write(request.as_bytes()).await;
+        let response = raw.response_head().await;
+        assert_eq!(raw.hear().await, Heard::End, "{response:?}");
+        assert_eq!(raw.ahead, b"", "{response:?}");
+        response
+    }
+
     /// The relay's answer to one request.
     pub(crate) async fn ask<R: Runtime>(relay: &Relay<R>, request: &str) -> Response {
         let mut raw = Self::connect(relay).await;
         raw.write(request.as_bytes()).await;
         let response = raw.response().await;
         if response.status != 101 {
-            assert_eq!(response.header("connection"), Some("close"), "{response:?}");
+            let expected = match response.status {
+                426 => "upgrade, close",
+                _ => "close",
+            };
+            assert_eq!(
+                response.header("connection"),
+                Some(expected),
+                "{response:?}"
+            );
             assert_eq!(raw.hear().await, Heard::End);
         }
         response
@@ -189,6 +207,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
     }
 
     pub(crate) async fn response(&mut self) -> Response {
+        let mut response = self.response_head().await;
+        let length = response.header("content-length").unwrap_or("0");
+        let length = length.parse().expect("a length");
+        let body = self.take(length).await.expect("a whole body");
+        response.body = String::from_utf8(body.into()).expect("text");
+        response
+    }
+
+    async fn response_head(&mut self) -> Response {
         let head_len = loop {
             let end = self.ahead.windows(4).position(|bytes| bytes == b"\r\n\r\n");
             match end {
@@ -202,16 +229,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
             .strip_prefix("HTTP/1.1 ")
             .and_then(|rest| rest.get(..3));
         let status = status.and_then(|status| status.parse().ok());
-        let mut response = Response {
+        Response {
             status: status.expect("a status"),
             head,
             body: String::new(),
-        };
-        let length = response.header("content-length").unwrap_or("0");
-        let length = length.parse().expect("a length");
-        let body = self.take(length).await.expect("a whole body");
-        response.body = String::from_utf8(body.into()).expect("text");
-        response
+        }
     }
 
     /// The frame that comes next.
@@ -279,6 +301,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
     /// Joins a relay in challenge mode with the key number `seed`, and answers the first ping.
     pub(crate) async fn prove(&mut self, seed: u8) -> Address {
         self.upgrade("/ws").await;
+        self.prove_upgraded(seed).await
+    }
+
+    /// Does what [`prove`](Self::prove) does after the upgrade.
+    pub(crate) async fn prove_upgraded(&mut self, seed: u8) -> Address {
         let challenge = self.challenge().await;
         let answer = answer(&challenge, &key(seed), |_| ());
         self.send(BINARY, &answer).await;

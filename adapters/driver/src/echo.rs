@@ -15,7 +15,7 @@ use tungstenite::Utf8Bytes;
 use crate::Stream;
 use crate::codec::{Decoder, Incoming, encode, encode_text};
 use crate::ends::{farewell, read_head};
-use crate::http::upgrade;
+use crate::http::{accept, encode as encode_head, encode_last};
 
 /// How much is read at once, in bytes.
 const READ_SIZE: usize = 64 << 10;
@@ -27,11 +27,17 @@ const READ_SIZE: usize = 64 << 10;
 pub async fn serve(mut stream: impl Stream, message_bytes: usize) -> io::Result<()> {
     let (request, rest) = match read_head(&mut stream).await? {
         Ok(head) => head,
-        Err(error) => return farewell(&mut stream, &error.response()).await,
+        Err(error) => {
+            let response = encode_last(&error.response(), false);
+            return farewell(&mut stream, &response).await;
+        }
     };
-    match upgrade(&request) {
-        Ok(response) => stream.write_all(&response).await?,
-        Err(refusal) => return farewell(&mut stream, &refusal).await,
+    match accept(&request) {
+        Ok(response) => stream.write_all(&encode_head(&response)).await?,
+        Err(error) => {
+            let response = encode_last(&error.response(), false);
+            return farewell(&mut stream, &response).await;
+        }
     }
     let mut decoder = Decoder::new(message_bytes);
     decoder.preload(rest);

@@ -72,7 +72,7 @@ pub use pinch_proto as proto;
 pub use self::client::{
     Client, ClientBuilder, ConnectError, Ended, SendError, Sender, SinkError, UrlError,
 };
-pub use self::http::{AllowedOrigins, Auth};
+pub use self::http::{AllowedOrigins, Auth, Upgrade, UpgradeError};
 pub use self::relay::{BindError, Builder, Relay, RelayStats, StoreHealth};
 pub use self::runtime::{Runtime, Stream};
 pub use self::store::{MemoryStore, Store};

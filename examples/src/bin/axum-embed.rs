@@ -7,17 +7,16 @@ use std::io::{self, Write as _};
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use axum::routing::get;
 use clap::Parser;
 use hyper_util::rt::TokioIo;
 use pinch_proto::{Host, hub};
-use pinch_tokio::Relay;
+use pinch_tokio::{AllowedOrigins, Relay};
 use tokio::net::TcpListener;
 use tokio_util::compat::TokioAsyncReadCompatExt as _;
-use tungstenite::handshake::server::create_response_with_body;
 
 /// A web service with a relay at /agents/ws
 #[derive(Parser)]
@@ -25,13 +24,21 @@ struct Flags {
     /// The port on loopback; 0 lets the system pick one.
     #[arg(long, default_value_t = 8080)]
     port: u16,
+    /// Origins of web pages that may connect, separated by commas
+    #[arg(long, value_delimiter = ',')]
+    allowed_origins: Vec<String>,
 }
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn core::error::Error>> {
-    let Flags { port } = Flags::parse();
-    let hub = hub::Config::new(Host::parse("localhost")?);
-    let relay = Arc::new(Relay::builder().hub(hub).detached()?);
+    let Flags {
+        port,
+        allowed_origins,
+    } = Flags::parse();
+    let relay = Relay::builder()
+        .hub(hub::Config::new(Host::parse("localhost")?))
+        .allowed_origins(AllowedOrigins::List(allowed_origins));
+    let relay = Arc::new(relay.detached()?);
     let service = Router::new()
         .route("/", get(async || "a web service\n"))
         .route("/agents/ws", get(agents))
@@ -51,18 +58,19 @@ async fn main() -> Result<(), Box<dyn core::error::Error>> {
     Ok(())
 }
 
-/// Upgrades a request, and hands its connection to the relay, which asks for the agent's key.
+/// Checks and upgrades a request, and hands its connection to the relay, which asks for the agent's
+/// key.
 async fn agents(State(relay): State<Arc<Relay>>, mut request: Request) -> Response {
-    let upgrade = hyper::upgrade::on(&mut request);
-    let response = match create_response_with_body(&request, axum::body::Body::empty) {
-        Ok(response) => response,
-        Err(error) => return (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
+    let upgrading = hyper::upgrade::on(&mut request);
+    let (upgrade, response) = match relay.check_upgrade(&request) {
+        Ok(checked) => checked,
+        Err(error) => return error.response().map(Body::from),
     };
     tokio::spawn(async move {
         // If the client goes away before the upgrade, there is nobody to serve.
-        if let Ok(upgraded) = upgrade.await {
-            relay.adopt_upgraded(TokioIo::new(upgraded).compat(), None);
+        if let Ok(upgraded) = upgrading.await {
+            relay.adopt_upgraded(TokioIo::new(upgraded).compat(), upgrade);
         }
     });
-    response
+    response.map(|()| Body::empty())
 }

@@ -10,8 +10,9 @@ use std::sync::Arc;
 use futures_lite::future::zip;
 use futures_util::AsyncReadExt as _;
 use futures_util::io::{AsyncRead, AsyncWrite, BufWriter};
+use http::Request;
 use pinch_driver::proto::wire::MessageType;
-use pinch_driver::{Auth, Runtime};
+use pinch_driver::{AllowedOrigins, Auth, Runtime, Upgrade};
 
 use crate::envelopes::{address, envelope, key, message, message_of, refusal};
 use crate::peer::{Heard, Peer};
@@ -113,10 +114,84 @@ pub(crate) async fn adopted_and_accepted_connections_talk_to_each_other<R: Runti
     relays::emptied(&relay).await;
 }
 
+/// A request as an HTTP server has read it.
+fn request_elsewhere(origin: Option<&str>, query: &str) -> Request<()> {
+    let mut request = Request::get(format!("/agents/ws{query}"))
+        .header("host", "service.example.com")
+        .header("connection", "keep-alive")
+        .header("connection", "Upgrade")
+        .header("upgrade", "websocket")
+        .header("sec-websocket-version", "13")
+        .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
+    if let Some(origin) = origin {
+        request = request.header("origin", origin);
+    }
+    request.body(()).expect("a request")
+}
+
+pub(crate) async fn an_upgrade_elsewhere_is_checked_like_one_at_the_relays_own_port<R: Runtime>(
+    runtime: &Tracked<R>,
+) {
+    const APP: &str = "https://app.example.com";
+    let origins = AllowedOrigins::List(vec![APP.into()]);
+    let relay = builder(runtime).hub(config()).allowed_origins(origins);
+    let relay = relay.detached().expect("settings that fit");
+    for origin in [
+        "https://evil.example",
+        "null",
+        "https://service.example.com",
+    ] {
+        let error = relay
+            .check_upgrade(&request_elsewhere(Some(origin), ""))
+            .expect_err("an origin that is not listed");
+        assert_eq!(error.response().status(), 403, "{error}");
+    }
+    let mut without_key = request_elsewhere(None, "");
+    without_key.headers_mut().remove("sec-websocket-key");
+    let error = relay.check_upgrade(&without_key).expect_err("no key");
+    assert_eq!(error.response().status(), 400, "{error}");
+
+    for (seed, origin) in [(1, None), (2, Some(APP))] {
+        let checked = relay.check_upgrade(&request_elsewhere(origin, "?dedup=1"));
+        let (upgrade, response) = checked.expect("it is allowed");
+        assert_eq!(response.status(), 101);
+        let accept = &response.headers()["sec-websocket-accept"];
+        assert_eq!(accept, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        let expected = Upgrade::trusted()
+            .has_origin(origin.is_some())
+            .query("dedup=1");
+        assert_eq!(upgrade, expected);
+        let (near, far) = pipe(1024);
+        relay.adopt_upgraded(far, upgrade);
+        let mut raw = Raw::new(near);
+        raw.prove_upgraded(seed).await;
+    }
+    emptied(&relay).await;
+}
+
+pub(crate) async fn an_upgrade_elsewhere_names_its_agent_in_open_mode<R: Runtime>(
+    runtime: &Tracked<R>,
+) {
+    let relay = detached(runtime, Auth::Open);
+    let error = relay
+        .check_upgrade(&request_elsewhere(None, ""))
+        .expect_err("no address");
+    assert_eq!(error.response().status(), 400, "{error}");
+    let query = format!("?address={}", address("alice"));
+    let checked = relay.check_upgrade(&request_elsewhere(None, &query));
+    let (near, far) = pipe(1024);
+    relay.adopt_upgraded(far, checked.expect("it names itself").0);
+    let mut alice = Raw::new(near);
+    alice.answer_ping().await;
+    let said = message(&address("alice"), &address("alice"), 1, 9);
+    alice.send(BINARY, &said).await;
+    assert_eq!(alice.envelope().await, said);
+}
+
 pub(crate) async fn a_pipe_is_asked_for_its_health_too<R: Runtime>(runtime: &Tracked<R>) {
     let relay = detached(runtime, Auth::Open);
     let mut raw = Raw::new(pipe_into(&relay, 1));
-    raw.write(b"GET /health HTTP/1.1\r\n\r\n").await;
+    raw.write(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n").await;
     let response = raw.response().await;
     assert_eq!(response.status, 200);
     let beginning = r#"{"status":"ok","connections":0,"tasks":2,"uptime_seconds":"#;

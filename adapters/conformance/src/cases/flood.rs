@@ -6,7 +6,7 @@ use core::task::{Context, Poll};
 use std::io;
 
 use futures_util::io::{AsyncRead, AsyncWrite};
-use pinch_driver::Runtime;
+use pinch_driver::{Runtime, Upgrade};
 
 use crate::envelopes::{address, message};
 use crate::peer::Peer;
@@ -78,7 +78,7 @@ pub(crate) async fn a_flood_before_the_join_ends_at_its_deadline<R: Runtime>(run
 
 pub(crate) async fn a_flood_behind_the_last_word_ends_too<R: Runtime>(runtime: &Tracked<R>) {
     let relay = open(runtime, config()).await;
-    let request = b"GET /nothing HTTP/1.1\r\n\r\n";
+    let request = b"GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n";
     relay.adopt(Flood::new(request.to_vec(), b"more of it".to_vec()));
     emptied(&relay).await;
 }
@@ -88,7 +88,8 @@ pub(crate) async fn a_flood_after_the_join_leaves_others_their_turn<R: Runtime>(
 ) {
     let relay = open(runtime, config().close_timeout(millis(100))).await;
     let pongs = frame(PONG, &[0; 125]);
-    relay.adopt_upgraded(Flood::new(vec![], pongs), Some(address("mallory")));
+    let upgrade = Upgrade::trusted().vouched_for(address("mallory"));
+    relay.adopt_upgraded(Flood::new(vec![], pongs), upgrade);
     eventually("it has joined", || relay.stats().hub.connections == 1).await;
     let mut alice = Peer::named(&relay, "alice").await;
     for number in 0..2 {

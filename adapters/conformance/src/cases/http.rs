@@ -75,10 +75,28 @@ pub(crate) async fn health_counts_connections_and_tasks<R: Runtime>(runtime: &Tr
 
 pub(crate) async fn health_is_for_every_origin_and_query<R: Runtime>(runtime: &Tracked<R>) {
     let relay = challenge(runtime, config()).await;
-    let request = "GET /health?verbose HTTP/1.1\r\nOrigin: https://a.example\r\n\r\n";
+    let request = "GET /health?verbose HTTP/1.1\r\nHost: a\r\nOrigin: https://a.example\r\n\r\n";
     assert_eq!(Raw::ask(&relay, request).await.status, 200);
     let request = "GET /health HTTP/1.0\r\n\r\n";
     assert_eq!(Raw::ask(&relay, request).await.status, 200);
+}
+
+pub(crate) async fn the_answer_to_head_is_the_one_to_get_without_its_body<R: Runtime>(
+    runtime: &Tracked<R>,
+) {
+    let relay = challenge(runtime, config()).await;
+    for (target, status) in [("/health", 200), ("/ws", 426), ("/nothing", 404)] {
+        let request = |method| format!("{method} {target} HTTP/1.1\r\nHost: a\r\n\r\n");
+        let got = Raw::ask(&relay, &request("GET")).await;
+        let head = Raw::ask_head(&relay, &request("HEAD")).await;
+        assert_eq!((got.status, head.status), (status, status), "{target}");
+        for name in ["content-type", "content-length", "connection", "upgrade"] {
+            assert_eq!(head.header(name), got.header(name), "{target}: {name}");
+        }
+    }
+    // A WebSocket begins with GET.
+    let upgrade = upgrade_request("/ws").replace("GET", "HEAD");
+    assert_eq!(Raw::ask_head(&relay, &upgrade).await.status, 426);
 }
 
 pub(crate) async fn what_is_not_there_or_not_allowed_has_its_status<R: Runtime>(
@@ -86,20 +104,27 @@ pub(crate) async fn what_is_not_there_or_not_allowed_has_its_status<R: Runtime>(
 ) {
     let relay = challenge(runtime, config()).await;
     let cases = [
-        ("GET / HTTP/1.1\r\n\r\n", 404),
-        ("GET /ws/ HTTP/1.1\r\n\r\n", 404),
+        ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", 404),
+        ("GET /ws/ HTTP/1.1\r\nHost: a\r\n\r\n", 404),
         (
-            "POST /agents/register HTTP/1.1\r\ncontent-length: 0\r\n\r\n",
+            "POST /agents/register HTTP/1.1\r\nHost: a\r\ncontent-length: 0\r\n\r\n",
             404,
         ),
-        ("POST /ws HTTP/1.1\r\n\r\n", 405),
-        ("POST /health HTTP/1.1\r\ncontent-length: 2\r\n\r\n{}", 405),
-        ("HEAD /health HTTP/1.1\r\n\r\n", 405),
-        ("GET /ws HTTP/1.1\r\n\r\n", 426),
+        ("POST /ws HTTP/1.1\r\nHost: a\r\n\r\n", 405),
         (
-            "GET /ws HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n",
+            "POST /health HTTP/1.1\r\nHost: a\r\ncontent-length: 2\r\n\r\n{}",
+            405,
+        ),
+        ("GET /ws HTTP/1.1\r\nHost: a\r\n\r\n", 426),
+        (
+            "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n",
             426,
         ),
+        ("GET /health HTTP/1.1\r\n\r\n", 400),
+        ("GET /health HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", 400),
+        ("GET /health HTTP/1.1\r\nHost: a b\r\n\r\n", 400),
+        ("GET /health HTTP/1.1\r\nHost: a\r\n folded\r\n\r\n", 400),
+        ("GET /health HTTP/1.1\r\nHost : a\r\n\r\n", 400),
         ("\x16\x03\x01\x02\x00\x01\x00\x01\u{fc}\x03\x03", 400),
         ("GET /ws\r\n\r\n", 400),
         ("GET /ws HTTP/1.1\r\nno header\r\n\r\n", 400),
@@ -111,7 +136,7 @@ pub(crate) async fn what_is_not_there_or_not_allowed_has_its_status<R: Runtime>(
         assert_eq!(response.status, status, "{request:?}");
         assert!(response.body.ends_with('\n'), "{response:?}");
         match status {
-            405 => assert_eq!(response.header("allow"), Some("GET")),
+            405 => assert_eq!(response.header("allow"), Some("GET, HEAD")),
             426 => {
                 assert_eq!(response.header("upgrade"), Some("websocket"));
                 assert_eq!(response.header("sec-websocket-version"), Some("13"));
@@ -133,10 +158,44 @@ pub(crate) async fn an_upgrade_needs_all_of_its_headers<R: Runtime>(runtime: &Tr
     let keyless = upgrade_without("/ws", "Sec-WebSocket-Key");
     assert_eq!(Raw::ask(&relay, &keyless).await.status, 400);
     let old = upgrade_request("/ws").replace("HTTP/1.1", "HTTP/1.0");
-    assert_eq!(Raw::ask(&relay, &old).await.status, 426);
-    // As Firefox writes it.
-    let list = upgrade_with("/ws", "Connection: keep-alive, Upgrade");
-    assert_eq!(Raw::ask(&relay, &list).await.status, 101);
+    let response = Raw::ask(&relay, &old).await;
+    assert_eq!(response.status, 426);
+    assert!(response.body.contains("HTTP/1.0"), "{}", response.body);
+}
+
+pub(crate) async fn a_list_may_span_lines_and_what_comes_once_may_not<R: Runtime>(
+    runtime: &Tracked<R>,
+) {
+    let relay = challenge(runtime, config()).await;
+    let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
+    let cases = [
+        // As Firefox writes it.
+        ("Connection: keep-alive, Upgrade".to_owned(), 101),
+        ("Connection: keep-alive\r\nConnection: Upgrade".into(), 101),
+        ("Connection: Upgrade\r\nConnection: close".into(), 101),
+        ("Connection:\t,UPGRADE ,\tkeep-alive".into(), 101),
+        ("Upgrade: websocket, h2c".into(), 101),
+        ("Upgrade: h2c\r\nUpgrade: WebSocket".into(), 101),
+        ("Connection: keep-alive\r\nConnection: close".into(), 426),
+        ("Upgrade: h2c\r\nUpgrade: websocket2".into(), 426),
+        ("Host: a\r\nHost: a".into(), 400),
+        (format!("{key}\r\n{key}"), 400),
+        ("Sec-WebSocket-Key: dGhlIHNhbXBsZQ==".into(), 400),
+        (
+            "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Version: 13".into(),
+            400,
+        ),
+        ("Sec-WebSocket-Version: 13, 8".into(), 426),
+        ("Content-Length: 5".into(), 400),
+        ("Transfer-Encoding: chunked".into(), 400),
+    ];
+    for (lines, status) in cases {
+        let request = upgrade_with("/ws", &lines);
+        let response = Raw::ask(&relay, &request).await;
+        assert_eq!(response.status, status, "{request}");
+    }
+    let hostless = upgrade_without("/ws", "Host");
+    assert_eq!(Raw::ask(&relay, &hostless).await.status, 400);
 }
 
 pub(crate) async fn pages_are_let_in_by_their_origin<R: Runtime>(runtime: &Tracked<R>) {
@@ -158,13 +217,26 @@ pub(crate) async fn pages_are_let_in_by_their_origin<R: Runtime>(runtime: &Track
             403,
         ),
         (listed.clone(), Some("null"), 403),
-        (listed, Some(evil), 403),
+        (listed.clone(), Some(evil), 403),
+        (listed, Some("HTTPS://App.Example.com:443"), 101),
+        // The relay's own host, as a library for native programs says it.
+        (AllowedOrigins::None, Some("https://relay.example.com"), 101),
+        (
+            AllowedOrigins::None,
+            Some("https://relay.example.com:444"),
+            403,
+        ),
         (AllowedOrigins::Any, None, 101),
         (AllowedOrigins::Any, Some(evil), 101),
         (AllowedOrigins::Any, Some("null"), 101),
     ];
     for (allowed, origin, status) in cases {
-        let relay = bind(builder(runtime).allowed_origins(allowed.clone())).await;
+        let relay = bind(
+            builder(runtime)
+                .hub(config())
+                .allowed_origins(allowed.clone()),
+        )
+        .await;
         let request = match origin {
             Some(origin) => upgrade_with("/ws", &format!("Origin: {origin}")),
             None => upgrade_request("/ws"),
@@ -172,6 +244,14 @@ pub(crate) async fn pages_are_let_in_by_their_origin<R: Runtime>(runtime: &Track
         let response = Raw::ask(&relay, &request).await;
         assert_eq!(response.status, status, "{allowed:?} {origin:?}");
     }
+}
+
+pub(crate) async fn a_host_that_nobody_named_allows_no_origin<R: Runtime>(runtime: &Tracked<R>) {
+    let relay = bind(builder(runtime).hub(config())).await;
+    // As after DNS rebinding: a page's own name leads to the relay.
+    let request = upgrade_with("/ws", "Origin: http://evil.example:8080");
+    let request = request.replace("Host: relay.example.com", "Host: evil.example:8080");
+    assert_eq!(Raw::ask(&relay, &request).await.status, 403);
 }
 
 pub(crate) async fn open_mode_needs_an_address_before_the_upgrade<R: Runtime>(
@@ -227,11 +307,14 @@ pub(crate) async fn a_request_may_come_in_tiny_chunks<R: Runtime>(runtime: &Trac
 pub(crate) async fn the_head_of_a_request_is_bounded<R: Runtime>(runtime: &Tracked<R>) {
     let relay = challenge(runtime, config()).await;
     let with_head_of = |len: usize| {
-        let start = "GET /health HTTP/1.1\r\nx: ";
+        let start = "GET /health HTTP/1.1\r\nHost: a\r\nx: ";
         let padding = "x".repeat(len - start.len() - 4);
         format!("{start}{padding}\r\n\r\n")
     };
-    let many = |count| format!("GET /health HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(count));
+    let many = |count: usize| {
+        let more = "a: b\r\n".repeat(count - 1);
+        format!("GET /health HTTP/1.1\r\nHost: a\r\n{more}\r\n")
+    };
     let cases = [
         (with_head_of(8192), 200),
         (with_head_of(8193), 431),

@@ -1,5 +1,7 @@
 //! Which request leads to what.
 
+use pinch_proto::Address;
+
 use super::*;
 
 const UPGRADE: &str = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -10,50 +12,114 @@ fn request(head: &str) -> Request<()> {
     parsed.expect("a whole head").0
 }
 
-/// The status with which `head` is answered: 101 for an upgrade, 200 for the health.
+fn routed(head: &str, auth: Auth, origins: &AllowedOrigins) -> Route {
+    let public = Host::parse("relay.example.com").expect("a host");
+    route(&request(head), auth, origins, &public)
+}
+
+/// The status and the body with which `head` is answered.
+fn answer(head: &str, auth: Auth, origins: &AllowedOrigins) -> (u16, String) {
+    match routed(head, auth, origins) {
+        Route::Health => (200, String::new()),
+        Route::Upgrade(_, response) => (response.status().as_u16(), String::new()),
+        Route::Respond(response) => (response.status().as_u16(), response.into_body()),
+    }
+}
+
 fn status(head: &str, auth: Auth, origins: &AllowedOrigins) -> u16 {
-    let bytes = match route(&request(head), auth, origins) {
-        Route::Health => return 200,
-        Route::Upgrade { response, .. } | Route::Respond(response) => response,
-    };
-    let text = String::from_utf8(bytes).expect("text");
-    let status = text
-        .strip_prefix("HTTP/1.1 ")
-        .and_then(|rest| rest.get(..3));
-    status.expect("a status").parse().expect("a number")
+    answer(head, auth, origins).0
+}
+
+/// The upgrade request with `to` in place of `from`.
+fn upgrade(from: &str, to: &str) -> String {
+    assert!(UPGRADE.contains(from), "{from}");
+    UPGRADE.replacen(from, to, 1)
 }
 
 #[test]
 fn every_request_has_its_status() {
-    let upgrade = |from: &str, to: &str| {
-        assert!(UPGRADE.contains(from));
-        UPGRADE.replacen(from, to, 1)
-    };
+    let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     let cases = [
         (UPGRADE.to_owned(), 101),
         (upgrade("/ws", "/ws?a=b"), 101),
+        (upgrade("/ws", "http://a/ws"), 101),
+        (upgrade("/ws", "http://me@a/ws"), 400),
+        (upgrade("/ws", "http://a:65536/ws"), 400),
         (upgrade("websocket", "WebSocket"), 101),
+        (upgrade("websocket", "websocket, h2c"), 101),
+        (upgrade("websocket", "h2c\r\nupgrade: ,WebSocket"), 101),
+        (upgrade("websocket", "websockets"), 426),
+        (upgrade("websocket", "h2c"), 426),
+        (upgrade(": Upgrade", ": keep-alive, upgrade"), 101),
         (
-            upgrade("Connection: Upgrade", "Connection: keep-alive, upgrade"),
+            upgrade(": Upgrade", ": keep-alive\r\nCONNECTION: UPGRADE"),
             101,
         ),
+        (upgrade(": Upgrade", ":\tkeep-alive,upgrade ,"), 101),
+        (upgrade(": Upgrade", ": keep-alive"), 426),
+        (upgrade(": Upgrade", ": up grade"), 426),
         (upgrade("/ws", "/"), 404),
         (upgrade("/ws", "/wss"), 404),
+        (upgrade("GET", "HEAD"), 426),
         (upgrade("GET", "POST"), 405),
         (upgrade("Upgrade: websocket\r\n", ""), 426),
         (upgrade("Connection: Upgrade\r\n", ""), 426),
         (upgrade("Version: 13", "Version: 12"), 426),
-        (upgrade("Sec-WebSocket-Version: 13\r\n", ""), 426),
-        (upgrade("HTTP/1.1", "HTTP/1.0"), 426),
+        (upgrade("Version: 13", "Version: 13, 8"), 426),
         (
-            upgrade("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", ""),
+            upgrade("Version: 13", "Version: 8\r\nSec-WebSocket-Version: 13"),
             400,
         ),
-        (upgrade("Host: a", "Origin: https://a.example"), 403),
-        ("GET /health HTTP/1.1\r\n\r\n".into(), 200),
+        (upgrade("Sec-WebSocket-Version: 13\r\n", ""), 426),
+        (upgrade("HTTP/1.1", "HTTP/1.0"), 426),
+        (upgrade(key, ""), 400),
+        (upgrade(key, &key.repeat(2)), 400),
+        (
+            upgrade("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25jZQ"),
+            400,
+        ),
+        (
+            upgrade("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25jZQ-="),
+            400,
+        ),
+        (
+            upgrade("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25-ZQ=="),
+            400,
+        ),
+        (upgrade("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZQ=="), 400),
+        (upgrade("dGhlIHNhbXBsZSBub25jZQ==", ""), 400),
+        (upgrade("Host: a\r\n", ""), 400),
+        (upgrade("Host: a", "Host: a\r\nhost: a"), 400),
+        (upgrade("Host: a", "Host: a, b"), 400),
+        (upgrade("Host: a", "Host: me@a"), 400),
+        (upgrade("Host: a", "Host: a:65536"), 400),
+        (upgrade("Host: a", "Host:"), 101),
+        (upgrade("Host: a", "Host: [::1]:8080"), 101),
+        (upgrade("Host: a", "Host: a\r\nContent-Length: 0"), 101),
+        (upgrade("Host: a", "Host: a\r\nContent-Length: 1"), 400),
+        (
+            upgrade("Host: a", "Host: a\r\nTransfer-Encoding: chunked"),
+            400,
+        ),
+        (
+            upgrade("Host: a", "Host: a\r\nOrigin: https://a.example"),
+            403,
+        ),
+        (upgrade("Host: a", "Host: a\r\nOrigin:"), 403),
+        (upgrade("Host: a", "Host: a\r\nOrigin: x\r\nOrigin: x"), 400),
+        ("GET /health HTTP/1.1\r\nHost: a\r\n\r\n".into(), 200),
+        ("HEAD /health HTTP/1.1\r\nHost: a\r\n\r\n".into(), 200),
+        ("GET /health HTTP/1.1\r\n\r\n".into(), 400),
+        (
+            "GET http://a/health HTTP/1.1\r\nHost: b\r\n\r\n".into(),
+            200,
+        ),
         ("GET /health?a HTTP/1.0\r\nOrigin: null\r\n\r\n".into(), 200),
-        ("PUT /health HTTP/1.1\r\n\r\n".into(), 405),
-        ("DELETE /elsewhere HTTP/1.1\r\n\r\n".into(), 404),
+        ("GET / HTTP/1.0\r\nHost: a\r\nHost: a\r\n\r\n".into(), 400),
+        ("PUT /health HTTP/1.1\r\nHost: a\r\n\r\n".into(), 405),
+        ("HEAD /elsewhere HTTP/1.1\r\nHost: a\r\n\r\n".into(), 404),
+        ("DELETE /elsewhere HTTP/1.1\r\nHost: a\r\n\r\n".into(), 404),
+        ("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n".into(), 404),
     ];
     for (head, expected) in cases {
         let found = status(&head, Auth::Challenge, &AllowedOrigins::None);
@@ -62,20 +128,60 @@ fn every_request_has_its_status() {
 }
 
 #[test]
-fn an_origin_is_compared_as_a_whole_and_without_case() {
-    let list = AllowedOrigins::List(vec!["https://app.example.com".into()]);
+fn a_response_names_what_is_missing() {
     let cases = [
-        ("https://app.example.com", 101),
-        ("HTTPS://App.Example.Com", 101),
-        ("https://app.example.com:444", 403),
-        ("http://app.example.com", 403),
-        ("https://app.example.co", 403),
-        ("", 403),
+        (upgrade("HTTP/1.1", "HTTP/1.0"), "HTTP/1.0"),
+        (
+            upgrade("Version: 13", "Version: 8"),
+            "Sec-WebSocket-Version: 13",
+        ),
+        (upgrade(": Upgrade", ": close"), "Connection: Upgrade"),
+        (upgrade("Host: a\r\n", ""), "Host"),
+        (upgrade("dGhl", ""), "Sec-WebSocket-Key"),
+        (
+            upgrade("Host: a", "Host: a\r\nOrigin: https://evil.example"),
+            "https://evil.example",
+        ),
     ];
-    for (origin, expected) in cases {
-        let head = UPGRADE.replace("Host: a", &format!("Origin: {origin}"));
-        assert_eq!(status(&head, Auth::Challenge, &list), expected, "{origin}");
-        assert_eq!(status(&head, Auth::Challenge, &AllowedOrigins::Any), 101);
+    for (head, named) in cases {
+        let (_, body) = answer(&head, Auth::Challenge, &AllowedOrigins::None);
+        assert!(body.contains(named), "{head} is answered: {body}");
+    }
+}
+
+#[test]
+fn an_absolute_target_takes_the_place_of_the_host() {
+    let origin = "Origin: https://relay.example.com";
+    let cases = [
+        ("/ws", "relay.example.com", 101),
+        ("/ws", "other.example.com", 403),
+        ("http://relay.example.com/ws", "other.example.com", 101),
+        ("http://other.example.com/ws", "relay.example.com", 403),
+    ];
+    for (target, host, expected) in cases {
+        let head = upgrade("/ws", target);
+        let head = head.replace("Host: a", &format!("Host: {host}\r\n{origin}"));
+        let found = status(&head, Auth::Challenge, &AllowedOrigins::None);
+        assert_eq!(found, expected, "{target} at {host}");
+    }
+}
+
+#[test]
+fn an_upgrade_keeps_the_query_and_whether_there_was_an_origin() {
+    for (head, has_origin, query) in [
+        (
+            upgrade("/ws", "/ws?dedup=1&receive=0"),
+            false,
+            "dedup=1&receive=0",
+        ),
+        (upgrade("Host: a", "Host: a\r\nOrigin: null"), true, ""),
+    ] {
+        let routed = routed(&head, Auth::Challenge, &AllowedOrigins::Any);
+        let Route::Upgrade(found, _) = routed else {
+            panic!("{head} leads to {routed:?}")
+        };
+        let expected = Upgrade::trusted().has_origin(has_origin).query(query);
+        assert_eq!(found, expected);
     }
 }
 
@@ -100,25 +206,22 @@ fn open_mode_takes_the_address_from_the_query() {
         ("?address=a@b.example", Err(400)),
     ];
     for (query, expected) in cases {
-        let head = UPGRADE.replacen("/ws", &format!("/ws{query}"), 1);
-        match (
-            route(&request(&head), Auth::Open, &AllowedOrigins::None),
-            expected,
-        ) {
-            (Route::Upgrade { name, .. }, Ok(expected)) => {
-                assert_eq!(name.as_ref().map(Address::as_str), Some(expected));
+        let head = upgrade("/ws", &format!("/ws{query}"));
+        match (routed(&head, Auth::Open, &AllowedOrigins::None), expected) {
+            (Route::Upgrade(upgrade, _), Ok(expected)) => {
+                assert_eq!(
+                    upgrade.address.as_ref().map(Address::as_str),
+                    Some(expected)
+                );
             }
             (Route::Respond(response), Err(expected)) => {
-                assert!(
-                    response.starts_with(format!("HTTP/1.1 {expected} ").as_bytes()),
-                    "{query}"
-                );
+                assert_eq!(response.status(), expected, "{query}");
             }
             (other, _) => panic!("{query} leads to {other:?}"),
         }
-        let challenged = route(&request(&head), Auth::Challenge, &AllowedOrigins::None);
+        let challenged = routed(&head, Auth::Challenge, &AllowedOrigins::None);
         assert!(
-            matches!(challenged, Route::Upgrade { name: None, .. }),
+            matches!(&challenged, Route::Upgrade(upgrade, _) if upgrade.address.is_none()),
             "{query}"
         );
     }
@@ -147,11 +250,14 @@ fn what_is_no_http_is_known_at_once() {
         b"GET /ws HTTP/2",
         b"GET  HTTP/1.1\r\n\r\n",
         b"GET /\n: a\r\n",
+        b"GET /ws#a HTTP/1.1\r\n\r\n",
+        b"GET /ws HTTP/1.1\r\nHost : a\r\n",
+        b"GET /ws HTTP/1.1\r\nHost: a\r\n b\r\n",
         b"\0",
     ] {
         let error = parse_head(bytes).expect_err("no HTTP");
         assert_eq!(error, HeadError::Malformed, "{bytes:x?}");
-        assert!(error.response().starts_with(b"HTTP/1.1 400 "));
+        assert_eq!(error.response().status(), 400);
     }
 }
 
@@ -171,14 +277,23 @@ fn a_head_is_bounded_in_bytes_and_headers() {
     for head in [of(MAX_HEAD + 1), with(MAX_HEADERS + 1), endless] {
         let error = parse_head(head.as_bytes()).expect_err("too large");
         assert_eq!(error, HeadError::TooLarge);
-        assert!(error.response().starts_with(b"HTTP/1.1 431 "));
+        assert_eq!(error.response().status(), 431);
     }
 }
 
 #[test]
 fn a_response_says_how_long_it_is_and_that_it_is_the_last() {
-    let response = refuse(StatusCode::NOT_FOUND, "no", &[("a", "b")]);
-    let expected = "HTTP/1.1 404 Not Found\r\ncontent-type: text/plain; charset=utf-8\r\n\
-        content-length: 3\r\ncache-control: no-store\r\na: b\r\nconnection: close\r\n\r\nno\n";
-    assert_eq!(String::from_utf8(response).as_deref(), Ok(expected));
+    let response = refuse(StatusCode::NOT_FOUND, "no");
+    let head = "HTTP/1.1 404 Not Found\r\ncontent-type: text/plain; charset=utf-8\r\n\
+        cache-control: no-store\r\ncontent-length: 3\r\nconnection: close\r\n\r\n";
+    let whole = encode_last(&response, false);
+    assert_eq!(String::from_utf8(whole), Ok(format!("{head}no\n")));
+    let headless = encode_last(&response, true);
+    assert_eq!(String::from_utf8(headless).as_deref(), Ok(head));
+    let upgrade = encode_last(&UpgradeError::NoUpgrade.response(), false);
+    let upgrade = String::from_utf8(upgrade).expect("text");
+    assert!(
+        upgrade.contains("\r\nconnection: upgrade, close\r\n"),
+        "{upgrade}"
+    );
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, Either, FutureExt as _, select};
-use http::StatusCode;
+use http::{Method, Response, StatusCode};
 use pinch_proto::hub::{Admission, ConnId, Input, JoinRefusal};
 use pinch_proto::{Address, Close, CloseCode, Frame, Time, handshake};
 use tracing::{debug, error};
@@ -25,7 +25,7 @@ use crate::clock::unix_now;
 use crate::codec::{Decoder, Incoming, encode};
 use crate::ends::{Turns, farewell, read_head, say};
 use crate::http::{self as head, Route};
-use crate::{Runtime, Stream};
+use crate::{Runtime, Stream, Upgrade};
 
 /// How long a peer that is turned away may take to read why.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -37,8 +37,8 @@ const MAX_HANDSHAKE_MESSAGE: usize = 4096;
 pub(super) enum Entry {
     /// Its HTTP request will come.
     Fresh,
-    /// It speaks WebSocket already. Somebody vouches for the address, or the agent has to prove it.
-    Upgraded(Option<Address>),
+    /// It speaks WebSocket already.
+    Upgraded(Upgrade),
 }
 
 /// Serves `stream` in a task of its own.
@@ -147,7 +147,7 @@ async fn join<R: Runtime>(
     };
     let joined = match entry {
         Entry::Fresh => request(shared, stream).await,
-        Entry::Upgraded(name) => enter(shared, stream, name, Vec::new(), Vec::new()).await,
+        Entry::Upgraded(upgrade) => enter(shared, stream, upgrade, Vec::new(), Vec::new()).await,
     };
     match joined {
         Ok(joined) => Some(joined),
@@ -164,7 +164,7 @@ async fn join<R: Runtime>(
 fn busy(entry: &Entry) -> Vec<u8> {
     const BUSY: &str = "too many connections are joining";
     match entry {
-        Entry::Fresh => head::refuse(StatusCode::SERVICE_UNAVAILABLE, BUSY, &[]),
+        Entry::Fresh => last(&head::refuse(StatusCode::SERVICE_UNAVAILABLE, BUSY)),
         Entry::Upgraded(_) => {
             let mut bytes = Vec::new();
             encode(
@@ -187,27 +187,36 @@ async fn request<R: Runtime>(
         let late = head::refuse(
             StatusCode::REQUEST_TIMEOUT,
             "the request did not come in time",
-            &[],
         );
-        return Err(Rejection::Told(late));
+        return Err(Rejection::Told(last(&late)));
     };
-    let (request, rest) = head?.map_err(|error| Rejection::Told(error.response()))?;
-    match head::route(&request, settings.auth, &settings.origins) {
-        Route::Upgrade { response, name } => enter(shared, stream, name, response, rest).await,
-        Route::Health => Err(Rejection::Told(health(shared))),
-        Route::Respond(response) => Err(Rejection::Told(response)),
-    }
+    let (request, rest) = head?.map_err(|error| Rejection::Told(last(&error.response())))?;
+    let response = match settings.route(&request) {
+        Route::Upgrade(upgrade, response) => {
+            let response = head::encode(&response);
+            return enter(shared, stream, upgrade, response, rest).await;
+        }
+        Route::Health => health(shared),
+        Route::Respond(response) => response,
+    };
+    let is_head = request.method() == Method::HEAD;
+    Err(Rejection::Told(head::encode_last(&response, is_head)))
+}
+
+/// The last response to a request whose method is not known.
+fn last(response: &Response<String>) -> Vec<u8> {
+    head::encode_last(response, false)
 }
 
 /// Joins on a stream that speaks WebSocket once `response` is written; `rest` came already.
 async fn enter<R: Runtime>(
     shared: &Arc<Shared<R>>,
     stream: &mut impl Stream,
-    name: Option<Address>,
+    upgrade: Upgrade,
     response: Vec<u8>,
     rest: Vec<u8>,
 ) -> Result<Joined, Rejection> {
-    let Some(name) = name else {
+    let Some(name) = upgrade.address else {
         return prove(shared, stream, response, rest).await;
     };
     // Whoever sees the response takes itself for joined, so it is registered before.
@@ -376,7 +385,7 @@ impl Inbox {
     }
 }
 
-fn health<R: Runtime>(shared: &Shared<R>) -> Vec<u8> {
+fn health<R: Runtime>(shared: &Shared<R>) -> Response<String> {
     let stats = shared.stats();
     let body = format!(
         r#"{{"status":"ok","connections":{},"tasks":{},"uptime_seconds":{},"version":"{}","runtime":"{}","store":"{}","stored":{}}}"#,
@@ -388,7 +397,7 @@ fn health<R: Runtime>(shared: &Shared<R>) -> Vec<u8> {
         stats.store.as_str(),
         stats.hub.stored,
     );
-    head::respond(StatusCode::OK, "application/json", &body, &[])
+    head::respond(StatusCode::OK, "application/json", body)
 }
 
 /// Completes with `None` at `until`, if `future` has not completed by then.

@@ -31,13 +31,15 @@ use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
 
+use ::http::{Request, Response};
+use pinch_proto::Host;
 use pinch_proto::hub::{self, Addressing, HubStats};
-use pinch_proto::{Address, Host};
 
 use self::accept::Entry;
 pub use self::keeper::StoreHealth;
 use self::switchboard::Shared;
-use crate::{AllowedOrigins, Auth, Runtime, Store, Stream, tcp};
+use crate::http::{self, Route};
+use crate::{AllowedOrigins, Auth, Runtime, Store, Stream, Upgrade, UpgradeError, tcp};
 
 /// What a relay is doing, and what it has done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -111,6 +113,13 @@ struct Settings {
     message_bytes: usize,
 }
 
+impl Settings {
+    /// What `request` leads to.
+    fn route(&self, request: &Request<()>) -> Route {
+        http::route(request, self.auth, &self.origins, &self.host)
+    }
+}
+
 impl<R: Runtime> Builder<R> {
     fn new(runtime: R) -> Self {
         let host = Host::parse("localhost").expect("localhost is a host");
@@ -162,8 +171,9 @@ impl<R: Runtime> Builder<R> {
         self
     }
 
-    /// Which browsers' pages may connect. Default: [`AllowedOrigins::None`]; programs that are no
-    /// browsers send no origin and are always allowed.
+    /// With which `Origin` header an agent may connect, besides the relay's own public host. Default:
+    /// [`AllowedOrigins::None`]. It holds for connections that the relay accepts itself and for those
+    /// that [`Relay::check_upgrade`] checks.
     pub fn allowed_origins(mut self, origins: AllowedOrigins) -> Self {
         self.settings.origins = origins;
         self
@@ -314,18 +324,29 @@ impl<R: Runtime> Relay<R> {
         accept::spawn(Arc::clone(&self.shared), stream, Entry::Fresh);
     }
 
-    /// Serves a byte stream that was accepted and upgraded to a WebSocket elsewhere, such as in a
-    /// route of a web service, in a task of its own.
+    /// Checks a request for a WebSocket that an HTTP server elsewhere has read, such as in a route of
+    /// a web service, as the relay checks those at its own port: the headers of RFC 6455, the
+    /// [allowed origins](Builder::allowed_origins) and, with [`Auth::Open`], the address in the
+    /// query. The path is the caller's.
     ///
-    /// With `vouched_for`, the agent joins under that address, for which whoever upgraded the stream
-    /// answers. Without it, the agent has to prove its key, whatever [`Auth`] this relay has for
-    /// others.
-    pub fn adopt_upgraded(&self, stream: impl Stream, vouched_for: Option<Address>) {
-        accept::spawn(
-            Arc::clone(&self.shared),
-            stream,
-            Entry::Upgraded(vouched_for),
-        );
+    /// Send the response, of status 101, and give the byte stream behind it to
+    /// [`adopt_upgraded`](Self::adopt_upgraded) with the upgrade.
+    ///
+    /// # Errors
+    /// Why the request is not upgraded; [`UpgradeError::response`] is the response that says so.
+    pub fn check_upgrade<B>(
+        &self,
+        request: &Request<B>,
+    ) -> Result<(Upgrade, Response<()>), UpgradeError> {
+        let settings = &self.shared.settings;
+        Upgrade::check(request, settings.auth, &settings.origins, &settings.host)
+    }
+
+    /// Serves a byte stream that was accepted and upgraded to a WebSocket elsewhere, in a task of its
+    /// own. The `upgrade` comes from [`check_upgrade`](Self::check_upgrade), or is
+    /// [`Upgrade::trusted`] if there was no request.
+    pub fn adopt_upgraded(&self, stream: impl Stream, upgrade: Upgrade) {
+        accept::spawn(Arc::clone(&self.shared), stream, Entry::Upgraded(upgrade));
     }
 
     /// Stops accepting, sends what is buffered, closes every connection with 1001 `going away`, has

@@ -7,9 +7,9 @@ use async_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use async_tungstenite::tungstenite::protocol::{CloseFrame, Role};
 use async_tungstenite::tungstenite::{Bytes, Message};
 use futures_util::StreamExt as _;
-use pinch_driver::Relay;
 use pinch_driver::proto::wire::{Envelope, MessageType};
 use pinch_driver::proto::{Address, EnvelopeView};
+use pinch_driver::{Relay, Upgrade};
 
 use crate::pipe::{Pipe, pipe};
 use crate::runtime::Interleaved;
@@ -47,7 +47,7 @@ impl Agent {
     /// When it has joined is up to the schedule.
     pub(crate) async fn connect(relay: &Relay<Interleaved>, name: &str, capacity: usize) -> Self {
         let (near, far) = pipe(capacity);
-        relay.adopt_upgraded(far, Some(address(name)));
+        relay.adopt_upgraded(far, Upgrade::trusted().vouched_for(address(name)));
         Self::over(near, name).await
     }
 

@@ -1,7 +1,7 @@
 //! Friends: agents that do what they should, whatever strangers do beside them.
 
 use bytes::Bytes;
-use pinch_driver::Relay;
+use pinch_driver::{Relay, Upgrade};
 use pinch_proto::{Address, Host, SecretKey};
 
 use super::ear::{Ear, Heard};
@@ -25,7 +25,7 @@ impl Friend {
     pub(super) fn join(relay: &Relay<Virtual>, number: u8) -> Self {
         let (_, address) = agent(number);
         let (end, wire) = socket(usize::MAX);
-        relay.adopt_upgraded(end, Some(address.clone()));
+        relay.adopt_upgraded(end, Upgrade::trusted().vouched_for(address.clone()));
         Self {
             address,
             wire,

@@ -5,7 +5,7 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use pinch_driver::{Auth, MemoryStore, Relay, RelayStats, Runtime as _};
+use pinch_driver::{Auth, MemoryStore, Relay, RelayStats, Runtime as _, Upgrade};
 use pinch_proto::hub;
 
 use super::executor::Virtual;
@@ -155,8 +155,10 @@ impl World {
         let (end, wire) = socket(room);
         match entry {
             Entry::Fresh => relay.adopt(end),
-            Entry::Vouched => relay.adopt_upgraded(end, Some(address.clone())),
-            Entry::ToProve => relay.adopt_upgraded(end, None),
+            Entry::Vouched => {
+                relay.adopt_upgraded(end, Upgrade::trusted().vouched_for(address.clone()));
+            }
+            Entry::ToProve => relay.adopt_upgraded(end, Upgrade::trusted()),
         }
         self.strangers
             .push(Stranger::new(key, address, wire, entry));

@@ -15,7 +15,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use pinch_driver::{Auth, Relay, RelayStats, Runtime};
+use pinch_driver::{Auth, Relay, RelayStats, Runtime, Upgrade};
 use pinch_polling::Polling;
 use pinch_proto::hub::Config;
 use pinch_proto::{Address, Host};
@@ -156,7 +156,8 @@ impl<R: Runtime + Default> Scene<R> {
             let number = usize::try_from(number).map_err(io::Error::other)?;
             let address = Address::parse(&name(number)).map_err(io::Error::other)?;
             let peer = Peer::new(Arc::clone(&self.fault));
-            self.relay.adopt_upgraded(peer, Some(address));
+            let upgrade = Upgrade::trusted().vouched_for(address);
+            self.relay.adopt_upgraded(peer, upgrade);
         }
         self.wait_for_joined(count).await
     }
