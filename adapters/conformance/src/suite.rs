@@ -92,6 +92,7 @@ macro_rules! cases {
                 a_store_that_fails_is_told_and_shown_and_live_traffic_goes_on,
                 a_store_that_is_silent_holds_up_neither_traffic_nor_the_end,
                 a_store_that_gives_too_few_outcomes_has_failed,
+                a_store_that_panics_shows_in_the_health_and_does_not_hold_up_the_end,
                 a_queue_needs_a_store,
             ]
             redelivery: [
@@ -127,7 +128,9 @@ macro_rules! cases {
                 a_shutdown_delivers_what_is_buffered_and_says_going_away,
                 a_shutdown_reaches_hundreds,
                 a_shutdown_waits_for_the_silent_as_long_as_the_close_timeout,
-                a_shutdown_does_not_wait_for_those_that_have_not_joined,
+                a_shutdown_tells_pending_handshakes,
+                a_shutdown_does_not_wait_for_pending_handshakes_that_stay,
+                a_shutdown_tells_connections_that_are_not_accepted_yet,
                 a_shutdown_that_is_cancelled_goes_on_and_can_be_awaited_again,
                 a_shutdown_that_nobody_awaits_goes_on,
                 a_relay_without_connections_shuts_down_at_once,

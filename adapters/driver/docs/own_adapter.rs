@@ -1,4 +1,5 @@
 use core::net::SocketAddr;
+use core::panic::AssertUnwindSafe;
 use core::pin::Pin;
 use std::io;
 use std::thread;
@@ -7,7 +8,7 @@ use std::time::Instant;
 use async_channel::Sender;
 use async_io::Timer;
 use async_net::{TcpListener, TcpStream};
-use futures_util::StreamExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
 use pinch_driver::{Runtime, disable_nagle};
 
 type Boxed = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -51,6 +52,8 @@ impl Runtime for OneThread {
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        // A task that panics ends alone.
+        let task = AssertUnwindSafe(task).catch_unwind().map(drop);
         // It takes tasks for as long as anybody has a handle.
         let _ = self.tasks.try_send(Box::pin(task));
     }

@@ -62,7 +62,7 @@ pub trait Runtime: Clone + fmt::Debug + Send + Sync + 'static {
         port: u16,
     ) -> impl Future<Output = io::Result<Self::Stream>> + Send;
 
-    /// Runs `task` in the background.
+    /// Runs `task` in the background. A task that panics must not end others.
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static);
 
     /// Completes at `deadline`, or soon after.

@@ -194,7 +194,7 @@ pub(crate) async fn a_pipe_is_asked_for_its_health_too<R: Runtime>(runtime: &Tra
     raw.write(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n").await;
     let response = raw.response().await;
     assert_eq!(response.status, 200);
-    let beginning = r#"{"status":"ok","connections":0,"tasks":2,"uptime_seconds":"#;
+    let beginning = r#"{"status":"ok","connections":0,"tasks":2,"goroutines":2,"uptime_seconds":"#;
     assert!(response.body.starts_with(beginning), "{}", response.body);
     assert_eq!(raw.hear().await, Heard::End);
     drop(raw);

@@ -17,11 +17,17 @@ use crate::tracked::Tracked;
 use crate::wait::{LIMIT, eventually, millis, soon};
 
 pub(crate) async fn health<R: Runtime>(relay: &Relay<R>) -> Value {
+    let (status, health) = health_with_status(relay).await;
+    assert_eq!(status, 200);
+    health
+}
+
+pub(crate) async fn health_with_status<R: Runtime>(relay: &Relay<R>) -> (u16, Value) {
     let request = "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let response = Raw::ask(relay, request).await;
-    assert_eq!(response.status, 200);
     assert_eq!(response.header("content-type"), Some("application/json"));
-    serde_json::from_str(&response.body).expect("JSON")
+    let health = serde_json::from_str(&response.body).expect("JSON");
+    (response.status, health)
 }
 
 /// An upgrade request, with `line` in place of the header line that begins the same way, or added.
@@ -59,6 +65,7 @@ pub(crate) async fn health_counts_connections_and_tasks<R: Runtime>(runtime: &Tr
             "connections": connections,
             // The request for it has a task, too.
             "tasks": IDLE_TASKS + connections + 1,
+            "goroutines": IDLE_TASKS + connections + 1,
             "uptime_seconds": null,
             "version": env!("CARGO_PKG_VERSION"),
             "runtime": R::NAME,

@@ -142,18 +142,55 @@ pub(crate) async fn a_shutdown_waits_for_the_silent_as_long_as_the_close_timeout
     assert_eq!(silent.rest().await, [going_away()]);
 }
 
-pub(crate) async fn a_shutdown_does_not_wait_for_those_that_have_not_joined<R: Runtime>(
+pub(crate) async fn a_shutdown_tells_pending_handshakes<R: Runtime>(runtime: &Tracked<R>) {
+    let relay = challenge(runtime, config()).await;
+    let mut silent = Raw::connect(&relay).await;
+    let mut halfway = Raw::connect(&relay).await;
+    halfway.write(b"GET /ws HTTP/1.1\r\nHost: ").await;
+    let (mut challenged, _) = Raw::challenged(&relay).await;
+    eventually("all are joining", || relay.stats().pending == 3).await;
+    let told = async {
+        for raw in [&mut silent, &mut halfway] {
+            assert_eq!(raw.response().await.status, 503);
+        }
+        assert_eq!(challenged.hear().await, going_away());
+        drop((silent, halfway, challenged));
+    };
+    soon("the end of both", zip(relay.shutdown(), told)).await;
+    let stats = relay.stats();
+    assert_eq!((stats.tasks, stats.pending), (0, 0));
+}
+
+pub(crate) async fn a_shutdown_does_not_wait_for_pending_handshakes_that_stay<R: Runtime>(
     runtime: &Tracked<R>,
 ) {
     let relay = challenge(runtime, config()).await;
-    let mut mute = Raw::connect(&relay).await;
+    let mut silent = Raw::connect(&relay).await;
     let (mut challenged, _) = Raw::challenged(&relay).await;
     eventually("both are joining", || relay.stats().pending == 2).await;
     soon("the shutdown", relay.shutdown()).await;
-    assert_eq!(mute.hear().await, Heard::End);
-    assert_eq!(challenged.hear().await, Heard::End);
-    let stats = relay.stats();
-    assert_eq!((stats.tasks, stats.pending), (0, 0));
+    assert_eq!(silent.response().await.status, 503);
+    assert_eq!(challenged.rest().await, [going_away()]);
+}
+
+pub(crate) async fn a_shutdown_tells_connections_that_are_not_accepted_yet<R: Runtime>(
+    runtime: &Tracked<R>,
+) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("it listens");
+    let addr = listener.local_addr().expect("it listens");
+    let mut waiting = Vec::new();
+    for _ in 0..20 {
+        let stream = Async::<TcpStream>::connect(addr).await.expect("it waits");
+        waiting.push(Raw::new(stream));
+    }
+    let relay = builder(runtime).hub(config()).listen_on(listener);
+    let relay = relay.expect("it listens");
+    let told = async {
+        for mut raw in waiting {
+            assert_eq!(raw.response().await.status, 503);
+        }
+    };
+    soon("the end of both", zip(relay.shutdown(), told)).await;
 }
 
 pub(crate) async fn a_shutdown_that_is_cancelled_goes_on_and_can_be_awaited_again<R: Runtime>(

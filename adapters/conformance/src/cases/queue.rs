@@ -12,7 +12,7 @@ use pinch_driver::{Auth, BindError, MemoryStore, Runtime, Store, StoreHealth};
 
 use super::stores::{Gate, Mood, Moody};
 use crate::envelopes::{address, decode, key_address, message, number, refusal};
-use crate::peer::Peer;
+use crate::peer::{Heard, Peer};
 use crate::raw::Raw;
 use crate::relays::{self, Relay, builder, config};
 use crate::tracked::Tracked;
@@ -365,6 +365,46 @@ pub(crate) async fn a_store_that_gives_too_few_outcomes_has_failed<R: Runtime>(
     assert_eq!(refused.reason, "relay's store does not work");
     let broken = StoreHealth::Failing(Failure::Broken);
     assert_eq!(relay.stats().store, broken);
+}
+
+pub(crate) async fn a_store_that_panics_shows_in_the_health_and_does_not_hold_up_the_end<
+    R: Runtime,
+>(
+    runtime: &Tracked<R>,
+) {
+    let store = Arc::new(Moody::new(MemoryStore::new()));
+    let queue = QueueConfig::new().answer_timeout(millis(100));
+    let relay = open(runtime, config().queue(queue), Arc::clone(&store)).await;
+    let mut alice = Peer::named(&relay, "alice").await;
+    let mut bob = Peer::named(&relay, "bob").await;
+    let drained = || relay.stats().hub.backlogged == 0;
+    eventually("their queues are known to be empty", drained).await;
+    store.set(Mood::Panics);
+    let away = message(&alice.address, &address("away"), 1, 0);
+    alice.send(away).await;
+    let (about, _) = refusal(&alice.envelope().await).expect("a refusal");
+    assert_eq!(about, 1);
+    // Its panic may still be reported while the hub waits for it no longer.
+    let failing = async {
+        loop {
+            let (status, health) = super::http::health_with_status(&relay).await;
+            if status == 503 {
+                return health;
+            }
+        }
+    };
+    let health = soon("a relay that says so", failing).await;
+    assert_eq!(health["status"], "the store task has died");
+    let live = message(&alice.address, &bob.address, 2, 0);
+    alice.send(live.clone()).await;
+    assert_eq!(bob.envelope().await, live);
+    let told = async {
+        for peer in [&mut alice, &mut bob] {
+            assert_eq!(peer.closed().await, Heard::close(1001, "going away"));
+        }
+    };
+    soon("the end of both", zip(relay.shutdown(), told)).await;
+    assert_eq!(relay.stats().tasks, 0);
 }
 
 pub(crate) async fn a_queue_needs_a_store<R: Runtime>(runtime: &Tracked<R>) {

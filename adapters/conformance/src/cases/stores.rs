@@ -81,6 +81,8 @@ pub(crate) enum Mood {
     Silent,
     /// It comes to none of its outcomes.
     Forgets,
+    /// It panics.
+    Panics,
 }
 
 /// A store that has moods.
@@ -117,6 +119,7 @@ impl<S: Store> Store for Moody<S> {
                 Mood::Works => self.store.execute(batch).await,
                 Mood::Silent => pending().await,
                 Mood::Forgets => Vec::new(),
+                Mood::Panics => panic!("a store that panics, for a test"),
                 Mood::Fails(failure) => {
                     let mut outcomes = Vec::new();
                     for operation in batch {

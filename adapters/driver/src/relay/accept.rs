@@ -4,6 +4,7 @@
 //! joined, and each step has a deadline. What the peer must prove is decided by
 //! [`handshake`](pinch_proto::handshake); here bytes are moved.
 
+use core::fmt::Write as _;
 use core::future::Future;
 use core::pin::{Pin, pin};
 use core::task::{Context, Poll, ready};
@@ -16,10 +17,11 @@ use futures_util::future::{BoxFuture, Either, FutureExt as _, select};
 use http::{Method, Response, StatusCode};
 use pinch_proto::hub::{Admission, ConnId, Input, JoinRefusal};
 use pinch_proto::{Address, Close, CloseCode, Frame, Time, handshake};
-use tracing::{debug, error};
+use tracing::debug;
 
 use super::connection::Connection;
 use super::counts::TaskCount;
+use super::reports::Report;
 use super::switchboard::{Own, Shared};
 use crate::clock::unix_now;
 use crate::codec::{Decoder, Incoming, encode};
@@ -79,7 +81,8 @@ impl<R: Runtime, S: Stream> Future for Task<R, S> {
     }
 }
 
-/// Everything before the join; `None` if there was none. Ends at once when the relay does.
+/// Everything before the join; `None` if there was none. Ends at once when the relay is cut; when it
+/// shuts down, the peer is told.
 async fn accept<R: Runtime, S: Stream>(
     shared: Arc<Shared<R>>,
     mut stream: S,
@@ -87,10 +90,10 @@ async fn accept<R: Runtime, S: Stream>(
 ) -> Option<Connection<R, S>> {
     let joined = {
         let joining = pin!(join(&shared, &mut stream, entry));
-        let closed = pin!(shared.closed());
-        match select(joining, closed).await {
-            Either::Left((joined, _)) => joined?,
-            Either::Right(_) => return None,
+        let cut = pin!(shared.was_cut());
+        match select(cut, joining).await {
+            Either::Left(_) => return None,
+            Either::Right((joined, _)) => joined?,
         }
     };
     Some(Connection::new(shared, stream, joined))
@@ -119,6 +122,10 @@ impl From<io::Error> for Rejection {
 }
 
 impl Rejection {
+    fn http(status: StatusCode, reason: &str) -> Self {
+        Self::Told(last(&head::refuse(status, reason)))
+    }
+
     fn frames(message: Option<Bytes>, close: Close) -> Self {
         debug!(%close, "turned away");
         let mut bytes = Vec::new();
@@ -154,7 +161,7 @@ async fn join<R: Runtime>(
         Err(Rejection::Lost) => None,
         Err(Rejection::Told(bytes)) => {
             let until = shared.clock.now() + FAREWELL;
-            let _ = within(shared, until, farewell(stream, &bytes)).await;
+            let _ = until_time(shared, until, farewell(stream, &bytes)).await;
             None
         }
     }
@@ -183,12 +190,16 @@ async fn request<R: Runtime>(
 ) -> Result<Joined, Rejection> {
     let settings = &shared.settings;
     let until = shared.clock.now() + settings.auth_timeout;
-    let Some(head) = within(shared, until, read_head(stream)).await else {
-        let late = head::refuse(
-            StatusCode::REQUEST_TIMEOUT,
-            "the request did not come in time",
-        );
-        return Err(Rejection::Told(last(&late)));
+    let head = match within(shared, until, read_head(stream)).await {
+        Waited::Done(head) => head,
+        Waited::Late => {
+            let late = "the request did not come in time";
+            return Err(Rejection::http(StatusCode::REQUEST_TIMEOUT, late));
+        }
+        Waited::Closing => {
+            let closing = "the relay is shutting down";
+            return Err(Rejection::http(StatusCode::SERVICE_UNAVAILABLE, closing));
+        }
     };
     let (request, rest) = head?.map_err(|error| Rejection::Told(last(&error.response())))?;
     let response = match settings.route(&request) {
@@ -244,7 +255,7 @@ async fn prove<R: Runtime>(
 ) -> Result<Joined, Rejection> {
     let mut nonce = [0; 32];
     if let Err(error) = getrandom::fill(&mut nonce) {
-        error!(%error, "no randomness for a challenge");
+        shared.report(Report::NoRandomness(error));
         return Err(Rejection::Lost);
     }
     let settings = &shared.settings;
@@ -267,12 +278,13 @@ async fn prove<R: Runtime>(
     let mut answer = within(shared, relay.poll_timeout(), first).await;
     let answer = loop {
         match answer {
-            Some(answer) => break answer?,
-            None => {
+            Waited::Done(answer) => break answer?,
+            Waited::Late => {
                 relay = relay
                     .handle_timeout(shared.clock.now())
                     .map_err(|late| inbox.rejection(&late))?;
             }
+            Waited::Closing => return Err(inbox.going_away()),
         }
         answer = within(shared, relay.poll_timeout(), inbox.next(stream)).await;
     };
@@ -349,6 +361,15 @@ impl Inbox {
         }
     }
 
+    /// The end of an agent at a shutdown, as that of one that has joined.
+    fn going_away(&self) -> Rejection {
+        if self.is_writing {
+            Rejection::Lost
+        } else {
+            Rejection::frames(None, Close::new(CloseCode::GOING_AWAY, "going away"))
+        }
+    }
+
     /// The next binary message.
     async fn next(&mut self, stream: &mut impl Stream) -> Result<Bytes, Rejection> {
         let mut bytes = Vec::new();
@@ -387,25 +408,60 @@ impl Inbox {
 
 fn health<R: Runtime>(shared: &Shared<R>) -> Response<String> {
     let stats = shared.stats();
-    let body = format!(
-        r#"{{"status":"ok","connections":{},"tasks":{},"uptime_seconds":{},"version":"{}","runtime":"{}","store":"{}","stored":{}}}"#,
+    let (code, status) = match shared.dead_task() {
+        None => (StatusCode::OK, "ok".to_owned()),
+        Some(task) => {
+            let status = format!("the {task} task has died");
+            (StatusCode::SERVICE_UNAVAILABLE, status)
+        }
+    };
+    // The Go relay calls its tasks goroutines, and monitors read that.
+    let mut body = format!(
+        r#"{{"status":"{status}","connections":{},"tasks":{tasks},"goroutines":{tasks},"uptime_seconds":{},"version":"{}","runtime":"{}","store":"{}","stored":{}"#,
         stats.hub.connections,
-        stats.tasks,
         shared.uptime().as_secs(),
         env!("CARGO_PKG_VERSION"),
         R::NAME,
         stats.store.as_str(),
         stats.hub.stored,
+        tasks = stats.tasks,
     );
-    head::respond(StatusCode::OK, "application/json", body)
+    for (name, count) in &shared.settings.health_counters {
+        let _ = write!(body, r#","{name}":{}"#, count());
+    }
+    body.push('}');
+    head::respond(code, "application/json", body)
 }
 
-/// Completes with `None` at `until`, if `future` has not completed by then.
+/// What became of something that was waited for.
+enum Waited<T> {
+    Done(T),
+    /// The time was up.
+    Late,
+    /// The relay is shutting down.
+    Closing,
+}
+
+/// Awaits `future`, at most until `until`, and no longer once the relay shuts down.
 async fn within<R: Runtime, T>(
     shared: &Shared<R>,
     until: Time,
     future: impl Future<Output = T>,
-) -> Option<T> {
+) -> Waited<T> {
+    let (future, closed) = (pin!(future), pin!(shared.closed()));
+    match until_time(shared, until, select(future, closed)).await {
+        Some(Either::Left((output, _))) => Waited::Done(output),
+        Some(Either::Right(_)) => Waited::Closing,
+        None => Waited::Late,
+    }
+}
+
+/// Awaits `future`, at most until `until`.
+async fn until_time<R: Runtime, F: Future>(
+    shared: &Shared<R>,
+    until: Time,
+    future: F,
+) -> Option<F::Output> {
     let deadline = shared.runtime.sleep_until(shared.clock.instant(until));
     match select(pin!(future), pin!(deadline)).await {
         Either::Left((output, _)) => Some(output),

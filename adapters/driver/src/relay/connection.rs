@@ -325,7 +325,7 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
             // Looked at under the lock: whoever cuts takes it afterwards, and finds this waker.
             switchboard.sleep(conn, cx.waker()) && !self.shared.is_cut()
         };
-        wakes.wake();
+        self.shared.after_lock(wakes);
         self.handed_out |= !frames.is_empty();
         for frame in frames.drain(..) {
             if let Frame::Close(_) = frame {

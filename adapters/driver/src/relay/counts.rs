@@ -36,6 +36,26 @@ impl<R: Runtime> Drop for TaskCount<R> {
     }
 }
 
+/// A task without which a relay is none. If it panics, `/health` says so.
+pub(super) struct VitalTask<'a, R: Runtime> {
+    shared: &'a Shared<R>,
+    name: &'static str,
+}
+
+impl<'a, R: Runtime> VitalTask<'a, R> {
+    pub(super) const fn new(shared: &'a Shared<R>, name: &'static str) -> Self {
+        Self { shared, name }
+    }
+}
+
+impl<R: Runtime> Drop for VitalTask<'_, R> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.shared.task_died(self.name);
+        }
+    }
+}
+
 /// One connection that has not joined, in [`RelayStats::pending`](super::RelayStats::pending).
 pub(super) struct Pending<R: Runtime>(Arc<Shared<R>>);
 

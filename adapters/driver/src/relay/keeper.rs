@@ -13,8 +13,10 @@ use std::sync::Arc;
 use futures_util::future::{Either, select};
 use pinch_proto::hub::Input;
 use pinch_proto::queue::{Failure, Operation, Outcome, Request, Ticket};
-use tracing::{error, info};
+use tracing::error;
 
+use super::counts::VitalTask;
+use super::reports::Report;
 use super::switchboard::{Shared, Wakes};
 use crate::{Runtime, Store};
 
@@ -56,22 +58,27 @@ pub(super) fn spawn<R: Runtime>(shared: Arc<Shared<R>>, store: Arc<dyn Store>) {
     let count = shared.count_task();
     let runtime = shared.runtime.clone();
     runtime.spawn(async move {
-        while let Some(batch) = next_batch(&shared).await {
-            let (tickets, operations) = unzip(batch);
-            let writes: Vec<bool> = operations.iter().map(is_write).collect();
-            let Some(outcomes) = unless_over(&shared, store.execute(operations)).await else {
-                error!(
-                    store = store.name(),
-                    "the store did not answer before the end"
-                );
-                break;
-            };
-            let outcomes = complete(outcomes, tickets.len());
-            note(&shared, &*store, &writes, &outcomes);
-            answer(&shared, &tickets, outcomes);
-        }
+        keep(&shared, &*store).await;
         drop(count);
     });
+}
+
+async fn keep<R: Runtime>(shared: &Shared<R>, store: &dyn Store) {
+    let _vital = VitalTask::new(shared, "store");
+    while let Some(batch) = next_batch(shared).await {
+        let (tickets, operations) = unzip(batch);
+        let writes: Vec<bool> = operations.iter().map(is_write).collect();
+        let Some(outcomes) = unless_over(shared, store.execute(operations)).await else {
+            error!(
+                store = store.name(),
+                "the store did not answer before the end"
+            );
+            break;
+        };
+        let outcomes = complete(outcomes, tickets.len());
+        note(shared, store, &writes, &outcomes);
+        answer(shared, &tickets, outcomes);
+    }
 }
 
 /// What the hub wants next; `None` if it will want nothing more.
@@ -149,6 +156,8 @@ fn complete(mut outcomes: Vec<Outcome>, operations: usize) -> Vec<Outcome> {
 
 /// Keeps the health up to date, and says when it changes.
 fn note<R: Runtime>(shared: &Shared<R>, store: &dyn Store, writes: &[bool], outcomes: &[Outcome]) {
+    let name = || store.name().to_owned();
+    let mut failed = Vec::new();
     let mut switchboard = shared.lock();
     let before = switchboard.store_health();
     for (is_write, outcome) in writes.iter().zip(outcomes) {
@@ -156,7 +165,11 @@ fn note<R: Runtime>(shared: &Shared<R>, store: &dyn Store, writes: &[bool], outc
             Outcome::Failed { failure, detail } => {
                 let health = StoreHealth::Failing(*failure);
                 if switchboard.store_health() != health {
-                    error!(store = store.name(), %failure, %detail, "the store fails");
+                    failed.push(Report::StoreFailed {
+                        store: name(),
+                        failure: *failure,
+                        detail: detail.clone(),
+                    });
                     switchboard.set_store_health(health);
                 }
             }
@@ -169,8 +182,9 @@ fn note<R: Runtime>(shared: &Shared<R>, store: &dyn Store, writes: &[bool], outc
     }
     let after = switchboard.store_health();
     drop(switchboard);
+    failed.into_iter().for_each(|report| shared.report(report));
     if before != StoreHealth::Working && after == StoreHealth::Working {
-        info!(store = store.name(), "the store works again");
+        shared.report(Report::StoreWorks { store: name() });
     }
 }
 
@@ -184,6 +198,6 @@ fn answer<R: Runtime>(shared: &Shared<R>, tickets: &[Ticket], outcomes: Vec<Outc
             switchboard.handle(input, shared.clock.now(), &mut wakes, |_| ());
         }
         drop(switchboard);
-        wakes.wake();
+        shared.after_lock(&mut wakes);
     }
 }

@@ -6,15 +6,20 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 
 use futures_util::future::select;
-use tracing::warn;
 
 use super::accept::{self, Entry};
+use super::counts::VitalTask;
+use super::reports::Report;
 use super::switchboard::Shared;
 use crate::Runtime;
 
 /// How long to wait after the system could not give a socket: usually it is out of descriptors,
 /// and trying again at once would only burn the CPU.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a relay that shuts down goes on to accept: the runtime may not know yet of connections
+/// that wait.
+const LAST_ACCEPTS: Duration = Duration::from_millis(50);
 
 /// Accepts connections until the relay shuts down or is dropped.
 pub(super) fn spawn<R: Runtime>(shared: Arc<Shared<R>>, listener: R::Listener) {
@@ -24,7 +29,8 @@ pub(super) fn spawn<R: Runtime>(shared: Arc<Shared<R>>, listener: R::Listener) {
         // The listener is gone before the count is.
         let _count = count;
         let listener = listener;
-        select(pin!(accept_all(&shared, &listener)), pin!(shared.closed())).await;
+        let _vital = VitalTask::new(&shared, "listener");
+        select(pin!(over(&shared)), pin!(accept_all(&shared, &listener))).await;
     });
 }
 
@@ -35,10 +41,19 @@ async fn accept_all<R: Runtime>(shared: &Arc<Shared<R>>, listener: &R::Listener)
             // One that has not waited to be accepted.
             Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
             Err(error) => {
-                warn!(%error, "cannot accept a connection");
+                shared.report(Report::NotAccepted(error));
                 let until = shared.runtime.now() + PAUSE;
                 shared.runtime.sleep_until(until).await;
             }
         }
     }
+}
+
+/// Completes when the relay accepts no more. One that shuts down goes on for a moment: connections
+/// that wait are told so, instead of being reset by the end of the listener.
+async fn over<R: Runtime>(shared: &Shared<R>) {
+    shared.closed().await;
+    let late = shared.runtime.now() + LAST_ACCEPTS;
+    let late = pin!(shared.runtime.sleep_until(late));
+    select(late, pin!(shared.was_cut())).await;
 }

@@ -9,6 +9,7 @@
 //! | `switchboard` | the hub behind its lock, and who has to be woken |
 //! | `sync` | what tasks meet at: locks, flags, counters, events |
 //! | `counts` | the tasks that live, and the places of those that have not joined |
+//! | `reports` | what is worth a log line and may happen often: one line per kind and interval |
 //! | `timer` | the one timer of the hub |
 //! | `keeper` | the one task that has the store do what the hub wants |
 //! | `listener` | the TCP sockets that come in |
@@ -19,6 +20,7 @@ mod counts;
 mod keeper;
 mod listener;
 mod outgoing;
+mod reports;
 mod switchboard;
 mod sync;
 mod timer;
@@ -102,6 +104,9 @@ impl<R: fmt::Debug> fmt::Debug for Builder<R> {
     }
 }
 
+/// A field of `/health`, and where its value comes from.
+type HealthCounter = (&'static str, fn() -> u64);
+
 /// What the tasks of a relay need to know, besides what the hub decides.
 #[derive(Clone, Debug)]
 struct Settings {
@@ -111,6 +116,7 @@ struct Settings {
     max_pending: usize,
     host: Host,
     message_bytes: usize,
+    health_counters: Vec<HealthCounter>,
 }
 
 impl Settings {
@@ -130,6 +136,7 @@ impl<R: Runtime> Builder<R> {
             max_pending: 4096,
             host: host.clone(),
             message_bytes: 0,
+            health_counters: Vec::new(),
         };
         Self {
             runtime,
@@ -191,6 +198,26 @@ impl<R: Runtime> Builder<R> {
     /// 4096, whose requests of up to 8 KiB take 32 MiB at worst.
     pub fn max_pending(mut self, limit: usize) -> Self {
         self.settings.max_pending = limit;
+        self
+    }
+
+    /// Adds a counter of the program around the relay to what `/health` answers, as the field `name`
+    /// behind those of the relay. `count` must not block.
+    ///
+    /// ```
+    /// # fn example<R: pinch_driver::Runtime + Default>() {
+    /// use std::sync::atomic::{AtomicU64, Ordering};
+    ///
+    /// use pinch_driver::Relay;
+    ///
+    /// static LINES_LOST: AtomicU64 = AtomicU64::new(0);
+    ///
+    /// let builder = Relay::<R>::builder()
+    ///     .health_counter("log_lines_lost", || LINES_LOST.load(Ordering::Relaxed));
+    /// # }
+    /// ```
+    pub fn health_counter(mut self, name: &'static str, count: fn() -> u64) -> Self {
+        self.settings.health_counters.push((name, count));
         self
     }
 

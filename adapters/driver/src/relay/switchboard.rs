@@ -1,22 +1,23 @@
 //! The hub behind its lock, and who has to be woken when it says so.
 //!
 //! A [`Switchboard`] is what the lock protects: the hub and one waker for each connection. A
-//! [`Shared`] is what all tasks of a relay hold. The lock is taken once for a burst of messages,
-//! and wakers are called after it was released.
+//! [`Shared`] is what all tasks of a relay hold. The lock is taken once for a burst of messages;
+//! wakers are called, and logs written, after it was released.
 
 use core::sync::atomic::Ordering;
 use core::task::Waker;
-use std::sync::PoisonError;
+use std::sync::{OnceLock, PoisonError};
 
 use event_listener::EventListener;
 use pinch_proto::hub::{self, CloseCause, ConnId, Hub, Input, JoinRefusal, Output, Turn, Wakeup};
 use pinch_proto::queue::{Request, Restored};
-use pinch_proto::{Frame, Time};
-use tracing::{debug, info};
+use pinch_proto::{Address, Frame, Time};
+use tracing::{Level, debug, enabled, error, info};
 
 use super::keeper::StoreHealth;
+use super::reports::{Line, Report, Reports};
 use super::sync::{AtomicBool, AtomicUsize, Event, Mutex, MutexGuard};
-use super::{RelayStats, Settings};
+use super::{RelayStats, Settings, timer};
 use crate::Runtime;
 use crate::clock::{Clock, unix_now};
 
@@ -32,6 +33,10 @@ pub(super) struct Shared<R> {
     cut: AtomicBool,
     /// One of the two was set, or the last task has ended.
     changed: Event,
+    /// What was counted and is not in the log yet.
+    reports: Mutex<Reports>,
+    /// The first task that has panicked of those without which this is no relay.
+    dead_task: OnceLock<&'static str>,
     pub(super) tasks: AtomicUsize,
     pub(super) pending: AtomicUsize,
 }
@@ -58,14 +63,17 @@ struct StoreDesk {
 
 /// What is left to do when the lock is released.
 #[derive(Debug, Default)]
-pub(super) struct Wakes(Vec<Waker>);
+pub(super) struct Wakes {
+    wakers: Vec<Waker>,
+    notes: Vec<Note>,
+}
 
-impl Wakes {
-    pub(super) fn wake(&mut self) {
-        for waker in self.0.drain(..) {
-            waker.wake();
-        }
-    }
+/// What the hub did to a connection, for the log.
+#[derive(Debug)]
+enum Note {
+    Joined(ConnId, Address),
+    JoinRefused(Address, JoinRefusal),
+    Ended(ConnId, Address, CloseCause),
 }
 
 impl<R: Runtime> Shared<R> {
@@ -100,6 +108,8 @@ impl<R: Runtime> Shared<R> {
             closing: AtomicBool::new(false),
             cut: AtomicBool::new(false),
             changed: Event::new(),
+            reports: Mutex::new(Reports::default()),
+            dead_task: OnceLock::new(),
             tasks: AtomicUsize::new(0),
             pending: AtomicUsize::new(0),
         }
@@ -121,7 +131,73 @@ impl<R: Runtime> Shared<R> {
         // Read under the lock, so that the hub's time does not run backwards.
         switchboard.handle(input, self.clock.now(), &mut wakes, on_own);
         drop(switchboard);
-        wakes.wake();
+        self.after_lock(&mut wakes);
+    }
+
+    /// Does what is left to do when the lock is released: calls wakers, then writes logs.
+    pub(super) fn after_lock(&self, wakes: &mut Wakes) {
+        wakes.wakers.drain(..).for_each(Waker::wake);
+        for note in wakes.notes.drain(..) {
+            match note {
+                Note::Joined(conn, address) => debug!(?conn, %address, "joined"),
+                Note::JoinRefused(address, refusal) => debug!(%address, %refusal, "join refused"),
+                Note::Ended(conn, address, cause) => {
+                    debug!(?conn, %address, %cause, "ended");
+                    if let Some(report) = Report::of_end(&address, &cause) {
+                        self.report(report);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Logs `report`, or counts it if there was one of its kind just now.
+    pub(super) fn report(&self, report: Report) {
+        let line = self.reports().add(report, self.clock.now());
+        if let Some(line) = line {
+            line.log();
+            // It has to look when the next line of this kind is due.
+            let timer = self.lock().timer.take();
+            timer.into_iter().for_each(Waker::wake);
+        }
+    }
+
+    /// Logs what was counted and is due; returns when there may be more.
+    pub(super) fn log_due_reports(&self, now: Time) -> Option<Time> {
+        let due = self.reports().due(now);
+        due.iter().for_each(Line::log);
+        self.reports().next_at()
+    }
+
+    /// Logs what was counted, due or not.
+    pub(super) fn log_all_reports(&self) {
+        let rest = self.reports().rest();
+        rest.iter().for_each(Line::log);
+    }
+
+    fn reports(&self) -> MutexGuard<'_, Reports> {
+        self.reports.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A task has panicked without which this is no relay. From then on, `/health` says so.
+    pub(super) fn task_died(&self, task: &'static str) {
+        let _ = self.dead_task.set(task);
+        error!(task, "a task of the relay has died; restart the relay");
+        if self.is_closing() {
+            self.cut_without_timer();
+        }
+    }
+
+    /// Ends all tasks at once if the timer, without which a shutdown may never end, has died.
+    fn cut_without_timer(&self) {
+        if self.dead_task() == Some(timer::NAME) {
+            self.cut();
+        }
+    }
+
+    /// The task that has died, if one has.
+    pub(super) fn dead_task(&self) -> Option<&'static str> {
+        self.dead_task.get().copied()
     }
 
     pub(super) fn stats(&self) -> RelayStats {
@@ -153,6 +229,7 @@ impl<R: Runtime> Shared<R> {
             self.tell(Input::Shutdown, |_| ());
         }
         self.changed.notify(usize::MAX);
+        self.cut_without_timer();
     }
 
     /// Ends all tasks at once.
@@ -171,9 +248,9 @@ impl<R: Runtime> Shared<R> {
             } = &mut *switchboard;
             let connections = wakers.iter_mut().filter_map(Option::take);
             let others = [timer.take(), store.keeper.take()].into_iter().flatten();
-            wakes.0.extend(connections.chain(others));
+            wakes.wakers.extend(connections.chain(others));
         }
-        wakes.wake();
+        self.after_lock(&mut wakes);
     }
 
     /// Whether the caller's task is the only one that is left.
@@ -198,6 +275,11 @@ impl<R: Runtime> Shared<R> {
     /// Completes when no more connections are wanted.
     pub(super) async fn closed(&self) {
         self.wait_until(|| self.is_closing()).await;
+    }
+
+    /// Completes when everything has to end at once.
+    pub(super) async fn was_cut(&self) {
+        self.wait_until(|| self.is_cut()).await;
     }
 
     /// Completes when all tasks have ended.
@@ -333,7 +415,7 @@ impl Switchboard {
         let sooner = wakeup.is_some_and(|wakeup| self.timer_at.is_none_or(|at| wakeup.at < at));
         if sooner || self.shut_down {
             self.timer_at = wakeup.map(|wakeup| wakeup.at);
-            wakes.0.extend(self.timer.take());
+            wakes.wakers.extend(self.timer.take());
         }
     }
 }
@@ -348,6 +430,17 @@ pub(super) enum Due {
     Unknown,
     /// The relay has shut down.
     Never,
+}
+
+impl Due {
+    /// At `at` if that is sooner.
+    pub(super) fn or_at(self, at: Option<Time>) -> Self {
+        match (self, at) {
+            (Self::At(due), Some(at)) => Self::At(due.min(at)),
+            (Self::Unknown, Some(at)) => Self::At(at),
+            (due, _) => due,
+        }
+    }
 }
 
 /// An output that only the task whose input led to it can do.
@@ -375,18 +468,24 @@ impl Outside<'_> {
         wakes: &mut Wakes,
         mut on_own: impl FnMut(Own),
     ) -> Turn<'a> {
+        let Wakes { wakers, notes } = wakes;
         let mut wake = |conn: ConnId| {
             let waker = self.wakers.get_mut(conn.index());
-            wakes.0.extend(waker.and_then(Option::take));
+            wakers.extend(waker.and_then(Option::take));
         };
+        let logs_all = enabled!(Level::DEBUG);
         while let Some(output) = turn.poll_output() {
             match output {
                 Output::Registered { conn, address } => {
-                    debug!(?conn, %address, "joined");
                     on_own(Own::Registered(conn));
+                    if logs_all {
+                        notes.push(Note::Joined(conn, address));
+                    }
                 }
                 Output::Refused { address, refusal } => {
-                    debug!(%address, %refusal, "join refused");
+                    if logs_all {
+                        notes.push(Note::JoinRefused(address, refusal));
+                    }
                     on_own(Own::Refused(refusal));
                 }
                 Output::Transmit { frame, .. } => on_own(Own::Transmit(frame)),
@@ -396,19 +495,15 @@ impl Outside<'_> {
                     address,
                     cause,
                 } => {
-                    if matches!(cause, CloseCause::Violation(_)) {
-                        info!(?conn, %address, %cause, "ended");
-                    } else {
-                        debug!(?conn, %address, %cause, "ended");
-                    }
                     wake(conn);
+                    notes.push(Note::Ended(conn, address, cause));
                 }
                 Output::Store(request) => self.store.requests.push(request),
                 Output::ShutDown => *self.shut_down = true,
             }
         }
         if *self.shut_down || !self.store.requests.is_empty() {
-            wakes.0.extend(self.store.keeper.take());
+            wakers.extend(self.store.keeper.take());
         }
         turn
     }

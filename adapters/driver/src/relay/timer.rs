@@ -5,16 +5,24 @@ use core::pin::Pin;
 use core::task::{Context, Poll};
 use std::sync::Arc;
 
+use super::counts::VitalTask;
 use super::switchboard::{Due, Shared, Wakes};
 use crate::Runtime;
+
+/// How `/health` names its task.
+pub(super) const NAME: &str = "timer";
 
 /// Starts the timer. It ends when the relay has shut down, or is dropped.
 pub(super) fn spawn<R: Runtime>(shared: Arc<Shared<R>>) {
     let count = shared.count_task();
     let runtime = shared.runtime.clone();
     runtime.spawn(async move {
-        let mut sleep = None;
-        poll_fn(|cx| poll(&shared, &mut sleep, cx)).await;
+        {
+            let _vital = VitalTask::new(&shared, NAME);
+            let mut sleep = None;
+            poll_fn(|cx| poll(&shared, &mut sleep, cx)).await;
+            shared.log_all_reports();
+        }
         drop(count);
     });
 }
@@ -31,11 +39,11 @@ fn poll<R: Runtime>(
         // Looked at under the lock: whoever cuts takes it afterwards, and finds this waker.
         let cut = shared.is_cut();
         drop(switchboard);
-        wakes.wake();
+        shared.after_lock(&mut wakes);
         if cut {
             return Poll::Ready(());
         }
-        match due {
+        match due.or_at(shared.log_due_reports(shared.clock.now())) {
             Due::Never => return Poll::Ready(()),
             Due::Unknown => {
                 *sleep = None;
