@@ -14,7 +14,7 @@ use std::time::Instant;
 use futures_rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use futures_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig, crypto::ring};
 use futures_rustls::{TlsAcceptor, TlsConnector};
-use pinch_driver::{Client, Relay, Runtime, Stream, bind};
+use pinch_driver::{Client, Relay, Runtime, Stream, bind, dial};
 use pinch_polling::Polling;
 use pinch_proto::client::{Event, Identity};
 use pinch_proto::wire::Envelope;
@@ -134,7 +134,7 @@ async fn talk_over_tls<R: Runtime + Default>() {
     let dial = move || {
         let connector = connector.clone();
         async move {
-            let stream = R::default().connect("127.0.0.1", port).await?;
+            let stream = dial(&R::default(), "localhost", port).await?;
             connector
                 .connect(ServerName::try_from("localhost").unwrap(), stream)
                 .await

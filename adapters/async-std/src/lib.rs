@@ -65,8 +65,8 @@ impl Runtime for AsyncStd {
         Ok((Connection::new(stream), peer))
     }
 
-    async fn connect(&self, host: &str, port: u16) -> io::Result<Connection> {
-        let stream = TcpStream::connect((host, port)).await?;
+    async fn connect(&self, addr: SocketAddr) -> io::Result<Connection> {
+        let stream = TcpStream::connect(addr).await?;
         stream.set_nodelay(true)?;
         Ok(Connection::new(stream))
     }

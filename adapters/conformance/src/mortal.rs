@@ -97,8 +97,8 @@ impl<R: Runtime> Runtime for Mortal<R> {
         self.runtime.accept(listener)
     }
 
-    fn connect(&self, host: &str, port: u16) -> impl Future<Output = io::Result<R::Stream>> + Send {
-        self.runtime.connect(host, port)
+    fn connect(&self, addr: SocketAddr) -> impl Future<Output = io::Result<R::Stream>> + Send {
+        self.runtime.connect(addr)
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {

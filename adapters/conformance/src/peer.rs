@@ -1,5 +1,6 @@
 //! An agent that is another WebSocket implementation (tungstenite) and does what it should.
 
+use core::time::Duration;
 use std::net::TcpStream;
 
 use async_io::Async;
@@ -79,7 +80,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
             .handle_challenge(&challenge, UnixMillis(0))
             .expect("a challenge");
         peer.send(answer).await;
-        let address = agent.handle_result(&peer.envelope().await);
+        let address = agent.handle_result(&peer.envelope().await, Duration::ZERO);
         assert_eq!(address.as_ref(), Ok(&peer.address));
         peer.answer_ping().await;
         peer

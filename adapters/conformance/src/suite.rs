@@ -12,6 +12,7 @@ macro_rules! cases {
         $then! { $($before)*
             runtime: [
                 two_streams_carry_bytes_both_ways,
+                a_name_is_resolved_and_dialled,
                 a_stream_takes_several_pieces_of_memory_at_once,
                 closing_a_stream_tells_the_peer,
                 an_accept_that_is_dropped_loses_no_connection,
@@ -79,6 +80,12 @@ macro_rules! cases {
                 a_sender_that_reads_no_refusals_is_closed,
                 many_envelopes_are_as_bounded_as_large_ones,
                 the_relay_as_a_whole_is_bounded_too,
+            ]
+            dial: [
+                an_address_that_swallows_syns_does_not_cost_the_try,
+                every_address_that_fails_is_named,
+                a_resolver_that_hangs_holds_up_nobody,
+                an_upgrade_is_tried_again_after_503_and_not_after_404,
             ]
             queue: [
                 who_was_away_hears_how_much_waits_and_gets_it_in_order,

@@ -1,7 +1,8 @@
 //! A runtime that counts what it has given away: tasks, sockets, listeners, timers. Whatever of it
-//! is still held when a test has ended, has leaked.
+//! is still held when a test has ended, has leaked. And one whose names have the addresses that a
+//! test says.
 
-use core::future::Future;
+use core::future::{Future, pending};
 use core::net::SocketAddr;
 use core::pin::Pin;
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -50,6 +51,18 @@ struct Counters {
 pub(crate) struct Tracked<R> {
     runtime: R,
     counters: Arc<Counters>,
+    names: Names,
+}
+
+/// Which addresses a name has.
+#[derive(Clone, Debug)]
+pub(crate) enum Names {
+    /// Those that the system says.
+    OfSystem,
+    /// Every name has these.
+    Have(Vec<SocketAddr>),
+    /// The resolver does not answer.
+    Hang,
 }
 
 impl<R: Runtime> Tracked<R> {
@@ -57,6 +70,15 @@ impl<R: Runtime> Tracked<R> {
         Self {
             runtime,
             counters: Arc::default(),
+            names: Names::OfSystem,
+        }
+    }
+
+    /// The same runtime with other names.
+    pub(crate) fn with_names(&self, names: Names) -> Self {
+        Self {
+            names,
+            ..self.clone()
         }
     }
 
@@ -92,9 +114,19 @@ impl<R: Runtime> Runtime for Tracked<R> {
         Ok((Counted::new(stream, &self.counters.streams), peer))
     }
 
-    async fn connect(&self, host: &str, port: u16) -> io::Result<Self::Stream> {
-        let stream = self.runtime.connect(host, port).await?;
-        Ok(Counted::new(stream, &self.counters.streams))
+    async fn connect(&self, addr: SocketAddr) -> io::Result<Self::Stream> {
+        let counter = &self.counters.streams;
+        // What connects has a socket already.
+        let connecting = Counted::new(Box::pin(self.runtime.connect(addr)), counter);
+        Ok(Counted::new(connecting.await?, counter))
+    }
+
+    async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        match &self.names {
+            Names::OfSystem => self.runtime.resolve(host, port).await,
+            Names::Have(addrs) => Ok(addrs.clone()),
+            Names::Hang => pending().await,
+        }
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {

@@ -45,8 +45,8 @@ impl Runtime for OneThread {
         Ok((stream, peer))
     }
 
-    async fn connect(&self, host: &str, port: u16) -> io::Result<Self::Stream> {
-        let stream = TcpStream::connect((host, port)).await?;
+    async fn connect(&self, addr: SocketAddr) -> io::Result<Self::Stream> {
+        let stream = TcpStream::connect(addr).await?;
         stream.set_nodelay(true)?;
         Ok(stream)
     }

@@ -63,6 +63,7 @@ pub mod echo;
 mod ends;
 mod http;
 mod relay;
+mod resolve;
 mod runtime;
 mod store;
 mod tcp;
@@ -70,7 +71,8 @@ mod tcp;
 pub use pinch_proto as proto;
 
 pub use self::client::{
-    Client, ClientBuilder, ConnectError, Ended, SendError, Sender, SinkError, UrlError,
+    Client, ClientBuilder, ConnectError, DialError, Ended, SendError, Sender, SinkError, UrlError,
+    dial,
 };
 pub use self::http::{AllowedOrigins, Auth, Upgrade, UpgradeError};
 pub use self::relay::{BindError, Builder, Relay, RelayStats, StoreHealth};

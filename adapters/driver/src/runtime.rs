@@ -11,6 +11,8 @@ use std::time::Instant;
 
 use futures_util::io::{AsyncRead, AsyncWrite};
 
+use crate::resolve::resolve;
+
 /// A byte stream that a relay or a client can speak over: TCP, TLS, a Unix socket, a pipe in memory.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
 
@@ -52,15 +54,33 @@ pub trait Runtime: Clone + fmt::Debug + Send + Sync + 'static {
         listener: &Self::Listener,
     ) -> impl Future<Output = io::Result<(Self::Stream, SocketAddr)>> + Send;
 
-    /// Connects to `host` (a name or an address, without brackets), with Nagle's algorithm off.
+    /// Connects to `addr`, with Nagle's algorithm off. [`dial`](crate::dial) connects to a host.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes the socket.
     ///
     /// # Errors
-    /// What the resolver or the system says.
-    fn connect(
+    /// What the system says.
+    fn connect(&self, addr: SocketAddr) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+
+    /// Returns the addresses of `host` (a name or an address, without brackets), the preferred first.
+    ///
+    /// Default: those that the system's resolver gives, which is asked on a thread of its own: it may
+    /// block for minutes, and nobody has to wait for it. At most 64 such threads run at a time.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves a thread behind, which ends when the resolver answers. It keeps
+    /// neither the runtime nor the process from ending.
+    ///
+    /// # Errors
+    /// What the resolver says.
+    fn resolve(
         &self,
         host: &str,
         port: u16,
-    ) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+    ) -> impl Future<Output = io::Result<Vec<SocketAddr>>> + Send {
+        resolve(host, port)
+    }
 
     /// Runs `task` in the background. A task that panics must not end others.
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static);

@@ -58,10 +58,9 @@
 //! interface to the same three systems.
 
 use core::fmt;
-use core::net::{IpAddr, SocketAddr};
+use core::net::SocketAddr;
 use core::num::NonZero;
 use std::io;
-use std::net::ToSocketAddrs as _;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -165,16 +164,8 @@ impl Runtime for Polling {
         listener.accept().await
     }
 
-    async fn connect(&self, host: &str, port: u16) -> io::Result<TcpStream> {
-        let handle = self.handle()?;
-        let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-        for addr in resolve(host, port).await? {
-            match TcpStream::connect(handle, addr).await {
-                Ok(stream) => return Ok(stream),
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
+    async fn connect(&self, addr: SocketAddr) -> io::Result<TcpStream> {
+        TcpStream::connect(self.handle()?, addr).await
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
@@ -184,13 +175,4 @@ impl Runtime for Polling {
     fn sleep_until(&self, deadline: Instant) -> Sleep {
         Sleep::new(Arc::clone(self.started()), deadline)
     }
-}
-
-/// The addresses of `host`. Asking for those of a name blocks a thread, so it is one that may be.
-async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    if let Ok(ip) = host.parse::<IpAddr>() {
-        return Ok(vec![SocketAddr::new(ip, port)]);
-    }
-    let host = host.to_owned();
-    blocking::unblock(move || Ok((host, port).to_socket_addrs()?.collect())).await
 }

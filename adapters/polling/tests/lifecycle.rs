@@ -77,7 +77,7 @@ fn threads_end_with_the_last_that_needs_them() {
     let listener = bind(([127, 0, 0, 1], 0).into()).expect("it listens");
     let port = listener.local_addr().expect("it listens").port();
     let listener = polling.listen(listener).expect("it listens");
-    let near = soon(polling.connect("127.0.0.1", port)).expect("it connects");
+    let near = soon(polling.connect(([127, 0, 0, 1], port).into())).expect("it connects");
     let (mut far, _) = soon(polling.accept(&listener)).expect("it accepts");
     drop((polling, listener));
     let closing = thread::spawn(move || drop(near));

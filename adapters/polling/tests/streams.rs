@@ -82,7 +82,7 @@ fn nothing_is_missed_however_it_comes() {
 fn two_tasks_may_have_a_half_each() {
     let polling = start(2);
     let (listener, port) = listen(&polling);
-    let near = soon(polling.connect("localhost", port)).expect("it connects");
+    let near = soon(polling.connect(([127, 0, 0, 1], port).into())).expect("it connects");
     let (far, _) = soon(polling.accept(&listener)).expect("it accepts");
     // More than the system keeps for a socket: each half has to wait, and not for the other one.
     let said = vec![7; 8 << 20];
@@ -108,7 +108,7 @@ fn two_tasks_may_have_a_half_each() {
 fn slices_are_written_in_their_order() {
     let polling = start(1);
     let (listener, port) = listen(&polling);
-    let mut near = soon(polling.connect("127.0.0.1", port)).expect("it connects");
+    let mut near = soon(polling.connect(([127, 0, 0, 1], port).into())).expect("it connects");
     let (mut far, _) = soon(polling.accept(&listener)).expect("it accepts");
     soon(async {
         let slices = [b"one ".as_slice(), b"", b"two ", b"three"].map(std::io::IoSlice::new);
@@ -119,11 +119,4 @@ fn slices_are_written_in_their_order() {
         far.read_to_string(&mut heard).await.expect("it reads");
         assert_eq!(heard, "one two three");
     });
-}
-
-#[test]
-fn a_name_that_does_not_exist_is_an_error() {
-    let polling = start(1);
-    let connected = soon(polling.connect("no.such.host.invalid", 1));
-    assert!(connected.is_err());
 }

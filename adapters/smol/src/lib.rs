@@ -27,7 +27,7 @@ use std::time::Instant;
 
 use futures_util::FutureExt as _;
 use futures_util::future::Map;
-use smol::{Async, Timer, net};
+use smol::{Async, Timer};
 
 pub use self::connection::Connection;
 
@@ -60,18 +60,10 @@ impl Runtime for Smol {
         Ok((Connection::new(stream), peer))
     }
 
-    async fn connect(&self, host: &str, port: u16) -> io::Result<Connection> {
-        let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
-        for addr in net::resolve((host, port)).await? {
-            match Async::<TcpStream>::connect(addr).await {
-                Ok(stream) => {
-                    stream.get_ref().set_nodelay(true)?;
-                    return Ok(Connection::new(stream));
-                }
-                Err(error) => failure = error,
-            }
-        }
-        Err(failure)
+    async fn connect(&self, addr: SocketAddr) -> io::Result<Connection> {
+        let stream = Async::<TcpStream>::connect(addr).await?;
+        stream.get_ref().set_nodelay(true)?;
+        Ok(Connection::new(stream))
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {

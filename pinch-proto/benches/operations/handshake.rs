@@ -96,6 +96,10 @@ impl Operation for HandshakeAgent {
             .handle_challenge(&self.challenge, UNIX)
             .expect("a challenge");
         black_box(response);
-        black_box(agent.handle_result(&self.result).expect("it has joined"));
+        black_box(
+            agent
+                .handle_result(&self.result, Duration::ZERO)
+                .expect("it has joined"),
+        );
     }
 }

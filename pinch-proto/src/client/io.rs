@@ -5,6 +5,8 @@
 
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
+use core::fmt;
+use core::time::Duration;
 
 use bytes::Bytes;
 use thiserror::Error;
@@ -23,6 +25,13 @@ pub enum Input {
     Disconnected {
         /// Why, for people and logs.
         why: Cow<'static, str>,
+    },
+    /// Dialling failed: the relay answered the upgrade with another status than 101.
+    UpgradeRejected {
+        /// The status and the reason.
+        rejection: UpgradeRejection,
+        /// How long to wait before the next try, as the `Retry-After` of the answer asks.
+        retry_after: Option<Duration>,
     },
     /// A binary message came.
     Received(Bytes),
@@ -50,8 +59,8 @@ pub enum Input {
 /// Something to do outside.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// Connect to the relay and upgrade to a WebSocket, then say [`Input::Connected`] or
-    /// [`Input::Disconnected`].
+    /// Connect to the relay and upgrade to a WebSocket, then say [`Input::Connected`],
+    /// [`Input::UpgradeRejected`] or [`Input::Disconnected`].
     Dial,
     /// Something waits to be sent, and the last [`Input::Writable`] got nothing: say it again.
     Wake,
@@ -113,6 +122,9 @@ pub enum Disconnect {
     /// The WebSocket was not up in time.
     #[error("the relay did not answer the dial in time")]
     DialTimeout,
+    /// The relay answered the upgrade with another status than 101.
+    #[error("{0}")]
+    UpgradeRejected(UpgradeRejection),
     /// The relay did not end the handshake in time.
     #[error("the relay did not admit or refuse this agent in time")]
     JoinTimeout,
@@ -146,6 +158,7 @@ impl Disconnect {
     pub fn is_permanent(&self) -> bool {
         match self {
             Self::Join(error) => error.is_permanent(),
+            Self::UpgradeRejected(rejection) => rejection.is_permanent(),
             Self::KeyNeeded => true,
             Self::Closed(close) => match close.code {
                 CloseCode::REPLACED
@@ -166,6 +179,63 @@ impl Disconnect {
 
     pub(super) fn is_replaced(&self) -> bool {
         matches!(self, Self::Closed(close) if close.code == CloseCode::REPLACED)
+    }
+}
+
+/// An answer to the upgrade that is no WebSocket.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub struct UpgradeRejection {
+    /// The status code of HTTP.
+    pub status: u16,
+    /// What the answer says about it, for people and logs; may be empty.
+    pub reason: Cow<'static, str>,
+}
+
+impl UpgradeRejection {
+    /// Whether the same request will get the same answer until a person has changed something.
+    ///
+    /// Permanent are the answers that blame the request (4xx) and those that name another place for
+    /// good (301, 308). Temporary are, among the 4xx, those that speak of this moment: 408 (request
+    /// timeout), 409 (conflict, such as an address that is connected), 421 (misdirected request: by
+    /// another connection it may pass), 423 (locked), 425 (too early) and 429 (too many requests).
+    /// So are all others: a 5xx says that the relay or a proxy has trouble, and a 2xx or 302 is what
+    /// a captive portal answers for any host until somebody logs in.
+    #[must_use]
+    pub const fn is_permanent(&self) -> bool {
+        match self.status {
+            408 | 409 | 421 | 423 | 425 | 429 => false,
+            301 | 308 | 400..=499 => true,
+            _ => false,
+        }
+    }
+
+    /// What to do about it.
+    const fn advice(&self) -> &'static str {
+        match self.status {
+            400 => "check the URL, and whether the relay is in open mode or in challenge mode",
+            401 | 402 | 407 => {
+                "check the URL: what answers asks for credentials, which a relay does not"
+            }
+            403 => "ask the operator of the relay, or of a proxy before it, to let this client in",
+            404 | 405 | 410 => "check the host and the path of the URL: a relay answers at /ws",
+            426 => {
+                "update this client or the relay: they speak different versions of HTTP or WebSocket"
+            }
+            301 | 308 => "change the URL to the one that it names",
+            200..=399 => "check the URL, and whether this network asks for a login first",
+            _ if self.is_permanent() => "check the URL",
+            _ => "the relay may be back later",
+        }
+    }
+}
+
+impl fmt::Display for UpgradeRejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the relay answered {}", self.status)?;
+        if !self.reason.is_empty() {
+            write!(f, " ({})", self.reason)?;
+        }
+        write!(f, "; {}", self.advice())
     }
 }
 

@@ -44,8 +44,9 @@
 //!
 //! # What a driver does
 //!
-//! There is one link at a time: [`Output::Dial`] begins it, [`Output::Hangup`] or
-//! [`Input::Disconnected`] ends it, and nothing is said of it afterwards by either side.
+//! There is one link at a time: [`Output::Dial`] begins it, [`Output::Hangup`],
+//! [`Input::Disconnected`] or [`Input::UpgradeRejected`] ends it, and nothing is said of it afterwards
+//! by either side.
 //!
 //! Frames are handed out only for [`Input::Writable`], which also asserts that the socket has taken
 //! everything handed out before. A driver says it again after each write, until one gets nothing;
@@ -107,7 +108,8 @@ use siphasher::sip::SipHasher24;
 
 pub use self::config::{Config, ConfigError, Duplicates};
 pub use self::io::{
-    Disconnect, Event, Input, Output, SubmitError, Unsendable, Wakeup, WakeupReason,
+    Disconnect, Event, Input, Output, SubmitError, Unsendable, UpgradeRejection, Wakeup,
+    WakeupReason,
 };
 pub use self::turn::Turn;
 
@@ -211,6 +213,10 @@ impl Client {
         match input {
             Input::Connected => self.connected(),
             Input::Disconnected { why } => self.disconnected(why),
+            Input::UpgradeRejected {
+                rejection,
+                retry_after,
+            } => self.upgrade_rejected(rejection, retry_after),
             Input::Received(message) => self.receive(message),
             Input::PeerClosed(close) => self.peer_closed(close),
             Input::Pong { payload } => self.pong(&payload),

@@ -2,11 +2,12 @@
 
 use alloc::borrow::Cow;
 use core::mem;
+use core::time::Duration;
 
 use bytes::Bytes;
 
 use super::heartbeat::Heartbeat;
-use super::io::{Disconnect, Event, Output};
+use super::io::{Disconnect, Event, Output, UpgradeRejection};
 use super::{Client, Identity};
 use crate::handshake::{Agent, AgentError, AwaitingResult};
 use crate::wire::MessageType;
@@ -33,6 +34,7 @@ pub(super) enum State {
     },
     /// A link is asked for.
     Dialing {
+        since: Time,
         deadline: Time,
     },
     Joining(Joining),
@@ -45,6 +47,8 @@ pub(super) enum State {
 /// A link on which the handshake goes on.
 #[derive(Debug)]
 pub(super) struct Joining {
+    /// When the dial began, before which the relay has not issued its challenge.
+    pub(super) dialed_at: Time,
     pub(super) link: Link,
     pub(super) step: Step,
     pub(super) deadline: Time,
@@ -78,6 +82,10 @@ pub(super) struct Leaving {
     pub(super) farewell: Option<Close>,
     pub(super) deadline: Time,
 }
+
+/// Longest wait that a relay's `Retry-After` can cause. Maintenance pages ask for less; more is more
+/// likely a mistake.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
 /// Whose turn it is to write.
 ///
@@ -120,18 +128,20 @@ impl Client {
     pub(super) fn dial(&mut self) {
         self.backoff.count_try();
         self.state = State::Dialing {
+            since: self.now,
             deadline: self.now + self.config.dial_timeout,
         };
         self.outputs.push_back(Output::Dial);
     }
 
     pub(super) fn connected(&mut self) {
-        let State::Dialing { .. } = self.state else {
+        let State::Dialing { since, .. } = self.state else {
             return;
         };
         match &self.identity {
             Identity::Key { .. } => {
                 self.state = State::Joining(Joining {
+                    dialed_at: since,
                     link: Link::Asleep,
                     step: Step::AwaitingChallenge,
                     deadline: self.now + self.config.join_timeout,
@@ -202,7 +212,8 @@ impl Client {
                 self.wake();
             }
             Step::AwaitingResult { awaiting, .. } => {
-                let address = awaiting.handle_result(message)?;
+                let elapsed = self.now.since(joining.dialed_at);
+                let address = awaiting.handle_result(message, elapsed)?;
                 let link = mem::replace(&mut joining.link, Link::Asleep);
                 self.joined(address, link);
             }
@@ -239,7 +250,18 @@ impl Client {
     }
 
     pub(super) fn disconnected(&mut self, why: Cow<'static, str>) {
-        self.end_link(Disconnect::Link(why));
+        self.end_link(Disconnect::Link(why), Duration::ZERO);
+    }
+
+    pub(super) fn upgrade_rejected(
+        &mut self,
+        rejection: UpgradeRejection,
+        retry_after: Option<Duration>,
+    ) {
+        if let State::Dialing { .. } = self.state {
+            let wait = retry_after.unwrap_or_default().min(MAX_RETRY_AFTER);
+            self.end_link(Disconnect::UpgradeRejected(rejection), wait);
+        }
     }
 
     /// Gives the link up: drops it, and decides what comes next.
@@ -247,11 +269,11 @@ impl Client {
         if self.has_link() {
             self.outputs.push_back(Output::Hangup);
         }
-        self.end_link(why);
+        self.end_link(why, Duration::ZERO);
     }
 
-    /// There is no link any more: try again later, or end.
-    fn end_link(&mut self, why: Disconnect) {
+    /// There is no link any more: try again after `wait` and the backoff, or end.
+    fn end_link(&mut self, why: Disconnect, wait: Duration) {
         if !self.has_link() {
             return;
         }
@@ -268,7 +290,7 @@ impl Client {
             !why.is_permanent() || (why.is_replaced() && self.config.rejoin_when_replaced);
         match self.backoff.next_delay().filter(|_| may_retry) {
             Some(delay) => {
-                let retry_at = self.now + delay;
+                let retry_at = self.now + wait + delay;
                 self.state = State::Waiting { until: retry_at };
                 self.event(Event::Disconnected { why, retry_at });
             }

@@ -43,7 +43,7 @@ impl Client {
         let at = |at: Time, reason| Wakeup { at, reason };
         let first = match &self.state {
             State::Waiting { until } => at(*until, WakeupReason::Dial),
-            State::Dialing { deadline } => at(*deadline, WakeupReason::DialTimeout),
+            State::Dialing { deadline, .. } => at(*deadline, WakeupReason::DialTimeout),
             State::Joining(joining) => at(joining.deadline, WakeupReason::Join),
             State::Joined(joined) => {
                 let mut first = at(joined.heartbeat.next_at(), WakeupReason::Ping);

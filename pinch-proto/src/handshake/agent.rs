@@ -5,12 +5,17 @@
 //! [`Client`](crate::client::Client)).
 
 use alloc::string::String;
+use core::fmt;
+use core::time::Duration;
 
 use bytes::Bytes;
 use thiserror::Error;
 
-use super::{KEY_NOT_REGISTERED, NONCE_LEN, Unexpected, decode, signed_bytes};
-use crate::wire::{AuthResponse, Envelope, MessageType, Payload, VERSION};
+use super::{
+    ADDRESS_ALREADY_CONNECTED, AUTHENTICATION_FAILED, KEY_NOT_REGISTERED, NONCE_LEN, Unexpected,
+    decode, signed_bytes,
+};
+use crate::wire::{AuthChallenge, AuthResponse, Envelope, MessageType, Payload, VERSION};
 use crate::{Address, AddressRef, EnvelopeError, Host, PublicKey, SecretKey, UnixMillis};
 
 /// An agent that waits for a challenge.
@@ -102,6 +107,7 @@ impl Agent {
             AwaitingResult {
                 key,
                 host: self.host,
+                lifetime: lifetime(&challenge),
             },
         ))
     }
@@ -113,18 +119,23 @@ impl Agent {
 pub struct AwaitingResult {
     key: PublicKey,
     host: Host,
+    /// How long the challenge is valid.
+    lifetime: Duration,
 }
 
 impl AwaitingResult {
     /// Reads AUTH_RESULT: the address under which the relay has registered this agent. It is the
     /// one of the agent's own key, with the host as the relay writes it.
     ///
+    /// `elapsed` is the time since the agent dialled, and so the most that may have passed since the
+    /// challenge was issued: within the challenge's lifetime, the answer cannot have been too late.
+    ///
     /// # Errors
     ///
-    /// [`AgentError::Refused`] if the relay refuses, [`AgentError::WrongAddress`] if it assigns an
-    /// address that is not of this agent's key at the expected host, others if the message is
-    /// something else.
-    pub fn handle_result(self, message: &[u8]) -> Result<Address, AgentError> {
+    /// [`AgentError::Refused`] if the relay refuses, [`AgentError::MaybeLate`] if that may be because
+    /// the answer took too long, [`AgentError::WrongAddress`] if it assigns an address that is not of
+    /// this agent's key at the expected host, others if the message is something else.
+    pub fn handle_result(self, message: &[u8], elapsed: Duration) -> Result<Address, AgentError> {
         let Payload::AuthResult(result) = decode_from_relay(message, MessageType::AuthResult)?
         else {
             return Err(AgentError::MalformedPayload {
@@ -132,6 +143,9 @@ impl AwaitingResult {
             });
         };
         if !result.success {
+            if result.error_message == AUTHENTICATION_FAILED && elapsed >= self.lifetime {
+                return Err(AgentError::MaybeLate { elapsed });
+            }
             return Err(AgentError::Refused {
                 reason: result.error_message,
             });
@@ -147,6 +161,14 @@ impl AwaitingResult {
             }),
         }
     }
+}
+
+/// How long `challenge` is valid, by the relay's clock.
+fn lifetime(challenge: &AuthChallenge) -> Duration {
+    let millis = challenge
+        .expires_at_ms
+        .saturating_sub(challenge.issued_at_ms);
+    Duration::from_millis(u64::try_from(millis).unwrap_or(0))
 }
 
 fn decode_from_relay(message: &[u8], expected: MessageType) -> Result<Payload, AgentError> {
@@ -220,10 +242,20 @@ pub enum AgentError {
     )]
     Expired,
     /// The relay refuses this agent.
-    #[error("the relay refuses this agent: {reason:?}")]
+    #[error("the relay refuses this agent: {reason:?}{}", Advice(reason))]
     Refused {
         /// Why: one of the texts of this module, or one for people.
         reason: String,
+    },
+    /// The relay says `authentication failed` after the challenge may have expired: on a slow network
+    /// that need not be the key's fault.
+    #[error(
+        "the relay refuses the answer to its challenge, which may have come too late: the dial began {} ms ago",
+        elapsed.as_millis()
+    )]
+    MaybeLate {
+        /// Time since the dial began.
+        elapsed: Duration,
     },
     /// The relay assigned an address that is not this agent's.
     #[error("the relay assigned {found:?}, but this agent is {expected}; don't trust this relay")]
@@ -240,19 +272,38 @@ impl AgentError {
     /// the software, the relay's list of keys.
     ///
     /// [`ADDRESS_ALREADY_CONNECTED`](super::ADDRESS_ALREADY_CONNECTED) is not permanent: the other
-    /// connection may be this agent's own, dead but not yet noticed by the relay. Neither is
-    /// [`AUTHENTICATION_FAILED`](super::AUTHENTICATION_FAILED): the answer may have been on the way
-    /// for too long.
+    /// connection may be this agent's own, dead but not yet noticed by the relay.
+    /// [`AUTHENTICATION_FAILED`](super::AUTHENTICATION_FAILED) is, unless the answer
+    /// [may have been late](Self::MaybeLate): the same key fails again.
     #[must_use]
     pub fn is_permanent(&self) -> bool {
         match self {
             Self::WrongVersion { .. } | Self::WrongHost { .. } | Self::WrongAddress { .. } => true,
-            Self::Refused { reason } => reason == KEY_NOT_REGISTERED,
-            Self::Malformed(_)
+            Self::Refused { reason } => {
+                [AUTHENTICATION_FAILED, KEY_NOT_REGISTERED].contains(&reason.as_str())
+            }
+            Self::MaybeLate { .. }
+            | Self::Malformed(_)
             | Self::WrongType { .. }
             | Self::MalformedPayload { .. }
             | Self::WrongNonceLength { .. }
             | Self::Expired => false,
         }
+    }
+}
+
+/// What to do about a refusal, behind its reason.
+struct Advice<'a>(&'a str);
+
+impl fmt::Display for Advice<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            AUTHENTICATION_FAILED => "; check the key: the relay does not accept its signature",
+            KEY_NOT_REGISTERED => "; register the key with the operator of the relay",
+            ADDRESS_ALREADY_CONNECTED => {
+                "; end the other connection with this key, or wait until the relay finds it dead"
+            }
+            _ => "",
+        })
     }
 }

@@ -20,7 +20,7 @@
 //!
 //! let (response, agent) = agent.handle_challenge(&relay.challenge(), unix)?;
 //! let proof = relay.handle_message(&response, now, unix)?.verify()?;
-//! let address = agent.handle_result(&auth_succeeded(proof.address(), unix))?;
+//! let address = agent.handle_result(&auth_succeeded(proof.address(), unix), Duration::ZERO)?;
 //! assert_eq!(&address, proof.address());
 //! # Ok::<(), Box<dyn core::error::Error>>(())
 //! ```

@@ -4,7 +4,7 @@ use core::time::Duration;
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use pinch_proto::client::{Client, Config, Duplicates, Event, Input, Output};
+use pinch_proto::client::{Client, Config, Duplicates, Event, Input, Output, UpgradeRejection};
 use pinch_proto::wire::{Envelope, MessageType};
 use pinch_proto::{Close, CloseCode, Frame, Time};
 use proptest::collection::vec;
@@ -33,6 +33,12 @@ fn inputs() -> impl Strategy<Value = Input> {
     prop_oneof![
         4 => Just(Input::Connected),
         2 => Just(Input::Disconnected { why: "lost".into() }),
+        1 => (prop_oneof![Just(503), Just(404)], 0_u64..3).prop_map(|(status, wait)| {
+            Input::UpgradeRejected {
+                rejection: UpgradeRejection { status, reason: "".into() },
+                retry_after: Some(Duration::from_secs(wait)),
+            }
+        }),
         6 => received().prop_map(Input::Received),
         1 => vec(any::<u8>(), 0..20).prop_map(|bytes| Input::Received(bytes.into())),
         1 => prop_oneof![Just(1000), Just(1001), Just(1008), Just(4001)]

@@ -2,7 +2,8 @@
 
 use pinch_proto::client::{Disconnect, Event, Input, Output, WakeupReason};
 use pinch_proto::handshake::{
-    ADDRESS_ALREADY_CONNECTED, AgentError, KEY_NOT_REGISTERED, Relay, auth_failed, auth_succeeded,
+    ADDRESS_ALREADY_CONNECTED, AUTHENTICATION_FAILED, AgentError, KEY_NOT_REGISTERED, Relay,
+    auth_failed, auth_succeeded,
 };
 use pinch_proto::wire::Envelope;
 use pinch_proto::{Address, Frame, Host, Time};
@@ -115,6 +116,11 @@ fn a_failed_handshake_is_tried_again_unless_that_is_pointless() {
             false,
         ),
         (
+            vec![challenge(&host()), auth_failed(AUTHENTICATION_FAILED, UNIX)],
+            refused(AUTHENTICATION_FAILED),
+            false,
+        ),
+        (
             vec![challenge(&host()), auth_failed(KEY_NOT_REGISTERED, UNIX)],
             refused(KEY_NOT_REGISTERED),
             false,
@@ -149,6 +155,23 @@ fn a_failed_handshake_is_tried_again_unless_that_is_pointless() {
             );
             assert_eq!(rig.wakeup, None);
         }
+    }
+}
+
+#[test]
+fn a_failed_authentication_is_tried_again_if_the_answer_may_have_been_late() {
+    // A challenge is valid for 10 s here, which may have begun with the dial.
+    for (dialling, joining, is_final) in [(1, 8, true), (1, 9, false), (9, 1, false)] {
+        let mut rig = Rig::new(config().join_timeout(secs(60)), key());
+        rig.timeout();
+        rig.now = rig.now + secs(dialling);
+        rig.input(Input::Connected);
+        let challenge = Relay::new(host(), secs(10), [3; 32], rig.now, UNIX).challenge();
+        rig.input(Input::Received(challenge));
+        rig.now = rig.now + secs(joining);
+        let refusal = auth_failed(AUTHENTICATION_FAILED, UNIX);
+        let outputs = rig.input(Input::Received(refusal));
+        assert_eq!(rig.client.is_ended(), is_final, "{outputs:?}");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use pinch_proto::client::{Client, Disconnect, Event, Input, Output};
+use pinch_proto::client::{Client, Disconnect, Event, Input, Output, UpgradeRejection};
 use pinch_proto::{Close, CloseCode, Time};
 
 use crate::rig::*;
@@ -111,6 +111,86 @@ fn a_close_by_the_relay_is_final_only_if_coming_back_would_repeat_it() {
     }
 }
 
+fn rejected(status: u16, retry_after: Option<Duration>) -> Input {
+    let reason = "so it is".into();
+    Input::UpgradeRejected {
+        rejection: UpgradeRejection { status, reason },
+        retry_after,
+    }
+}
+
+#[test]
+fn an_upgrade_is_tried_again_unless_the_answer_will_be_the_same() {
+    let permanent = [
+        301, 308, 400, 401, 402, 403, 404, 405, 406, 407, 410, 411, 413, 414, 417, 422, 426, 428,
+        431, 451,
+    ];
+    let temporary = [
+        200, 204, 302, 303, 307, 408, 409, 421, 423, 425, 429, 500, 501, 502, 503, 504, 520, 599,
+        100, 999,
+    ];
+    let all = permanent.map(|status| (status, true));
+    for (status, is_final) in all
+        .into_iter()
+        .chain(temporary.map(|status| (status, false)))
+    {
+        let mut rig = Rig::new(config().max_tries(None), name());
+        rig.submit(envelope(1)).unwrap();
+        rig.timeout();
+        let outputs = rig.input(rejected(status, None));
+        let why = Disconnect::UpgradeRejected(UpgradeRejection {
+            status,
+            reason: "so it is".into(),
+        });
+        assert_eq!(why.is_permanent(), is_final, "{status}");
+        let text = why.to_string();
+        let begin = format!("the relay answered {status} (so it is); ");
+        assert!(
+            text.starts_with(&begin) && text.len() > begin.len(),
+            "{text}"
+        );
+        if is_final {
+            let unsent = vec![envelope(1)];
+            assert_eq!(outputs, [Output::Event(Event::GaveUp { why, unsent })]);
+            assert_eq!(rig.wakeup, None);
+        } else {
+            let (redialled, delay) = rig.redial(&outputs);
+            assert_eq!(redialled, why);
+            assert!(delay <= secs(1), "{delay:?}");
+        }
+    }
+}
+
+#[test]
+fn retry_after_comes_before_the_backoff_and_is_bounded() {
+    let hour = secs(3600);
+    for (asked, least) in [(0, 0), (120, 120), (3600, 3600), (u64::MAX, 3600)] {
+        let mut rig = Rig::new(config().backoff(secs(1), secs(30)), name());
+        rig.timeout();
+        let outputs = rig.input(rejected(503, Some(secs(asked))));
+        let (_, delay) = rig.redial(&outputs);
+        let longest = secs(least) + secs(1);
+        assert!(delay >= secs(least) && delay <= longest, "{delay:?}");
+        assert!(delay <= hour + secs(1));
+        // It counts as a try, and is forgotten with the next.
+        let outputs = rig.input(rejected(503, None));
+        assert!(rig.redial(&outputs).1 <= secs(2));
+    }
+    let mut rig = Rig::new(config().max_tries(Some(1)), name());
+    rig.timeout();
+    rig.input(rejected(429, Some(secs(1))));
+    assert!(rig.client.is_ended(), "it was the last try");
+}
+
+#[test]
+fn a_user_who_leaves_while_the_relay_asks_to_stay_away_does_not_wait() {
+    let mut rig = Rig::new(config(), name());
+    rig.timeout();
+    rig.input(rejected(503, Some(secs(3600))));
+    let closed = Output::Event(Event::Closed { unsent: vec![] });
+    assert_eq!(rig.input(Input::Close), [closed]);
+}
+
 #[test]
 fn what_is_said_about_a_link_that_does_not_exist_is_ignored() {
     let strays = [
@@ -128,6 +208,7 @@ fn what_is_said_about_a_link_that_does_not_exist_is_ignored() {
         Input::Disconnected {
             why: "early".into(),
         },
+        rejected(404, None),
     ]
     .iter()
     .chain(&strays)
@@ -140,4 +221,9 @@ fn what_is_said_about_a_link_that_does_not_exist_is_ignored() {
     }
     rig.join();
     assert_eq!(rig.input(Input::Connected), [], "it is connected already");
+    assert_eq!(
+        rig.input(rejected(404, None)),
+        [],
+        "it is connected already"
+    );
 }

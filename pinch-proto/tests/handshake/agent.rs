@@ -1,5 +1,7 @@
 //! What the agent's end refuses to sign or to believe.
 
+use core::time::Duration;
+
 use crate::sides::*;
 use pinch_proto::handshake::{
     ADDRESS_ALREADY_CONNECTED, AUTHENTICATION_FAILED, AgentError, KEY_NOT_REGISTERED, auth_failed,
@@ -132,14 +134,14 @@ fn an_agent_believes_only_in_its_own_address() {
 #[test]
 fn a_refusal_is_permanent_only_if_a_person_has_to_act() {
     for (reason, is_permanent) in [
-        (AUTHENTICATION_FAILED, false),
+        (AUTHENTICATION_FAILED, true),
         (KEY_NOT_REGISTERED, true),
         (ADDRESS_ALREADY_CONNECTED, false),
         ("relay is full", false),
         ("", false),
     ] {
         let error = awaiting()
-            .handle_result(&auth_failed(reason, UNIX))
+            .handle_result(&auth_failed(reason, UNIX), Duration::ZERO)
             .unwrap_err();
         assert_eq!(
             error,
@@ -149,7 +151,28 @@ fn a_refusal_is_permanent_only_if_a_person_has_to_act() {
         );
         assert_eq!(error.is_permanent(), is_permanent, "{reason}");
     }
-    let error = awaiting().handle_result(&relay().challenge()).unwrap_err();
+    // The challenge is valid for ten seconds: from then on, it may be the network's fault.
+    for (elapsed, is_late) in [
+        (TIMEOUT.saturating_sub(Duration::from_nanos(1)), false),
+        (TIMEOUT, true),
+        (Duration::MAX, true),
+    ] {
+        for reason in [AUTHENTICATION_FAILED, KEY_NOT_REGISTERED] {
+            let error = awaiting()
+                .handle_result(&auth_failed(reason, UNIX), elapsed)
+                .unwrap_err();
+            let is_late = is_late && reason == AUTHENTICATION_FAILED;
+            assert_eq!(
+                error == AgentError::MaybeLate { elapsed },
+                is_late,
+                "{error}"
+            );
+            assert_eq!(error.is_permanent(), !is_late, "{error}");
+        }
+    }
+    let error = awaiting()
+        .handle_result(&relay().challenge(), Duration::ZERO)
+        .unwrap_err();
     assert_eq!(
         error,
         AgentError::WrongType {
@@ -158,7 +181,7 @@ fn a_refusal_is_permanent_only_if_a_person_has_to_act() {
         }
     );
     let error = awaiting()
-        .handle_result(&typed(MessageType::AuthResult, None))
+        .handle_result(&typed(MessageType::AuthResult, None), Duration::ZERO)
         .unwrap_err();
     assert_eq!(
         error,

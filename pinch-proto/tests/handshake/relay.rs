@@ -147,7 +147,7 @@ fn a_refused_agent_hears_no_more_than_it_must() {
         let result = refusal.auth_result(UNIX).unwrap();
         assert_eq!(result, auth_failed(AUTHENTICATION_FAILED, UNIX));
         assert_eq!(
-            awaiting().handle_result(&result),
+            awaiting().handle_result(&result, Duration::ZERO),
             Err(AgentError::Refused {
                 reason: "authentication failed".into()
             })

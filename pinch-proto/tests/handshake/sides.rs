@@ -110,7 +110,7 @@ pub(crate) fn answer_changed(
 }
 
 pub(crate) fn result_of(result: AuthResult) -> Result<Address, AgentError> {
-    awaiting().handle_result(&envelope(Payload::AuthResult(result)))
+    awaiting().handle_result(&envelope(Payload::AuthResult(result)), Duration::ZERO)
 }
 
 pub(crate) fn heartbeat() -> Payload {

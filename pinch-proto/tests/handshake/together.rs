@@ -1,5 +1,7 @@
 //! Both ends against each other, with known keys and whatever comes.
 
+use core::time::Duration;
+
 use crate::sides::*;
 use bytes::Bytes;
 use pinch_proto::handshake::{
@@ -30,7 +32,7 @@ fn known_keys_join_under_their_known_addresses_with_known_signatures() {
         assert_eq!(proof.public_key().as_bytes()[..], answer.public_key);
 
         let joined = agent
-            .handle_result(&auth_succeeded(proof.address(), UNIX))
+            .handle_result(&auth_succeeded(proof.address(), UNIX), Duration::ZERO)
             .unwrap();
         assert_eq!(joined, proof.into_address());
     }
@@ -89,7 +91,7 @@ fn a_host_in_another_case_is_signed_as_the_relay_writes_it() {
         .verify()
         .unwrap();
     let joined = agent
-        .handle_result(&auth_succeeded(proof.address(), UNIX))
+        .handle_result(&auth_succeeded(proof.address(), UNIX), Duration::ZERO)
         .unwrap();
     assert_eq!(
         joined,
@@ -120,7 +122,7 @@ proptest! {
     fn no_bytes_make_either_end_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         prop_assert!(judge(&bytes).is_err());
         prop_assert!(agent().handle_challenge(&bytes, UNIX).is_err());
-        prop_assert!(awaiting().handle_result(&bytes).is_err());
+        prop_assert!(awaiting().handle_result(&bytes, Duration::ZERO).is_err());
     }
 
     #[test]
@@ -141,7 +143,7 @@ proptest! {
         let agent = Agent::new(SecretKey::from_seed(seed), host);
         let (response, agent) = agent.handle_challenge(&relay.challenge(), UNIX).unwrap();
         let proof = relay.handle_message(&response, START, UNIX).unwrap().verify().unwrap();
-        let joined = agent.handle_result(&auth_succeeded(proof.address(), UNIX)).unwrap();
+        let joined = agent.handle_result(&auth_succeeded(proof.address(), UNIX), Duration::ZERO).unwrap();
         prop_assert_eq!(&joined, proof.address());
     }
 }

@@ -19,8 +19,11 @@ use tungstenite::protocol::WebSocketConfig;
 use tungstenite::protocol::frame::CloseFrame;
 use tungstenite::{Error, Message};
 
+use super::dial::dial;
+use super::rejection;
 use super::shared::Shared;
 use super::url::Url;
+use crate::clock::unix_now;
 use crate::{Runtime, Stream};
 
 /// How much is taken from the machine at once, in bytes.
@@ -64,16 +67,8 @@ pub(super) fn tcp<R: Runtime>(runtime: &R, url: &Url) -> Dial {
     Arc::new(move || {
         let (runtime, host) = (runtime.clone(), host.clone());
         Box::pin(async move {
-            let connected = runtime.connect(&host, port).await;
-            let explain = |error: io::Error| {
-                io::Error::new(
-                    error.kind(),
-                    format!("cannot connect to {host}:{port}: {error}"),
-                )
-            };
-            connected
-                .map(|stream| Box::new(stream) as Box<dyn Stream>)
-                .map_err(explain)
+            let stream = dial(&runtime, &host, port).await?;
+            Ok(Box::new(stream) as Box<dyn Stream>)
         })
     })
 }
@@ -82,7 +77,7 @@ type WebSocket = WebSocketStream<Box<dyn Stream>>;
 
 enum Socket {
     None,
-    Dialing(BoxFuture<'static, Result<WebSocket, String>>),
+    Dialing(BoxFuture<'static, Result<WebSocket, Input>>),
     Up(Box<WebSocket>),
 }
 
@@ -130,14 +125,17 @@ impl<R: Runtime> Link<R> {
                     self.flushed = true;
                     Input::Connected
                 }
-                Err(why) => lost(why),
+                Err(failed) => {
+                    self.socket = Socket::None;
+                    failed
+                }
             },
             Socket::Up(stream) => {
                 let mut stream = Pin::new(&mut **stream);
                 let flushed = stream.as_mut().poll_flush(cx);
                 self.flushed = flushed.is_ready();
                 if let Poll::Ready(Err(error)) = flushed {
-                    lost(describe(&error))
+                    lost(error.to_string())
                 } else if full {
                     return Poll::Pending;
                 } else {
@@ -229,7 +227,7 @@ impl<R: Runtime> Link<R> {
     }
 
     /// Connects, and upgrades.
-    fn dial(&self) -> BoxFuture<'static, Result<WebSocket, String>> {
+    fn dial(&self) -> BoxFuture<'static, Result<WebSocket, Input>> {
         let dialing = (self.dial)();
         let request = self.url.request.clone();
         let config = WebSocketConfig::default()
@@ -237,11 +235,15 @@ impl<R: Runtime> Link<R> {
             .max_message_size(Some(self.message_bytes))
             .max_frame_size(Some(self.message_bytes));
         Box::pin(async move {
-            let stream = dialing.await.map_err(|error| error.to_string())?;
+            let stream = dialing.await.map_err(|error| lost(error.to_string()))?;
             let upgraded = client_async_with_config(request, stream, Some(config)).await;
-            upgraded
-                .map(|(stream, _)| stream)
-                .map_err(|error| describe(&error))
+            upgraded.map(|(stream, _)| stream).map_err(|error| {
+                if let Error::Http(response) = error {
+                    rejection::input(&response, unix_now())
+                } else {
+                    lost(error.to_string())
+                }
+            })
         })
     }
 
@@ -291,7 +293,7 @@ fn received(message: Option<Result<Message, Error>>) -> Input {
         },
         Some(Ok(Message::Close(frame))) => Input::PeerClosed(close(frame)),
         Some(Ok(Message::Text(_))) => lost("the relay sent a text message"),
-        Some(Err(error)) => lost(describe(&error)),
+        Some(Err(error)) => lost(error.to_string()),
         None => lost("the connection was lost"),
     }
 }
@@ -317,17 +319,4 @@ fn close(frame: Option<CloseFrame>) -> Close {
             )
         },
     )
-}
-
-/// What went wrong, with what the relay says about it if it answered the upgrade otherwise.
-fn describe(error: &Error) -> String {
-    let Error::Http(response) = error else {
-        return error.to_string();
-    };
-    let body = response.body().as_deref().unwrap_or_default();
-    let said = String::from_utf8_lossy(body);
-    match said.trim() {
-        "" => format!("the relay answered {}", response.status()),
-        said => format!("the relay answered {}: {said}", response.status()),
-    }
 }

@@ -2,13 +2,17 @@
 //!
 //! | module | what it does |
 //! |---|---|
+//! | `dial` | the first address of a host that answers |
 //! | `error` | what can fail |
 //! | `link` | the task: dials, moves bytes, keeps the machine's time |
 //! | `shared` | the machine behind its lock, and who waits for it |
+//! | `rejection` | an answer to the upgrade that is no WebSocket |
 //! | `url` | where the relay is |
 
+mod dial;
 mod error;
 mod link;
+mod rejection;
 mod shared;
 mod url;
 
@@ -25,6 +29,7 @@ use pinch_proto::client::{Config, Disconnect, Duplicates, Event, Identity, Unsen
 use pinch_proto::wire::Envelope;
 use pinch_proto::{Address, client};
 
+pub use self::dial::{DialError, dial};
 pub use self::error::{ConnectError, Ended, SendError, SinkError};
 pub use self::url::UrlError;
 
@@ -60,7 +65,8 @@ impl<R: Runtime> ClientBuilder<R> {
     }
 
     /// Connects by `dial` instead of by TCP: over TLS, a Unix socket, a pipe in memory. It is called
-    /// for each try; the URL, which may be `wss://` then, says what to ask for.
+    /// for each try; the URL, which may be `wss://` then, says what to ask for. What speaks over TCP
+    /// takes [`dial`](crate::dial) for that part.
     pub fn dial_with<F, S>(mut self, dial: impl Fn() -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = io::Result<S>> + Send + 'static,

@@ -1,5 +1,6 @@
 //! The two ways in which a relay ends, and who is in between.
 
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use futures_util::{AsyncReadExt as _, AsyncWriteExt as _, FutureExt as _};
@@ -13,6 +14,9 @@ use crate::pipe::{NARROW, WIDE};
 use crate::runtime::Interleaved;
 use crate::scene::{cut, relay, shut_down};
 use crate::task::{block_on, start};
+
+/// In memory, any address is the relay's.
+const RELAY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 80);
 
 const REST: &str = "Host: relay\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
@@ -140,7 +144,7 @@ fn a_relay_that_is_dropped_while_it_shuts_down_ends() {
 fn strangers(runtime: &Interleaved) -> [JoinHandle<()>; 2] {
     let (one, other) = (runtime.clone(), runtime.clone());
     let joining = start(async move {
-        let Ok(mut stream) = one.connect("relay", 80).await else {
+        let Ok(mut stream) = one.connect(RELAY).await else {
             return;
         };
         for part in ["GET /ws?address=pinch:alice@localhost HTTP/1.1\r\n", REST] {
@@ -157,7 +161,7 @@ fn strangers(runtime: &Interleaved) -> [JoinHandle<()>; 2] {
         Agent::over(stream, "alice").await.read_to_end().await;
     });
     let silent = start(async move {
-        if let Ok(mut stream) = other.connect("relay", 80).await {
+        if let Ok(mut stream) = other.connect(RELAY).await {
             assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
         }
     });

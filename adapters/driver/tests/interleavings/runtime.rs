@@ -97,7 +97,7 @@ impl Runtime for Interleaved {
         Ok((stream.await, ([127, 0, 0, 1], 2).into()))
     }
 
-    async fn connect(&self, _: &str, _: u16) -> io::Result<Pipe> {
+    async fn connect(&self, _: SocketAddr) -> io::Result<Pipe> {
         let (near, far) = pipe(WIDE);
         let listener = {
             let mut backlog = self.listener.lock().unwrap();

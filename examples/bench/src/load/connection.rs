@@ -4,6 +4,7 @@
 //! decided by [`Clients`](super::clients::Clients).
 
 use core::fmt;
+use core::time::Duration;
 use std::io;
 
 use mio::net::TcpStream;
@@ -261,7 +262,9 @@ impl Connection {
                 self.stage = Stage::Answered(Box::new(agent));
             }
             Stage::Answered(agent) => {
-                agent.handle_result(message).map_err(not_joined)?;
+                agent
+                    .handle_result(message, Duration::ZERO)
+                    .map_err(not_joined)?;
                 self.joined(on);
             }
             stage @ (Stage::Upgrading { .. } | Stage::Joined | Stage::Leaving) => {

@@ -1,5 +1,6 @@
 //! What the relay says to the client, and what that means to it.
 
+use core::time::Duration;
 use std::sync::LazyLock;
 
 use bytes::Bytes;
@@ -23,6 +24,9 @@ pub(super) fn address_of(agent: u8, host: &str) -> Address {
     let address = format!("{}{host}", NAMES[usize::from(agent)]);
     Address::parse(&address).expect("an address")
 }
+
+/// How long a challenge is valid.
+pub(super) const CHALLENGE_LIFETIME: Duration = Duration::from_secs(10);
 
 /// A message of the relay.
 pub(super) struct Letter {
@@ -48,6 +52,7 @@ pub(super) fn letter(says: &Says) -> Letter {
             let meaning = Meaning::Verdict {
                 has_joined,
                 is_permanent: !has_joined,
+                may_be_late: false,
             };
             let message = verdict(true, "", address.as_str());
             assigned = has_joined.then_some(address);
@@ -56,7 +61,8 @@ pub(super) fn letter(says: &Says) -> Letter {
         Says::Refused(reason) => {
             let meaning = Meaning::Verdict {
                 has_joined: false,
-                is_permanent: reason == "key not registered",
+                is_permanent: reason != "address already connected",
+                may_be_late: reason == "authentication failed",
             };
             (verdict(false, reason, ""), meaning)
         }
@@ -102,7 +108,7 @@ fn challenge(kind: ChallengeKind) -> (Bytes, Meaning) {
         version: 1,
         nonce: vec![9; nonce].into(),
         issued_at_ms: 1,
-        expires_at_ms: 10_001,
+        expires_at_ms: 1 + i64::try_from(CHALLENGE_LIFETIME.as_millis()).expect("it is short"),
         relay_host: host.into(),
     };
     let meaning = Meaning::Challenge {

@@ -52,6 +52,11 @@ pub(super) enum Step {
     Connect,
     /// The dial fails, or the link breaks.
     Cut,
+    /// The relay answers the upgrade with this status, and with `Retry-After` in seconds.
+    Reject {
+        status: u16,
+        retry_after: Option<u64>,
+    },
     /// The socket has taken everything, and has room for so many bytes.
     Write(usize),
     /// So many frames reach the relay.
@@ -219,7 +224,7 @@ impl Settings {
 
 impl Step {
     fn read(input: &mut Unstructured<'_>) -> Result<Self> {
-        Ok(match input.int_in_range(0..=23)? {
+        Ok(match input.int_in_range(0..=24)? {
             0..=3 => Self::Submit(Draft::read(input)?),
             4 => Self::Close,
             5 => Self::Connect,
@@ -239,7 +244,11 @@ impl Step {
             20 => Self::Sleep(duration(input)?),
             21 => Self::Jump(duration(input)?),
             22 => Self::SetBack(duration(input)?),
-            _ => Self::Spurious,
+            23 => Self::Spurious,
+            _ => Self::Reject {
+                status: *input.choose(&[404, 503, 403, 429, 301, 302, 200, 500, 426])?,
+                retry_after: *input.choose(&[None, Some(0), Some(120), Some(u64::MAX)])?,
+            },
         })
     }
 }
@@ -322,6 +331,13 @@ impl fmt::Display for Step {
             Self::Close => f.write_str("the user wants to leave"),
             Self::Connect => f.write_str("the dial succeeds, if there is one"),
             Self::Cut => f.write_str("the dial fails, or the link breaks"),
+            Self::Reject {
+                status,
+                retry_after,
+            } => write!(
+                f,
+                "the upgrade is rejected: {status}, Retry-After {retry_after:?}"
+            ),
             Self::Write(bytes) => write!(f, "the socket has room for {bytes} bytes"),
             Self::ReachRelay(count) => write!(f, "{count} frames reach the relay"),
             Self::ReachClient(count) => write!(f, "{count} frames reach the client"),

@@ -156,7 +156,7 @@ impl Runtime for Virtual {
         future::pending().await
     }
 
-    async fn connect(&self, _: &str, _: u16) -> io::Result<Socket> {
+    async fn connect(&self, _: SocketAddr) -> io::Result<Socket> {
         Err(io::ErrorKind::Unsupported.into())
     }
 

@@ -223,7 +223,7 @@ impl Attempt {
             .clone()
             .filter(|it| it.success && self.is_own(&it.assigned_address))
             .map(|it| it.assigned_address);
-        let is_true = match awaiting.handle_result(&message) {
+        let is_true = match awaiting.handle_result(&message, Duration::ZERO) {
             Ok(address) => Some(address.as_str()) == believable.as_deref(),
             Err(error) if is_permanent(&error) != error.is_permanent() => false,
             Err(AgentError::Malformed(_)) => decoded.is_err(),
@@ -275,7 +275,8 @@ fn is_permanent(error: &AgentError) -> bool {
             | AgentError::WrongHost { .. }
             | AgentError::WrongAddress { .. }
     );
-    is_other || matches!(error, AgentError::Refused { reason } if reason == "key not registered")
+    let of_key = ["authentication failed", "key not registered"];
+    is_other || matches!(error, AgentError::Refused { reason } if of_key.contains(&reason.as_str()))
 }
 
 impl fmt::Display for Attempt {

@@ -58,7 +58,7 @@ impl Model {
         let mut due = vec![];
         match self.phase {
             Phase::Away { until } => due.push((until, WakeupReason::Dial)),
-            Phase::Dialing { until } => due.push((until, WakeupReason::DialTimeout)),
+            Phase::Dialing { until, .. } => due.push((until, WakeupReason::DialTimeout)),
             Phase::Joining { until, .. } => due.push((until, WakeupReason::Join)),
             Phase::Joined { .. } => {
                 due.push((self.next_ping, WakeupReason::Ping));
@@ -131,7 +131,8 @@ impl Model {
             (Want::Disconnected(want), Output::Event(Event::Disconnected { why, retry_at })) => {
                 self.phase = Phase::Away { until: *retry_at };
                 let delay = retry_at.since(self.now);
-                want.is(why) && *retry_at >= self.now && delay <= self.longest_delay()
+                let (least, most) = (self.retry_after, self.retry_after + self.longest_delay());
+                want.is(why) && *retry_at >= self.now && (least..=most).contains(&delay)
             }
             (Want::GaveUp(want), Output::Event(Event::GaveUp { why, unsent })) => {
                 let is_right = want.is(why) && unsent == self.outbox();
@@ -164,6 +165,9 @@ impl Why {
     pub(super) fn is_permanent(&self) -> bool {
         match self {
             Self::Exactly(Disconnect::KeyNeeded) => true,
+            Self::Exactly(Disconnect::UpgradeRejected(rejection)) => {
+                matches!(rejection.status, 301 | 403 | 404 | 426)
+            }
             Self::Exactly(Disconnect::Closed(close)) => Says::is_final(close.code.0, &close.reason),
             Self::Join { is_permanent } => *is_permanent,
             Self::Exactly(_) | Self::Malformed => false,

@@ -7,23 +7,39 @@
 mod check;
 mod link;
 
+use core::time::Duration;
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use pinch_proto::client::{Disconnect, Event, Output, WakeupReason};
+use pinch_proto::client::{Disconnect, Event, Output, UpgradeRejection, WakeupReason};
 use pinch_proto::{Address, Close, Time};
 
 pub(super) use self::check::{Want, Why};
+use super::relay::CHALLENGE_LIFETIME;
 use super::script::Settings;
 
 /// Where a client stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    Away { until: Time },
-    Dialing { until: Time },
-    Joining { until: Time, step: Step },
-    Joined { since: Time },
-    Leaving { until: Time, has_said_so: bool },
+    Away {
+        until: Time,
+    },
+    Dialing {
+        since: Time,
+        until: Time,
+    },
+    Joining {
+        dialed_at: Time,
+        until: Time,
+        step: Step,
+    },
+    Joined {
+        since: Time,
+    },
+    Leaving {
+        until: Time,
+        has_said_so: bool,
+    },
     Ended,
 }
 
@@ -45,6 +61,8 @@ pub(super) enum Meaning {
     Verdict {
         has_joined: bool,
         is_permanent: bool,
+        /// Whether it is temporary once the challenge may have expired.
+        may_be_late: bool,
     },
     /// An envelope, and whether a second one with the same bytes is a duplicate.
     Envelope {
@@ -80,6 +98,8 @@ pub(super) struct Model {
     /// Whether the driver waits to be woken.
     is_asleep: bool,
     stalls_at: Time,
+    /// How long the relay has asked to stay away.
+    retry_after: Duration,
     pub(super) flush_until: Option<Time>,
     tries: u32,
     remembered: VecDeque<Bytes>,
@@ -104,6 +124,7 @@ impl Model {
             last_life: now,
             is_asleep: true,
             stalls_at: now,
+            retry_after: Duration::ZERO,
             flush_until: None,
             tries: 0,
             remembered: VecDeque::new(),
@@ -143,14 +164,16 @@ impl Model {
     }
 
     pub(super) fn connected(&mut self) -> Vec<Want> {
-        let Phase::Dialing { .. } = self.phase else {
+        let Phase::Dialing { since, .. } = self.phase else {
             return vec![];
         };
         self.is_asleep = true;
         if self.settings.has_key {
-            let until = self.now + self.settings.join_timeout;
-            let step = Step::Asked;
-            self.phase = Phase::Joining { until, step };
+            self.phase = Phase::Joining {
+                dialed_at: since,
+                until: self.now + self.settings.join_timeout,
+                step: Step::Asked,
+            };
             return vec![];
         }
         self.joined()
@@ -175,7 +198,11 @@ impl Model {
     ) -> Vec<Want> {
         match self.phase {
             Phase::Joined { .. } | Phase::Leaving { .. } => self.heard(message, meaning),
-            Phase::Joining { until, step } => match (step, meaning) {
+            Phase::Joining {
+                dialed_at,
+                until,
+                step,
+            } => match (step, meaning) {
                 (
                     Step::Asked,
                     Meaning::Challenge {
@@ -183,8 +210,11 @@ impl Model {
                         ..
                     },
                 ) => {
-                    let step = Step::Answering;
-                    self.phase = Phase::Joining { until, step };
+                    self.phase = Phase::Joining {
+                        dialed_at,
+                        until,
+                        step: Step::Answering,
+                    };
                     self.wake()
                 }
                 (
@@ -196,9 +226,21 @@ impl Model {
                     self.address = assigned.cloned().expect("a welcome names an address");
                     self.joined()
                 }
-                (Step::Asked, Meaning::Challenge { is_permanent, .. })
-                | (Step::Answering | Step::Answered, Meaning::Verdict { is_permanent, .. }) => {
+                (Step::Asked, Meaning::Challenge { is_permanent, .. }) => {
                     self.lose(Why::Join { is_permanent })
+                }
+                (
+                    Step::Answering | Step::Answered,
+                    Meaning::Verdict {
+                        is_permanent,
+                        may_be_late,
+                        ..
+                    },
+                ) => {
+                    let is_late = may_be_late && self.now.since(dialed_at) >= CHALLENGE_LIFETIME;
+                    self.lose(Why::Join {
+                        is_permanent: is_permanent && !is_late,
+                    })
                 }
                 _ => self.lose(Why::Join {
                     is_permanent: false,
@@ -252,7 +294,22 @@ impl Model {
         wants
     }
 
+    pub(super) fn rejected(
+        &mut self,
+        rejection: UpgradeRejection,
+        retry_after: Option<Duration>,
+    ) -> Vec<Want> {
+        let Phase::Dialing { .. } = self.phase else {
+            return vec![];
+        };
+        let wants = self.disconnected(Why::Exactly(Disconnect::UpgradeRejected(rejection)));
+        let hour = Duration::from_secs(3600);
+        self.retry_after = retry_after.map_or(Duration::ZERO, |wait| wait.min(hour));
+        wants
+    }
+
     pub(super) fn disconnected(&mut self, why: Why) -> Vec<Want> {
+        self.retry_after = Duration::ZERO;
         match self.phase {
             Phase::Away { .. } | Phase::Ended => return vec![],
             Phase::Leaving { .. } => return self.closed(),
@@ -330,6 +387,7 @@ impl Model {
             WakeupReason::Dial => {
                 self.tries += 1;
                 self.phase = Phase::Dialing {
+                    since: self.now,
                     until: self.now + self.settings.dial_timeout,
                 };
                 vec![Want::Exactly(Output::Dial)]

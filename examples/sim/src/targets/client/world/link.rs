@@ -1,7 +1,9 @@
 //! The link, and the relay at its other end.
 
+use core::time::Duration;
+
 use bytes::Bytes;
-use pinch_proto::client::{Disconnect, Input};
+use pinch_proto::client::{Disconnect, Input, UpgradeRejection};
 use pinch_proto::{Close, CloseCode, Frame};
 
 use super::{Outcome, ToClient, World};
@@ -26,6 +28,19 @@ impl World {
         self.input(Input::Disconnected { why: "cut".into() }, |model| {
             model.disconnected(Why::Exactly(why))
         })
+    }
+
+    pub(super) fn reject(&mut self, status: u16, retry_after: Option<u64>) -> Outcome {
+        let rejection = UpgradeRejection {
+            status,
+            reason: "rejected".into(),
+        };
+        let retry_after = retry_after.map(Duration::from_secs);
+        let input = Input::UpgradeRejected {
+            rejection: rejection.clone(),
+            retry_after,
+        };
+        self.input(input, |model| model.rejected(rejection, retry_after))
     }
 
     pub(in crate::targets::client) fn write(&mut self, bytes: usize) -> Outcome {
@@ -113,6 +128,7 @@ impl World {
         match number {
             0 if !self.is_dialing() => self.input(Input::Connected, Model::connected),
             1 if !self.is_dialing() && !self.has_link() => self.cut(),
+            1 if !self.is_dialing() => self.reject(404, None),
             2 if !self.has_link() => self.receive(&envelope),
             3 if !self.has_link() => self.write(1000),
             4 if !self.has_link() => self.pong(&Bytes::from_static(&[0; 8])),

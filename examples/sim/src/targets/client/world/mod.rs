@@ -104,6 +104,10 @@ impl World {
             Step::Close => self.close()?,
             Step::Connect if self.is_dialing() => self.connect()?,
             Step::Cut if self.is_dialing() || self.has_link() => self.cut()?,
+            Step::Reject {
+                status,
+                retry_after,
+            } if self.is_dialing() => self.reject(*status, *retry_after)?,
             Step::Write(bytes) if self.has_link() => self.write(*bytes)?,
             Step::ReachRelay(count) => (0..*count).try_for_each(|_| self.reach_relay())?,
             Step::ReachClient(count) => (0..*count).try_for_each(|_| self.reach_client())?,
@@ -119,7 +123,12 @@ impl World {
                 self.now = Time::from_nanos(self.now.as_nanos().saturating_sub(back));
             }
             Step::Spurious => self.call_too_early()?,
-            Step::Connect | Step::Cut | Step::Write(_) | Step::Say(_) | Step::Join => {}
+            Step::Connect
+            | Step::Cut
+            | Step::Reject { .. }
+            | Step::Write(_)
+            | Step::Say(_)
+            | Step::Join => {}
         }
         if matches!(step, Step::Jump(_) | Step::SetBack(_)) {
             return Ok(());
