@@ -59,6 +59,7 @@ extern crate alloc;
 extern crate std;
 
 mod address;
+mod attended;
 pub mod client;
 mod close;
 mod envelope;
@@ -73,6 +74,7 @@ mod time;
 pub mod wire;
 
 pub use address::{Address, AddressError, AddressRef, Host, HostError};
+pub use attended::Timeout;
 pub use close::{Close, CloseCode};
 pub use envelope::{EnvelopeError, EnvelopeView};
 pub use frame::Frame;

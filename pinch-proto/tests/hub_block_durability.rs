@@ -7,7 +7,7 @@ use pinch_proto::hub::{ConnId, QueueConfig};
 use pinch_proto::queue::Failure;
 use pinch_proto::wire::{BlockNotification, Envelope, MessageType, Payload, UnblockNotification};
 
-use support::{StoreManner, World, address, config, envelope, secs};
+use support::{GRACE, StoreManner, World, address, config, envelope, secs};
 
 const NOT_KEPT: &str =
     "QUEUE_FULL  #block: relay is out of disk; the change holds until the relay restarts";
@@ -93,7 +93,7 @@ fn of_a_silent_store_nobody_knows_whether_it_keeps_a_block() {
     let (mut world, alice) = alice(World::with_queue());
     world.store.manner = StoreManner::Held;
     world.receive(alice, block());
-    world.pass(secs(10));
+    world.pass(secs(10) + GRACE);
     world.settle();
     let unknown = "QUEUE_FULL  #block: relay's store does not answer; the change may hold only until \
                    the relay restarts";

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use pinch_proto::Frame;
 use pinch_proto::hub::{CloseCause, ConnId, Delivery, Fault, Input, WakeupReason};
 
-use support::{Manner, NANO, PLENTY, World, config, lines, message_of, millis, secs};
+use support::{GRACE, Manner, NANO, PLENTY, World, config, lines, message_of, millis, secs};
 
 const UNCONFIRMED: &str = "recipient left before it confirmed the envelope, which may have arrived";
 
@@ -268,7 +268,7 @@ fn a_marker_has_no_deadline_of_its_own() {
     let (mut world, alice, bob) = pair(World::open());
     world.say(alice, "bob", "1");
     // One that is slow to read is asked again only by the heartbeat, and that counts.
-    world.pass(secs(32) - NANO);
+    world.pass(secs(32) + GRACE - NANO);
     assert_eq!(world.heard(bob), ["alice: 1", "ping", "ping"]);
     assert_eq!(world.stats().heartbeat_timeouts, 0);
     world.pass(NANO);

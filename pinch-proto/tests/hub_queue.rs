@@ -11,7 +11,7 @@ use pinch_proto::hub::{
 use pinch_proto::wire::{BlockNotification, Envelope, MessageType, Payload, UnblockNotification};
 
 use support::{
-    Manner, NANO, START, StoreManner, World, address, config, envelope, message, message_of,
+    GRACE, Manner, NANO, START, StoreManner, World, address, config, envelope, message, message_of,
     requests, secs,
 };
 
@@ -199,7 +199,7 @@ fn a_shutdown_flushes_and_keeps_what_is_not_confirmed() {
     world.settle();
     assert_eq!(world.heard(bob)[0], "alice: last words");
     assert_eq!(world.heard(carol)[0], "alice: last words");
-    world.pass(secs(5));
+    world.pass(secs(5) + GRACE);
     assert_eq!(world.asked(), ["append for carol alice: last words"]);
     assert_eq!(world.shut_down, 0, "the store has not answered");
     world.answer();

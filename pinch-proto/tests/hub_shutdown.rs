@@ -4,12 +4,11 @@
 mod support;
 
 use pinch_proto::hub::{
-    Admission, CloseCause, ConnId, Fault, Input, JoinRefusal, OnDuplicate, Output, Wakeup,
-    WakeupReason,
+    Admission, CloseCause, ConnId, Fault, Input, JoinRefusal, OnDuplicate, Output, WakeupReason,
 };
 use pinch_proto::{Close, CloseCode};
 
-use support::{Manner, NANO, PLENTY, World, address, config, secs};
+use support::{GRACE, Manner, NANO, PLENTY, World, address, config, looks, secs};
 
 #[test]
 fn everybody_hears_what_is_buffered_and_then_going_away() {
@@ -117,15 +116,8 @@ fn peers_that_do_not_answer_are_given_five_seconds() {
     world.say(silent, "blocked", "unread");
     world.settle();
     world.give(Input::Shutdown);
-    let at = world.now + secs(5);
-    assert_eq!(
-        world.wakeup,
-        Some(Wakeup {
-            at,
-            reason: WakeupReason::Close
-        })
-    );
-    world.pass(secs(5) - NANO);
+    assert_eq!(world.wakeup, looks(world.now, WakeupReason::Close));
+    world.pass(secs(5) + GRACE - NANO);
     assert_eq!((world.closed.len(), world.shut_down), (0, 0));
     world.pass(NANO);
     assert_eq!((world.closed.len(), world.shut_down), (2, 1));
@@ -161,7 +153,7 @@ fn nobody_is_admitted_any_more() {
                 Err(JoinRefusal::ShuttingDown)
             );
         }
-        world.pass(secs(5));
+        world.pass(secs(5) + GRACE);
         assert_eq!(world.shut_down, 1);
         assert_eq!(
             world.knock("bob", Admission::Proven),

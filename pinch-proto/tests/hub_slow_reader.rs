@@ -5,7 +5,7 @@ mod support;
 
 use pinch_proto::hub::{Admission, CloseCause, Config, ConnId, Input, QueueConfig, SlowReader};
 
-use support::{Manner, StoreManner, World, config, message_of, secs};
+use support::{GRACE, Manner, StoreManner, World, config, message_of, secs};
 
 /// Alice, and Bob, whose socket has stopped with one envelope in it and two in his outbox, which
 /// is full.
@@ -237,7 +237,7 @@ fn disconnecting_keeps_everything_in_the_queue() {
     assert_eq!(world.stats().stalls, 1);
     let expected: Vec<_> = (0..=3).map(|number| format!("alice: {number}")).collect();
     assert_eq!(world.queued_for("bob"), expected);
-    world.pass(secs(5));
+    world.pass(secs(5) + GRACE);
     assert_eq!(world.cause(bob), Some(CloseCause::TooSlow));
     let bob = world.knock("bob", Admission::Named).unwrap();
     world.settle();
@@ -249,7 +249,7 @@ fn disconnecting_keeps_everything_in_the_queue() {
 fn disconnecting_without_a_queue_tells_the_senders() {
     let (mut world, alice, bob) = stopped(config().slow_reader(SlowReader::Disconnect));
     world.say(alice, "bob", "3");
-    world.pass(secs(5));
+    world.pass(secs(5) + GRACE);
     assert_eq!(world.cause(bob), Some(CloseCause::TooSlow));
     let heard = world.heard(alice);
     let told = |id: u32| {

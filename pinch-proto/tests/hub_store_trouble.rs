@@ -11,7 +11,7 @@ use pinch_proto::queue::{Entry, Failure, Outcome, Seq, Ticket};
 use pinch_proto::wire::{BlockNotification, Envelope, MessageType, Payload};
 
 use support::{
-    Manner, NANO, PLENTY, StoreManner, World, address, config, envelope, message_of, secs,
+    GRACE, Manner, NANO, PLENTY, StoreManner, World, address, config, envelope, message_of, secs,
 };
 
 /// Alice is there; the store answers when it is told to.
@@ -265,7 +265,7 @@ fn a_queue_that_cannot_be_read_is_not_read_again_at_once() {
 fn a_store_that_does_not_answer_keeps_no_sender_waiting() {
     let (mut world, alice) = held();
     world.say(alice, "carol", "1");
-    world.pass(secs(10) - NANO);
+    world.pass(secs(10) + GRACE - NANO);
     assert_eq!(world.heard(alice), [""; 0]);
     world.pass(NANO);
     let told = "relay's store does not answer; the envelope may arrive nevertheless";
@@ -286,7 +286,7 @@ fn a_store_that_does_not_answer_keeps_no_sender_waiting() {
 fn what_was_not_answered_in_time_and_then_fails_has_failed_once() {
     let (mut world, alice) = held();
     world.say(alice, "bob", "1");
-    world.pass(secs(10));
+    world.pass(secs(10) + GRACE);
     assert_eq!(world.stats().store_failures, 1);
     assert!(world.fail(Failure::Broken));
     assert_eq!(world.stats().store_failures, 1);
@@ -297,9 +297,9 @@ fn what_is_held_behind_a_read_that_is_not_answered_is_told_too() {
     let (mut world, alice) = held();
     let _bob = joined(&mut world, "bob");
     world.say(alice, "bob", "1");
-    world.pass(secs(10));
+    world.pass(secs(10) + GRACE);
     assert_eq!(world.asked(), ["read for bob", "append for bob alice: 1"]);
-    world.pass(secs(10));
+    world.pass(secs(10) + GRACE);
     let heard = world.heard(alice);
     assert!(
         heard
@@ -365,7 +365,7 @@ fn a_shutdown_does_not_wait_for_a_store_that_does_not_answer() {
     world.settle();
     world.pass(secs(9));
     assert_eq!((world.shut_down, world.stats().connections), (0, 0));
-    world.pass(secs(1));
+    world.pass(secs(1) + GRACE);
     assert_eq!(world.shut_down, 1);
     world.answer();
     assert_eq!(world.shut_down, 1);

@@ -5,6 +5,7 @@
 //! disarming and finding the next one cost the same for ten connections as for a million.
 
 use alloc::vec::Vec;
+use core::ops::Add;
 use core::time::Duration;
 
 use crate::Time;
@@ -16,32 +17,34 @@ const END: u32 = u32::MAX;
 const UNLINKED: u32 = u32::MAX - 1;
 
 #[derive(Clone, Copy, Debug)]
-struct Link {
+struct Link<T> {
     previous: u32,
     next: u32,
-    due: Time,
+    due: T,
 }
 
-impl Link {
-    const NONE: Self = Self {
-        previous: END,
-        next: UNLINKED,
-        due: Time::ZERO,
-    };
+impl<T: Default> Link<T> {
+    fn none() -> Self {
+        Self {
+            previous: END,
+            next: UNLINKED,
+            due: T::default(),
+        }
+    }
 }
 
-/// The deadlines of one class, by slot index.
+/// The deadlines of one class, by slot index; `T` is the clock by which they fall due.
 #[derive(Debug)]
-pub(super) struct DeadlineList {
+pub(super) struct DeadlineList<T = Time> {
     wait: Duration,
-    links: Vec<Link>,
+    links: Vec<Link<T>>,
     head: u32,
     tail: u32,
     /// When the head is due. It is asked for after every input, and lies here for that.
-    next_due: Option<Time>,
+    next_due: Option<T>,
 }
 
-impl DeadlineList {
+impl<T: Copy + Default + Ord + Add<Duration, Output = T>> DeadlineList<T> {
     /// A class whose members fall due `wait` after they were armed.
     pub(super) const fn new(wait: Duration) -> Self {
         Self {
@@ -56,12 +59,12 @@ impl DeadlineList {
     /// Lets slot `index` fall due one wait from `now`; an earlier deadline of it is forgotten.
     ///
     /// `now` must not lie before the `now` of an earlier call.
-    pub(super) fn arm(&mut self, index: u32, now: Time) {
+    pub(super) fn arm(&mut self, index: u32, now: T) {
         self.disarm(index);
         let due = now + self.wait;
         let tail = core::mem::replace(&mut self.tail, index);
         if self.links.len() <= index as usize {
-            self.links.resize(index as usize + 1, Link::NONE);
+            self.links.resize(index as usize + 1, Link::none());
         }
         *self.link(index) = Link {
             previous: tail,
@@ -77,7 +80,7 @@ impl DeadlineList {
     }
 
     /// As [`arm`](Self::arm), but an earlier deadline stays.
-    pub(super) fn arm_if_idle(&mut self, index: u32, now: Time) {
+    pub(super) fn arm_if_idle(&mut self, index: u32, now: T) {
         if !self.is_armed(index) {
             self.arm(index, now);
         }
@@ -97,7 +100,7 @@ impl DeadlineList {
         if link.next == UNLINKED {
             return;
         }
-        let Link { previous, next, .. } = core::mem::replace(link, Link::NONE);
+        let Link { previous, next, .. } = core::mem::replace(link, Link::none());
         if next == END {
             self.tail = previous;
         } else {
@@ -112,7 +115,7 @@ impl DeadlineList {
     }
 
     /// The earliest deadline.
-    pub(super) const fn next_due(&self) -> Option<Time> {
+    pub(super) const fn next_due(&self) -> Option<T> {
         self.next_due
     }
 
@@ -122,7 +125,7 @@ impl DeadlineList {
     }
 
     /// Takes the slot out that has been due for longest at `now`.
-    pub(super) fn pop_due(&mut self, now: Time) -> Option<u32> {
+    pub(super) fn pop_due(&mut self, now: T) -> Option<u32> {
         if self.next_due? > now {
             return None;
         }
@@ -131,7 +134,7 @@ impl DeadlineList {
         Some(index)
     }
 
-    fn link(&mut self, index: u32) -> &mut Link {
+    fn link(&mut self, index: u32) -> &mut Link<T> {
         self.links
             .get_mut(index as usize)
             .expect("linked slots lie inside the vector")

@@ -119,7 +119,7 @@ impl Hub {
         self.table.remove(address.as_bytes(), conn);
         self.parked.park(address, bucket, self.now);
         self.deadlines.disarm_living(conn.0.index);
-        self.deadlines.close.arm(conn.0.index, self.now);
+        self.deadlines.close.arm(conn.0.index, self.attended.now());
         // The queue must have everything before its owner is back.
         let has_successor = self.config.queue.is_some() && self.shutdown == Shutdown::No;
         if !still_reads || has_successor {

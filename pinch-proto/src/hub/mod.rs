@@ -34,9 +34,10 @@
 //! [`Output::Wake`] once something is there. Nothing waits outside the hub beyond one such batch.
 //!
 //! A driver hands in what a socket has for the hub before it says how the socket is:
-//! [`Input::Writable`], or [`Input::Blocked`] while it has not taken everything. A connection whose
-//! pong is overdue is woken, and ends with the next of the two if nothing came before it: so a
-//! driver that was held up itself cuts nobody who has answered in time.
+//! [`Input::Writable`], or [`Input::Blocked`] while it has not taken everything. When a pong is
+//! overdue, or a socket has stalled, the hub wakes the connection and closes it only on its next
+//! `Writable` or `Blocked`. A thread that was blocked itself therefore reads a pong that has
+//! already arrived before the connection is found dead.
 //!
 //! Pings of a peer are the driver's to answer. The peer takes the pong as a sign that everything
 //! before its ping has arrived, and forgets that. So a pong waits until what was
@@ -49,6 +50,20 @@
 //! A connection that was [`Output::Registered`] ends in exactly one [`Output::Closed`], whatever
 //! happens in whatever order; after it nothing of it is held but the rate bucket of its address,
 //! and that only for as long as an empty one takes to fill.
+//!
+//! # Pauses
+//!
+//! A process can stand still for any time: SIGSTOP, a debugger, a suspended machine. Its peers
+//! answer meanwhile; but when it goes on, its runtime may notice that time has passed before it
+//! notices what has arrived. So the timeouts of pongs, stalls, close handshakes and the store's
+//! answers count *attended* time: of the time between two calls of the hub, at most one step of
+//! 250 ms counts (a quarter of the shortest of these timeouts, if that is less). While one of them
+//! runs, wakeups come that often, and two steps of grace are added to each. However long a pause
+//! is, a whole step lies between its end and the end of any timeout.
+//!
+//! So a dead peer is closed half a second after its timeout. On a machine that is always late it
+//! takes longer, but no more calls than there are steps: with a pong timeout of 7 s, the 30th call
+//! that comes a step or more after the one before.
 //!
 //! # The queue
 //!
@@ -129,6 +144,7 @@ use self::spares::Spares;
 use self::table::RoutingTable;
 use self::tickets::Tickets;
 use self::timeouts::Deadlines;
+use crate::attended::{AttendedClock, AttendedTime};
 use crate::queue::{Restored, Seq};
 use crate::{Time, UnixMillis};
 
@@ -141,6 +157,8 @@ pub struct Hub {
     window: Window,
     /// The latest time that was handed in.
     now: Time,
+    /// The time by which connections are ended, and the store is late.
+    attended: AttendedClock,
     /// What the wall clock shows, so to speak, at [`Time::ZERO`].
     unix_at_zero: i64,
     /// The same by the clock that the hub began with.
@@ -181,6 +199,8 @@ impl Hub {
     #[must_use]
     pub fn new(config: Config, seed: [u8; 16], now: Time, unix: UnixMillis) -> Self {
         let seeded = Seeded::new(seed);
+        let attended = AttendedClock::new(config.shortest_timeout());
+        let answer_timeout = config.queue.unwrap_or_default().answer_timeout;
         let outbox_limits = OutboxLimits {
             data_bytes: config.outbox_bytes,
             data_count: config.outbox_count,
@@ -197,11 +217,11 @@ impl Hub {
                 count: config.unconfirmed_count,
             },
             now,
+            deadlines: Deadlines::new(&config, &attended),
             unix_at_zero: unix.0.saturating_sub(millis(now)),
             first_unix_at_zero: unix.0.saturating_sub(millis(now)),
             connections: Slab::new(),
             table: RoutingTable::new(seeded.clone()),
-            deadlines: Deadlines::new(&config),
             parked: ParkedBuckets::new(fill, config.max_parked_buckets, seeded.clone()),
             blocks: Blocks::new(
                 config.max_blocks_per_agent,
@@ -209,7 +229,8 @@ impl Hub {
                 seeded.clone(),
             ),
             next_seq: Seq(0),
-            tickets: Tickets::new(config.queue.unwrap_or_default().answer_timeout, seeded),
+            tickets: Tickets::new(answer_timeout + attended.grace(), seeded),
+            attended,
             reading_bytes: 0,
             next_expiry: config.queue.map(|queue| now + queue.expiry_interval),
             outputs: VecDeque::new(),
@@ -256,8 +277,8 @@ impl Hub {
 
     /// Does what is due at `now`: pings, timeouts, the end of joins and closes.
     ///
-    /// Called too early, it does nothing. It does a bounded amount of work; if more is due, the
-    /// turn's [`Wakeup`] says "now".
+    /// Called too early, it does nothing but to count [attended time](self#pauses). It does a
+    /// bounded amount of work; if more is due, the turn's [`Wakeup`] says "now".
     pub fn handle_timeout(&mut self, now: Time) -> Turn<'_> {
         self.advance(now);
         self.expire();
@@ -340,6 +361,7 @@ impl Hub {
         if now < self.now {
             self.stats.clock_regressions += 1;
         } else {
+            self.attended.advance(now.since(self.now));
             self.now = now;
         }
     }
@@ -361,18 +383,26 @@ impl Hub {
                 reason: WakeupReason::Backlog,
             });
         }
+        let attended =
+            |due: Option<AttendedTime>| due.map(|due| self.attended.wakeup(due, self.now));
         let mut earliest: Option<Wakeup> = None;
         // Of several at the same time, the first names it.
         for (due, reason) in [
             (self.deadlines.ping.next_due(), WakeupReason::Ping),
-            (self.deadlines.pong.next_due(), WakeupReason::Pong),
+            (attended(self.deadlines.pong.next_due()), WakeupReason::Pong),
             (self.deadlines.join.next_due(), WakeupReason::Join),
             (self.deadlines.marker.next_due(), WakeupReason::Marker),
-            (self.deadlines.stall.next_due(), WakeupReason::Stall),
+            (
+                attended(self.deadlines.stall.next_due()),
+                WakeupReason::Stall,
+            ),
             (self.deadlines.retry.next_due(), WakeupReason::Read),
-            (self.tickets.next_due(), WakeupReason::Store),
+            (attended(self.tickets.next_due()), WakeupReason::Store),
             (self.next_expiry, WakeupReason::Expiry),
-            (self.deadlines.close.next_due(), WakeupReason::Close),
+            (
+                attended(self.deadlines.close.next_due()),
+                WakeupReason::Close,
+            ),
             (self.parked.next_due(), WakeupReason::Bucket),
         ] {
             if let Some(at) = due
@@ -423,7 +453,7 @@ impl Hub {
         }
         connection.asleep = !connection.writing && !connection.has_frame(window);
         if connection.writing && !connection.is_closing() {
-            self.deadlines.stall.arm(conn.0.index, self.now);
+            self.deadlines.stall.arm(conn.0.index, self.attended.now());
         }
         let handed_out = (queued.0 - connection.outbox.data_len()) as u64;
         self.stats.queued -= handed_out;
@@ -454,7 +484,7 @@ impl Hub {
         self.deadlines.stall.disarm(conn.0.index);
         if connection.ping == Ping::HandedOut && !connection.is_closing() {
             connection.ping = Ping::Awaited;
-            self.deadlines.pong.arm(conn.0.index, self.now);
+            self.deadlines.pong.arm(conn.0.index, self.attended.now());
             if matches!(connection.phase, Phase::Joining { .. }) {
                 self.deadlines.join.arm(conn.0.index, self.now);
             }
@@ -469,7 +499,7 @@ impl Hub {
         };
         if progressed && connection.writing && !connection.is_closing() {
             connection.stalled = false;
-            self.deadlines.stall.arm(conn.0.index, self.now);
+            self.deadlines.stall.arm(conn.0.index, self.attended.now());
         }
         self.judge(conn);
     }

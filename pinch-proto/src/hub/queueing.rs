@@ -133,7 +133,7 @@ impl Hub {
             Asked::Read { .. } | Asked::Expire | Asked::Upkeep => 0,
         };
         let bytes = message + REQUEST_BYTES;
-        let ticket = self.tickets.issue(asked, bytes, self.now);
+        let ticket = self.tickets.issue(asked, bytes, self.attended.now());
         self.outputs
             .push_back(Output::Store(Request { ticket, operation }));
     }
@@ -263,7 +263,7 @@ impl Hub {
 
     /// The store takes too long; false if it does not.
     pub(super) fn expire_ticket(&mut self) -> bool {
-        let Some(asked) = self.tickets.pop_overdue(self.now) else {
+        let Some(asked) = self.tickets.pop_overdue(self.attended.now()) else {
             return false;
         };
         self.stats.store_failures += 1;

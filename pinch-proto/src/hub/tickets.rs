@@ -3,7 +3,8 @@
 //! Every request to the store leaves with a ticket and comes back with it. A ticket has a deadline,
 //! so that a sender does not wait for an answer that never comes; but what the ticket stands for
 //! keeps its place in the books until the answer is there, since the store still holds it: this is
-//! what bounds the memory of a store that has stopped to answer.
+//! what bounds the memory of a store that has stopped to answer. The deadline counts attended time:
+//! an answer that came while the process was paused is not late.
 
 use alloc::collections::VecDeque;
 use core::time::Duration;
@@ -13,7 +14,7 @@ use hashbrown::HashMap;
 
 use super::io::ConnId;
 use super::seeded::Seeded;
-use crate::Time;
+use crate::attended::AttendedTime;
 use crate::queue::Ticket;
 
 /// What was asked for.
@@ -54,7 +55,7 @@ pub(super) struct Tickets {
     next: u64,
     unanswered: HashMap<Ticket, Unanswered, Seeded>,
     /// In the order of the deadlines; those that were answered are skipped.
-    deadlines: VecDeque<(Time, Ticket)>,
+    deadlines: VecDeque<(AttendedTime, Ticket)>,
     bytes: usize,
     overdue: usize,
 }
@@ -73,7 +74,7 @@ impl Tickets {
     }
 
     /// A new ticket, for a request that holds `bytes` until it is answered.
-    pub(super) fn issue(&mut self, asked: Asked, bytes: usize, now: Time) -> Ticket {
+    pub(super) fn issue(&mut self, asked: Asked, bytes: usize, now: AttendedTime) -> Ticket {
         let ticket = Ticket(self.next);
         self.next += 1;
         self.bytes += bytes;
@@ -100,7 +101,7 @@ impl Tickets {
     }
 
     /// The next request whose deadline has passed at `now`; each is named once.
-    pub(super) fn pop_overdue(&mut self, now: Time) -> Option<Asked> {
+    pub(super) fn pop_overdue(&mut self, now: AttendedTime) -> Option<Asked> {
         let &(due, ticket) = self.deadlines.front()?;
         if due > now {
             return None;
@@ -117,7 +118,7 @@ impl Tickets {
     }
 
     /// When the next deadline passes.
-    pub(super) fn next_due(&self) -> Option<Time> {
+    pub(super) fn next_due(&self) -> Option<AttendedTime> {
         self.deadlines.front().map(|&(due, _)| due)
     }
 
@@ -149,8 +150,8 @@ impl Tickets {
 mod tests {
     use super::*;
 
-    fn at(seconds: u64) -> Time {
-        Time::ZERO + Duration::from_secs(seconds)
+    fn at(seconds: u64) -> AttendedTime {
+        AttendedTime::default() + Duration::from_secs(seconds)
     }
 
     fn tickets() -> Tickets {

@@ -2,13 +2,15 @@
 //! take too long.
 //!
 //! A pong that is missing when its time is over may have come: a driver whose thread was held up
-//! finds the timer and the pong at the same moment. So a passed deadline only raises a suspicion,
-//! and wakes the driver; it is confirmed when the driver has looked at the socket and says so.
+//! finds the timer and the pong at the same moment. So what ends a connection runs on attended time
+//! ([`crate::attended`]); and a passed deadline only raises a suspicion, and wakes the driver: it is
+//! confirmed when the driver has looked at the socket and says so.
 
 use super::connection::{Connection, Phase, Ping};
 use super::deadlines::DeadlineList;
 use super::io::{CloseCause, ConnId, Output};
 use super::{Config, Hub};
+use crate::attended::{AttendedClock, AttendedTime};
 
 /// How many expired deadlines one turn handles, so that a million heartbeats that fall due at once
 /// do not keep a driver's lock for as long as that takes.
@@ -18,25 +20,26 @@ const EXPIRED_PER_TURN: usize = 1024;
 #[derive(Debug)]
 pub(super) struct Deadlines {
     pub(super) ping: DeadlineList,
-    pub(super) pong: DeadlineList,
+    pub(super) pong: DeadlineList<AttendedTime>,
     pub(super) join: DeadlineList,
     pub(super) marker: DeadlineList,
-    pub(super) stall: DeadlineList,
+    pub(super) stall: DeadlineList<AttendedTime>,
     /// A queue that could not be read, and is to be read again.
     pub(super) retry: DeadlineList,
-    pub(super) close: DeadlineList,
+    pub(super) close: DeadlineList<AttendedTime>,
 }
 
 impl Deadlines {
-    pub(super) fn new(config: &Config) -> Self {
+    pub(super) fn new(config: &Config, attended: &AttendedClock) -> Self {
+        let grace = attended.grace();
         Self {
             ping: DeadlineList::new(config.heartbeat_interval),
-            pong: DeadlineList::new(config.pong_timeout),
+            pong: DeadlineList::new(config.pong_timeout + grace),
             join: DeadlineList::new(config.join_timeout),
             marker: DeadlineList::new(config.marker_interval),
-            stall: DeadlineList::new(config.stall_timeout),
+            stall: DeadlineList::new(config.stall_timeout + grace),
             retry: DeadlineList::new(config.queue.unwrap_or_default().retry_interval),
-            close: DeadlineList::new(config.close_timeout),
+            close: DeadlineList::new(config.close_timeout + grace),
         }
     }
 
@@ -44,14 +47,14 @@ impl Deadlines {
     pub(super) fn disarm_living(&mut self, index: u32) {
         for list in [
             &mut self.ping,
-            &mut self.pong,
             &mut self.join,
             &mut self.marker,
-            &mut self.stall,
             &mut self.retry,
         ] {
             list.disarm(index);
         }
+        self.pong.disarm(index);
+        self.stall.disarm(index);
     }
 }
 
@@ -66,12 +69,12 @@ impl Hub {
 
     /// Handles one deadline that has passed; false if there is none.
     fn expire_one(&mut self) -> bool {
-        let now = self.now;
-        if let Some(conn) = self.conn_at(|deadlines| deadlines.close.pop_due(now)) {
+        let (now, attended) = (self.now, self.attended.now());
+        if let Some(conn) = self.conn_at(|deadlines| deadlines.close.pop_due(attended)) {
             self.remove(conn);
-        } else if let Some(conn) = self.conn_at(|deadlines| deadlines.stall.pop_due(now)) {
+        } else if let Some(conn) = self.conn_at(|deadlines| deadlines.stall.pop_due(attended)) {
             self.suspect(conn, |connection| connection.stalled = true);
-        } else if let Some(conn) = self.conn_at(|deadlines| deadlines.pong.pop_due(now)) {
+        } else if let Some(conn) = self.conn_at(|deadlines| deadlines.pong.pop_due(attended)) {
             self.suspect(conn, |connection| connection.ping = Ping::Overdue);
         } else if let Some(conn) = self.conn_at(|deadlines| deadlines.join.pop_due(now)) {
             self.release(conn);

@@ -37,6 +37,11 @@ pub(crate) const fn millis(millis: u64) -> Duration {
 
 pub(crate) const NANO: Duration = Duration::from_nanos(1);
 
+/// Time between two looks at a timeout that a pause does not use up; more of it does not count.
+pub(crate) const STEP: Duration = millis(250);
+/// The time that is added to each of these timeouts.
+pub(crate) const GRACE: Duration = millis(500);
+
 /// Open mode without a rate limit: what is not about these two needs neither.
 pub(crate) fn config() -> Config {
     let host = Host::parse(HOST).expect("a host");
@@ -426,6 +431,14 @@ pub(crate) fn moves(conn: ConnId) -> Input {
     }
 }
 
+/// The next look at a timeout that a pause does not use up, and that has more than a step left.
+pub(crate) fn looks(now: Time, reason: WakeupReason) -> Option<Wakeup> {
+    Some(Wakeup {
+        at: now + STEP,
+        reason,
+    })
+}
+
 pub(crate) fn due(seconds: u64, reason: WakeupReason) -> Option<Wakeup> {
     Some(Wakeup {
         at: at(seconds),
@@ -439,7 +452,7 @@ pub(crate) fn awaited(world: &mut World) -> ConnId {
     world.set(alice, Manner::Silent);
     world.pass(secs(25));
     assert_eq!(world.heard(alice), ["ping"]);
-    assert_eq!(world.wakeup, due(32, WakeupReason::Pong));
+    assert_eq!(world.wakeup, looks(world.now, WakeupReason::Pong));
     alice
 }
 

@@ -5,6 +5,7 @@ use core::time::Duration;
 use pinch_proto::Time;
 use pinch_proto::hub::{ConnId, WakeupReason};
 
+use super::patience::Patience;
 use crate::story::Settings;
 
 /// What an alarm is for. If several are due, the kinds come in this order, and among those of one
@@ -27,6 +28,16 @@ pub(super) enum Kind {
     Ping,
 }
 
+impl Kind {
+    /// Whether it may end a connection: then a pause of the process does not bring it about.
+    const fn is_patient(self) -> bool {
+        match self {
+            Self::Close | Self::Stall | Self::Pong => true,
+            Self::Join | Self::Marker | Self::Read | Self::Ping => false,
+        }
+    }
+}
+
 const ALL: [(Kind, WakeupReason); 7] = [
     (Kind::Close, WakeupReason::Close),
     (Kind::Stall, WakeupReason::Stall),
@@ -41,6 +52,7 @@ const ALL: [(Kind, WakeupReason); 7] = [
 struct Alarm {
     kind: Kind,
     conn: ConnId,
+    /// In attended time, if the kind is patient.
     at: Time,
 }
 
@@ -48,6 +60,7 @@ struct Alarm {
 #[derive(Clone, Debug)]
 pub(super) struct Alarms {
     alarms: Vec<Alarm>,
+    pub(super) patience: Patience,
     pong_timeout: u64,
     stall_timeout: u64,
 }
@@ -56,6 +69,7 @@ impl Alarms {
     pub(super) fn new(settings: &Settings) -> Self {
         Self {
             alarms: vec![],
+            patience: Patience::new(settings),
             pong_timeout: settings.pong_timeout,
             stall_timeout: settings.stall_timeout,
         }
@@ -73,7 +87,11 @@ impl Alarms {
             Kind::Read => Settings::RETRY_INTERVAL,
             Kind::Ping => Settings::HEARTBEAT_INTERVAL,
         };
-        let at = now + Duration::from_millis(wait);
+        let at = if kind.is_patient() {
+            self.patience.deadline(wait)
+        } else {
+            now + Duration::from_millis(wait)
+        };
         self.alarms.push(Alarm { kind, conn, at });
     }
 
@@ -94,7 +112,12 @@ impl Alarms {
 
     /// Takes the alarm that is to be answered first, of those that are due.
     pub(super) fn next_due(&mut self, now: Time) -> Option<(Kind, ConnId)> {
-        let first = |kind| {
+        let first = |kind: Kind| {
+            let now = if kind.is_patient() {
+                self.patience.now()
+            } else {
+                now
+            };
             let is_due = |alarm: &Alarm| alarm.kind == kind && alarm.at <= now;
             self.alarms.iter().position(is_due)
         };
@@ -103,10 +126,16 @@ impl Alarms {
         Some((alarm.kind, alarm.conn))
     }
 
-    pub(super) fn all(&self) -> impl Iterator<Item = (Time, WakeupReason)> {
-        self.alarms.iter().map(|alarm| {
+    /// When to look after each of them.
+    pub(super) fn all(&self, now: Time) -> impl Iterator<Item = (Time, WakeupReason)> {
+        self.alarms.iter().map(move |alarm| {
             let reason = ALL.iter().find(|(kind, _)| *kind == alarm.kind);
-            (alarm.at, reason.expect("all kinds are in the list").1)
+            let at = if alarm.kind.is_patient() {
+                self.patience.look(alarm.at, now)
+            } else {
+                alarm.at
+            };
+            (at, reason.expect("all kinds are in the list").1)
         })
     }
 }

@@ -16,6 +16,7 @@ mod delivery;
 mod fates;
 mod heartbeat;
 mod joining;
+mod patience;
 mod queue;
 mod rate;
 mod routing;
@@ -150,12 +151,18 @@ impl Model {
     pub fn wakeup(&self) -> Option<Wakeup> {
         let expiry = self.next_expiry.map(|at| (at, WakeupReason::Expiry));
         let answer = self.owed.iter().filter(|owed| !owed.overdue);
-        let answer = answer.map(|owed| (owed.due, WakeupReason::Store));
+        let answer = answer.map(|owed| {
+            (
+                self.alarms.patience.look(owed.due, self.now),
+                WakeupReason::Store,
+            )
+        });
         let bucket = self
             .parked
             .iter()
             .map(|parked| (parked.until, WakeupReason::Bucket));
-        let all = self.alarms.all().chain(expiry).chain(answer).chain(bucket);
+        let alarms = self.alarms.all(self.now);
+        let all = alarms.chain(expiry).chain(answer).chain(bucket);
         let (at, reason) = all.min()?;
         Some(if at > self.now {
             Wakeup { at, reason }
@@ -240,6 +247,7 @@ impl Model {
         if now < self.now {
             self.happened.clock_regressions += 1;
         }
+        self.alarms.patience.pass(now.since(self.now));
         self.now = self.now.max(now);
     }
 

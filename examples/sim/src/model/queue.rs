@@ -57,6 +57,7 @@ impl Backlog {
 #[derive(Clone, Debug)]
 pub(super) struct Owed {
     pub(super) ticket: Ticket,
+    /// In attended time.
     pub(super) due: Time,
     /// It takes too long, and whoever waited knows.
     pub(super) overdue: bool,
@@ -173,7 +174,7 @@ impl Model {
         self.next_ticket += 1;
         self.owed.push(Owed {
             ticket,
-            due: self.now + Duration::from_millis(answer_timeout),
+            due: self.alarms.patience.deadline(answer_timeout),
             overdue: false,
             about,
         });
@@ -384,7 +385,7 @@ impl Model {
 
     /// The store takes too long with something; false if it does not.
     pub(super) fn expire_answer(&mut self) -> bool {
-        let now = self.now;
+        let now = self.alarms.patience.now();
         let too_late = |owed: &&mut Owed| !owed.overdue && owed.due <= now;
         let Some(owed) = self.owed.iter_mut().find(too_late) else {
             return false;

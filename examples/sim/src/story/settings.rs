@@ -163,7 +163,7 @@ impl Queue {
     pub const SENDER_BYTES: [u64; 3] = [PLENTY as u64, PLENTY as u64, 700];
     pub const TOTAL_BYTES: [u64; 3] = [PLENTY as u64, PLENTY as u64, 1200];
     pub const TTL: [u64; 3] = [31_536_000_000, 31_536_000_000, 200];
-    pub const ANSWER_TIMEOUT: [u64; 2] = [60_000, 70];
+    pub const ANSWER_TIMEOUT: [u64; 2] = [3000, 70];
     pub const UNANSWERED_BYTES: [usize; 3] = [PLENTY, 2500, 900];
     pub const READ_BYTES: [usize; 4] = [128 << 10, 700, 300, 1];
 

@@ -111,8 +111,8 @@ impl Config {
         self
     }
 
-    /// The time that a peer has to show life after a ping left. Default: 7 s, two retransmissions
-    /// of a slow mobile link.
+    /// The time that a peer has to show life after a ping left, [pauses](super#pauses) of the
+    /// process apart. Default: 7 s, two retransmissions of a slow mobile link.
     #[must_use]
     pub fn pong_timeout(mut self, timeout: Duration) -> Self {
         self.pong_timeout = timeout;
@@ -127,8 +127,9 @@ impl Config {
         self
     }
 
-    /// How long a socket may take nothing of what it was given. Default: 30 s, longer than any
-    /// pause of an honest reader, short enough to free its outbox.
+    /// How long a socket may take nothing of what it was given, [pauses](super#pauses) of the
+    /// process apart. Default: 30 s, longer than any pause of an honest reader, short enough to free
+    /// its outbox.
     #[must_use]
     pub fn stall_timeout(mut self, timeout: Duration) -> Self {
         self.stall_timeout = timeout;
@@ -136,8 +137,9 @@ impl Config {
     }
 
     /// How long a connection that is being closed may take to read what is buffered and to answer
-    /// the close frame. Default: 5 s, so that a shutdown ends within what supervisors grant (10 s),
-    /// unless a store leaves it waiting for [longer](QueueConfig::answer_timeout).
+    /// the close frame, [pauses](super#pauses) of the process apart. Default: 5 s, so that a shutdown
+    /// ends within what supervisors grant (10 s), unless a store leaves it waiting for
+    /// [longer](QueueConfig::answer_timeout).
     #[must_use]
     pub fn close_timeout(mut self, timeout: Duration) -> Self {
         self.close_timeout = timeout;
@@ -312,6 +314,14 @@ impl Config {
             });
         }
         Ok(self)
+    }
+
+    /// The shortest of the timeouts that a pause of the process does not use up.
+    pub(super) fn shortest_timeout(&self) -> Duration {
+        let answer_timeout = self.queue.map(|queue| queue.answer_timeout);
+        let timeouts = [self.pong_timeout, self.stall_timeout, self.close_timeout];
+        let timeouts = timeouts.into_iter().chain(answer_timeout);
+        timeouts.min().unwrap_or_default()
     }
 
     /// A setting that is 0 and must not be.
