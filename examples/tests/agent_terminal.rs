@@ -361,6 +361,139 @@ fn an_agent_comes_back_with_its_relay() {
     }
 }
 
+/// An address at which nobody listens.
+fn unused_address() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().to_string()
+}
+
+/// Somebody whose relay is at `url`, whether it is there or not.
+fn agent_of(directory: &TempDir, command: &str, url: &str, arguments: &[&str]) -> Command {
+    let mut agent = Command::new(env!("CARGO_BIN_EXE_agent"));
+    agent.args([command, "--host=localhost", "--relay", url, "--key"]);
+    agent.arg(directory.path().join("key.json")).args(arguments);
+    agent
+}
+
+#[test]
+fn a_listener_waits_for_a_relay_that_is_not_there_yet() {
+    let directory = tempfile::tempdir().unwrap();
+    let address = unused_address();
+    let url = format!("ws://{address}/ws");
+    let listener = Process::start(agent_of(&directory, "listen", &url, &[]));
+    let disconnected = "-- disconnected, trying again: cannot connect to 127.0.0.1:";
+    // More than the tries of a client that nobody told otherwise would take long.
+    for _ in 0..3 {
+        let line = listener.line();
+        assert!(line.starts_with(disconnected), "{line}");
+    }
+    let _relay = Relay::start_at(&address);
+    while listener.line().starts_with(disconnected) {}
+}
+
+#[test]
+fn tries_are_limited_if_that_is_asked_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let url = format!("ws://{}/ws", unused_address());
+    let run = |command, arguments: &[&str]| {
+        let mut agent = agent_of(&directory, command, &url, arguments);
+        agent.stdin(Stdio::null()).output().unwrap()
+    };
+    let bob = "pinch:2kpsAVWeesP916eiCW6FxmgGQcrsvyQSp3JFsdjExT3sS8b2Nz@localhost";
+    for (command, arguments, failures) in [
+        ("listen", &["--tries=2"][..], 1),
+        ("chat", &["--tries=2", bob], 1),
+        ("send", &["--tries=2", bob, "Hello"], 1),
+        ("send", &[bob, "Hello"], 0),
+    ] {
+        let output = run(command, arguments);
+        assert!(error(&output).contains("cannot connect to 127.0.0.1:"));
+        assert_eq!(text(&output.stdout).lines().count(), failures, "{command}");
+    }
+}
+
+#[test]
+fn an_answer_that_will_not_change_ends_a_listener() {
+    let relay = Relay::start(&[]);
+    let directory = tempfile::tempdir().unwrap();
+    let nowhere = format!("ws://{}/nowhere", relay.address());
+    let output = agent_of(&directory, "listen", &nowhere, &[])
+        .output()
+        .unwrap();
+    let error = error(&output);
+    assert!(error.contains("the relay answered 404 ("), "{error}");
+    assert!(
+        error.contains("check the host and the path of the URL"),
+        "{error}"
+    );
+    assert_eq!(text(&output.stdout), "", "there was one try");
+}
+
+/// Runs what follows it where the only name server takes questions and answers none. The whole of it
+/// has namespaces of its own: neither files nor networks of this machine change.
+const MUTE_NAME_SERVER: &str = r#"
+import fcntl, os, socket, struct, subprocess, sys
+subprocess.run(["mount", "--bind", sys.argv[1], "/etc/resolv.conf"], check=True)
+server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+flags = struct.pack("16sh", b"lo", 1)
+fcntl.ioctl(server, 0x8914, flags) # The loopback interface goes up.
+server.bind(("127.0.0.1", 53))
+server.set_inheritable(True)
+os.execv(sys.argv[2], sys.argv[2:])
+"#;
+
+#[test]
+fn ctrl_c_ends_an_agent_whose_name_server_does_not_answer() {
+    const NAMESPACES: [&str; 3] = ["--map-root-user", "--mount", "--net"];
+    let may = Command::new("unshare")
+        .args(NAMESPACES)
+        .arg("true")
+        .output();
+    if !may.is_ok_and(|output| output.status.success()) {
+        // Containers may forbid it, and then there is no harmless way to such a name server.
+        let _ = std::io::stderr().write_all(b"skipped: no namespaces here\n");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let settings = directory.path().join("resolv.conf");
+    // Each question takes longer than the test.
+    let text = "nameserver 127.0.0.1\noptions timeout:30 attempts:5\n";
+    std::fs::write(&settings, text).unwrap();
+    let url = "ws://relay.example.com/ws";
+    let bob = "pinch:2kpsAVWeesP916eiCW6FxmgGQcrsvyQSp3JFsdjExT3sS8b2Nz@localhost";
+    for (command, arguments) in [("listen", &[][..]), ("send", &[bob, "Hello"])] {
+        let agent = agent_of(&directory, command, url, arguments);
+        let mut namespaced = Command::new("unshare");
+        namespaced
+            .args(NAMESPACES)
+            .args(["python3", "-c", MUTE_NAME_SERVER]);
+        namespaced
+            .arg(&settings)
+            .arg(agent.get_program())
+            .args(agent.get_args());
+        let mut agent = Process::start(namespaced);
+        asks_for_a_name(&agent);
+        agent.signal("INT");
+        assert_eq!(agent.code(), Some(130), "{command}");
+    }
+}
+
+/// Waits until a thread of the process asks a name server.
+fn asks_for_a_name(process: &Process) {
+    let tasks = PathBuf::from(format!("/proc/{}/task", process.child.id()));
+    let start = Instant::now();
+    let is_asking = || {
+        let tasks = std::fs::read_dir(&tasks).into_iter().flatten().flatten();
+        tasks
+            .filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok())
+            .any(|name| name.trim() == "pinch-resolve")
+    };
+    while !is_asking() {
+        assert!(start.elapsed() < PATIENCE, "it asks for no name");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
 #[test]
 fn a_damaged_or_exposed_key_file_is_said() {
     use std::os::unix::fs::PermissionsExt as _;

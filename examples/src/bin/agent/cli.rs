@@ -1,5 +1,6 @@
 //! The command line of the agent.
 
+use core::num::NonZero;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -21,13 +22,23 @@ pub(crate) enum Command {
     /// Print this agent's address.
     Address(Common),
     /// Print what comes, until Ctrl-C.
-    Listen(Common),
+    ///
+    /// A relay that is out of reach is tried again, also at the start. Answers that will not change
+    /// end it: a wrong key, a wrong host, HTTP 403 or 404.
+    Listen {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        tries: Tries,
+    },
     /// Send one message: code 0 once the relay has taken it, 1 if it was refused.
     ///
     /// What comes meanwhile is printed, because the relay has handed it over.
     Send {
         #[command(flatten)]
         common: Common,
+        #[command(flatten)]
+        tries: Tries,
         /// The recipient.
         #[arg(value_parser = recipient)]
         to: Address,
@@ -39,10 +50,26 @@ pub(crate) enum Command {
     Chat {
         #[command(flatten)]
         common: Common,
+        #[command(flatten)]
+        tries: Tries,
         /// Whom to talk to.
         #[arg(value_parser = recipient)]
         to: Address,
     },
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Tries {
+    /// End after N tries in a row to reach the relay [default: for listen and chat no limit; for send
+    /// 1, and 20 once it has joined].
+    #[arg(long, value_name = "N")]
+    tries: Option<NonZero<u32>>,
+}
+
+impl Tries {
+    pub(crate) fn limit(self) -> Option<u32> {
+        self.tries.map(NonZero::get)
+    }
 }
 
 #[derive(Debug, Args)]
@@ -115,7 +142,7 @@ mod tests {
 
     fn host(arguments: &[&str]) -> Result<String, NoHost> {
         let arguments = ["agent", "listen", "--key", "k"].iter().chain(arguments);
-        let Command::Listen(common) = Cli::try_parse_from(arguments).unwrap().command else {
+        let Command::Listen { common, .. } = Cli::try_parse_from(arguments).unwrap().command else {
             panic!("no listen")
         };
         common.host().map(|host| host.to_string())
@@ -154,6 +181,16 @@ mod tests {
             let error = parse(to).unwrap_err();
             assert_eq!(error.exit_code(), 2);
             assert!(error.to_string().contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn tries_are_a_number_above_zero() {
+        let parse =
+            |tries| Cli::try_parse_from(["agent", "listen", "--key", "k", "--tries", tries]);
+        assert!(parse("1").is_ok());
+        for tries in ["0", "-1", "many"] {
+            assert_eq!(parse(tries).unwrap_err().exit_code(), 2);
         }
     }
 

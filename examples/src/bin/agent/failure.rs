@@ -25,7 +25,7 @@ pub(crate) enum Failure {
     )]
     WrongHost { expected: Host, found: String },
     #[error(transparent)]
-    Connect(ConnectError),
+    Connect(#[from] ConnectError),
     #[error("{0}; not trying again")]
     GaveUp(Disconnect),
     #[error("the connection has ended")]
@@ -55,14 +55,12 @@ impl Failure {
     }
 }
 
-impl From<ConnectError> for Failure {
-    fn from(error: ConnectError) -> Self {
-        if let ConnectError::Join(Disconnect::Join(AgentError::WrongHost { expected, found })) =
-            error
-        {
+impl From<Disconnect> for Failure {
+    fn from(why: Disconnect) -> Self {
+        if let Disconnect::Join(AgentError::WrongHost { expected, found }) = why {
             Self::WrongHost { expected, found }
         } else {
-            Self::Connect(error)
+            Self::GaveUp(why)
         }
     }
 }

@@ -27,10 +27,10 @@ use pinch_examples::signals::{Signals, Stop};
 use pinch_examples::terminal;
 use pinch_proto::{Address, Host, SecretKey};
 
-use self::cli::{Cli, Command, Common};
+use self::cli::{Cli, Command, Common, Tries};
 use self::failure::Failure;
 use self::notice::{Form, Notice};
-use self::session::Session;
+use self::session::{Patience, Session};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -56,10 +56,20 @@ async fn run(command: Command) -> Result<Option<Stop>, Failure> {
     let signals = Signals::listen().map_err(Failure::Start)?;
     match command {
         Command::Address(common) => address(&common).map(|()| None),
-        Command::Listen(common) => converse(&common, None, &signals).await,
-        Command::Chat { common, to } => converse(&common, Some(&to), &signals).await,
-        Command::Send { common, to, text } => tokio::select! {
-            sent = send(&common, &to, &text) => sent.map(|()| None),
+        Command::Listen { common, tries } => {
+            converse(&common, Patience::Tries(tries.limit()), None, &signals).await
+        }
+        Command::Chat { common, tries, to } => {
+            let patience = Patience::Tries(tries.limit());
+            converse(&common, patience, Some(&to), &signals).await
+        }
+        Command::Send {
+            common,
+            tries,
+            to,
+            text,
+        } => tokio::select! {
+            sent = send(&common, tries, &to, &text) => sent.map(|()| None),
             stop = signals.next() => Ok(Some(stop)),
         },
     }
@@ -74,8 +84,16 @@ fn address(common: &Common) -> Result<(), Failure> {
         .map_err(Failure::Output)
 }
 
-async fn send(common: &Common, to: &Address, words: &[String]) -> Result<(), Failure> {
-    let mut session = join(common, Form::Send).await?;
+async fn send(
+    common: &Common,
+    tries: Tries,
+    to: &Address,
+    words: &[String],
+) -> Result<(), Failure> {
+    let patience = tries
+        .limit()
+        .map_or(Patience::JoinAtOnce, |limit| Patience::Tries(Some(limit)));
+    let mut session = join(common, patience, Form::Send).await?;
     let message_id = session.send(to, &words.join(" ")).await?;
     session.flush().await?;
     let refused = session.refused().cloned();
@@ -90,12 +108,13 @@ async fn send(common: &Common, to: &Address, words: &[String]) -> Result<(), Fai
 /// or the end of stdin.
 async fn converse(
     common: &Common,
+    patience: Patience,
     peer: Option<&Address>,
     signals: &Signals,
 ) -> Result<Option<Stop>, Failure> {
     let form = peer.map_or(Form::Listen, |peer| Form::Chat(peer.clone()));
     let mut session = tokio::select! {
-        session = join(common, form) => session?,
+        session = join(common, patience, form) => session?,
         stop = signals.next() => return Ok(Some(stop)),
     };
     tokio::select! {
@@ -123,9 +142,9 @@ async fn exchange(session: &mut Session, peer: Option<&Address>) -> Result<(), F
     Ok(())
 }
 
-async fn join(common: &Common, form: Form) -> Result<Session, Failure> {
+async fn join(common: &Common, patience: Patience, form: Form) -> Result<Session, Failure> {
     let (secret, host) = identity(common)?;
-    Session::join(&common.relay, secret, host, common.form(form)).await
+    Session::join(&common.relay, secret, host, patience, common.form(form)).await
 }
 
 /// The key in the file, and the relay's public host.

@@ -7,10 +7,10 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use jiff::Timestamp;
 use pinch_examples::mailbox::{Fresh, Mailbox, Received};
-use pinch_proto::client::{Event, Identity};
+use pinch_proto::client::{Config, Event, Identity};
 use pinch_proto::wire::Envelope;
 use pinch_proto::{Address, Host, SecretKey, UnixMillis};
-use pinch_tokio::Client;
+use pinch_tokio::{Client, ConnectError};
 use tokio::time::timeout;
 
 use crate::failure::Failure;
@@ -29,31 +29,53 @@ pub(crate) struct Session {
     refused: Option<Refused>,
 }
 
+/// What ends the tries to reach the relay, besides answers that will not change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// The first failure; once joined, the client's default.
+    JoinAtOnce,
+    /// So many failures in a row, at the start or later; `None` for no limit.
+    Tries(Option<u32>),
+}
+
 impl Session {
     /// Joins the relay at `url`.
     pub(crate) async fn join(
         url: &str,
         secret: SecretKey,
         host: Host,
+        patience: Patience,
         form: Form,
     ) -> Result<Self, Failure> {
         let identity = Identity::Key {
             secret: secret.clone(),
             host,
         };
-        let client = Client::builder(url, identity).connect().await?;
+        let config = match patience {
+            Patience::JoinAtOnce => Config::new(),
+            Patience::Tries(tries) => Config::new().max_tries(tries),
+        };
+        let client = Client::builder(url, identity).config(config).start()?;
         let address = client.address();
-        let mailbox = Mailbox::new(secret, address.clone());
-        let session = Self {
+        let mut session = Self {
             client,
-            mailbox,
+            mailbox: Mailbox::new(secret, address),
             form,
             refused: None,
         };
-        session.print(&Notice::Joined {
-            address: address.to_string(),
-        })?;
-        Ok(session)
+        loop {
+            let event = session.client.next_event().await;
+            let has_joined = matches!(event, Some(Event::Joined { .. }));
+            match event {
+                Some(Event::Disconnected { why, .. }) if patience == Patience::JoinAtOnce => {
+                    return Err(ConnectError::Join(why).into());
+                }
+                event => session.handle(event)?,
+            }
+            if has_joined {
+                return Ok(session);
+            }
+        }
     }
 
     /// Sends `text` to `to`, once there is room for it, and returns the message's id.
@@ -137,7 +159,7 @@ impl Session {
             Some(Event::Disconnected { why, .. }) => self.print(&Notice::Disconnected {
                 reason: why.to_string(),
             }),
-            Some(Event::GaveUp { why, .. }) => Err(Failure::GaveUp(why)),
+            Some(Event::GaveUp { why, .. }) => Err(why.into()),
             // `leave` waits for that one. Others are of no interest here.
             Some(Event::Closed { .. } | _) => Ok(()),
             None => Err(Failure::Ended),
