@@ -120,7 +120,9 @@ pub enum Disconnect {
     #[error("{0}")]
     Link(Cow<'static, str>),
     /// The WebSocket was not up in time.
-    #[error("the relay did not answer the dial in time")]
+    #[error(
+        "the relay did not answer the dial in time; check the URL, this network and its name server"
+    )]
     DialTimeout,
     /// The relay answered the upgrade with another status than 101.
     #[error("{0}")]
