@@ -2,11 +2,12 @@
 //!
 //! The relays (`relay-tokio` and its sisters) differ in their runtime alone: what they do is in
 //! [`relay`], their settings are in [`options`], their logs in [`logging`], what they say of a
-//! queue in [`inspection`], and a port that several of them have in [`shared_port`]. The terminal's
-//! `agent` is made of [`key_file`], [`sealing`], [`plaintext`] and [`mailbox`], which hold all of its
-//! cryptography and do no network I/O, and of [`terminal`], which makes a stranger's text safe to
-//! print.
+//! queue in [`inspection`], a port that several of them have in [`shared_port`], and how many files
+//! they may open in [`descriptors`]. The terminal's `agent` is made of [`key_file`], [`sealing`],
+//! [`plaintext`] and [`mailbox`], which hold all of its cryptography and do no network I/O, and of
+//! [`terminal`], which makes a stranger's text safe to print.
 
+pub mod descriptors;
 pub mod inspection;
 pub mod key_file;
 pub mod logging;

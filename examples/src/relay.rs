@@ -13,7 +13,7 @@ use tracing::{error, info, warn};
 
 use crate::options::{Database, Invocation, Options};
 use crate::signals::{Signals, Stop};
-use crate::{inspection, logging, shared_port};
+use crate::{descriptors, inspection, logging, shared_port};
 
 /// Why a relay did not start.
 #[derive(Debug, Error)]
@@ -64,7 +64,12 @@ pub fn main<R: Runtime + Default>(block_on: impl FnOnce(Running) -> Ended) -> Ex
 /// The future that is to be run.
 pub type Running = core::pin::Pin<Box<dyn Future<Output = Ended>>>;
 
-async fn run<R: Runtime + Default>(options: Options) -> Ended {
+async fn run<R: Runtime + Default>(mut options: Options) -> Ended {
+    match descriptors::raise() {
+        Ok(Some(limit)) => options.fit_descriptors(limit),
+        Ok(None) => {}
+        Err(error) => warn!(%error, "cannot raise the limit of open files"),
+    }
     let signals = Signals::listen().map_err(Failure::Signals)?;
     let mut relay = options.apply(Relay::<R>::builder());
     let mut queue = "none".to_owned();

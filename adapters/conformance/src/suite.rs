@@ -54,7 +54,16 @@ macro_rules! cases {
                 who_does_not_finish_its_request_in_time_is_told_and_cut,
                 who_trickles_its_request_is_cut_all_the_same,
                 who_leaves_in_the_middle_of_its_request_leaves_nothing,
-                one_too_many_that_join_at_once_get_503,
+            ]
+            peers: [
+                a_newcomer_evicts_the_oldest_handshake,
+                half_requests_of_one_address_do_not_take_the_relay_away,
+                handshakes_without_an_answer_give_way_too,
+                connections_of_one_address_are_limited,
+                joins_of_one_address_are_limited_in_time,
+                a_trusted_proxy_names_its_clients_in_the_request,
+                a_trusted_proxy_names_its_clients_by_the_proxy_protocol,
+                rejections_before_the_join_are_counted_by_reason,
             ]
             traffic: [
                 envelopes_arrive_byte_for_byte_in_both_directions,

@@ -25,7 +25,7 @@ const READ_SIZE: usize = 64 << 10;
 /// # Errors
 /// What the stream says. It is none that the peer closes, or breaks the protocol and is told so.
 pub async fn serve(mut stream: impl Stream, message_bytes: usize) -> io::Result<()> {
-    let (request, rest) = match read_head(&mut stream).await? {
+    let (request, rest) = match read_head(&mut stream, Vec::new()).await? {
         Ok(head) => head,
         Err(error) => {
             let response = encode_last(&error.response(), false);

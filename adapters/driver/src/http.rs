@@ -7,6 +7,8 @@ mod fields;
 mod origin;
 mod upgrade;
 
+mod forwarded;
+
 use core::fmt::Write as _;
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
@@ -16,6 +18,8 @@ pub use self::origin::AllowedOrigins;
 #[cfg(feature = "echo")]
 pub(crate) use self::upgrade::accept;
 pub use self::upgrade::{Upgrade, UpgradeError};
+
+pub(crate) use self::forwarded::source;
 
 /// The most headers that a request may have.
 const MAX_HEADERS: usize = 64;

@@ -62,6 +62,7 @@ mod codec;
 pub mod echo;
 mod ends;
 mod http;
+mod proxy;
 mod relay;
 mod resolve;
 mod runtime;
@@ -75,7 +76,9 @@ pub use self::client::{
     dial,
 };
 pub use self::http::{AllowedOrigins, Auth, Upgrade, UpgradeError};
-pub use self::relay::{BindError, Builder, Relay, RelayStats, StoreHealth};
+pub use self::relay::{
+    BindError, Builder, HandshakeStats, Rejected, Relay, RelayStats, StoreHealth,
+};
 pub use self::runtime::{Runtime, Stream};
 pub use self::store::{MemoryStore, Store};
 pub use self::tcp::{LateAck, bind, disable_nagle};

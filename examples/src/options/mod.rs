@@ -6,6 +6,7 @@
 //! relay never starts with other settings than it was given.
 
 mod inspect;
+mod limits;
 mod queue;
 mod values;
 
@@ -23,9 +24,12 @@ use thiserror::Error;
 
 use self::inspect::InspectFlags;
 pub use self::inspect::InspectOptions;
+use self::limits::LimitFlags;
+pub use self::limits::LimitOptions;
 pub use self::queue::Database;
 use self::queue::{QueueFlags, QueueVariables};
 use self::values::Rate;
+use crate::descriptors;
 
 /// What a relay's program is asked to do.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,6 +53,8 @@ pub struct Options {
     pub auth_timeout: Duration,
     /// Which browsers' pages may connect.
     pub allowed_origins: AllowedOrigins,
+    /// What one source address may use, and which proxies are trusted.
+    pub limits: LimitOptions,
     /// What the hub decides by.
     pub hub: Config,
     /// Where it keeps its queue.
@@ -162,6 +168,9 @@ struct Flags {
     log: LogFormat,
 
     #[command(flatten)]
+    limits: LimitFlags,
+
+    #[command(flatten)]
     queue: QueueFlags,
 }
 
@@ -272,6 +281,7 @@ impl Options {
                 .allowed_origins
                 .or(variables.allowed_origins)
                 .unwrap_or_default(),
+            limits: flags.limits.merge()?,
             hub: hub.build()?,
             database,
             log: flags.log,
@@ -279,8 +289,19 @@ impl Options {
         })
     }
 
+    /// Lowers the limits of pending handshakes and connections, so that both have room in `limit`
+    /// file descriptors.
+    pub fn fit_descriptors(&mut self, limit: usize) {
+        let limits = &mut self.limits.limits;
+        let (pending, connections) = descriptors::share(limit, limits.max_total_pending());
+        *limits = limits.clone().total_pending(pending);
+        let connections = connections.min(self.hub.connection_limit());
+        self.hub = self.hub.clone().max_connections(connections);
+    }
+
     /// Hands the settings to a relay that is about to be bound, but for its store.
     pub fn apply<R: Runtime>(&self, builder: Builder<R>) -> Builder<R> {
+        let builder = self.limits.apply(builder);
         builder
             .hub(self.hub.clone())
             .auth(self.auth)

@@ -96,6 +96,13 @@ impl Limits {
         self
     }
 
+    /// Adds `networks` to those that are [exempt](Self::exempt).
+    #[must_use]
+    pub fn also_exempt(mut self, networks: &[IpNet]) -> Self {
+        self.exempt.extend_from_slice(networks);
+        self
+    }
+
     /// Maximum number of addresses without a connection whose [join rate](Self::join_rate) is
     /// remembered. Default: 65,536, some 8 MB; beyond it the oldest is forgotten.
     #[must_use]

@@ -27,6 +27,8 @@ use core::net::IpAddr;
 use core::time::Duration;
 
 use hashbrown::HashMap;
+/// A network, such as `192.0.2.0/24`.
+pub use ipnet::IpNet;
 
 pub use self::limits::{Limits, contains};
 use self::list::{Links, List};
@@ -76,7 +78,6 @@ pub struct Accepted {
 
 /// Why a connection may not be upgraded.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
-#[non_exhaustive]
 pub enum Rejection {
     /// Its address has as many connections as may be.
     #[error("too many connections from {from}: at most {limit}")]

@@ -238,7 +238,9 @@ pub(crate) async fn a_stream_that_is_over_or_comes_too_late_leaves_nothing<R: Ru
     emptied(&relay).await;
     soon("the shutdown", relay.shutdown()).await;
     let mut late = Raw::new(pipe_into(&relay, 1));
+    assert_eq!(late.response().await.status, 503);
     assert_eq!(late.hear().await, Heard::End);
+    drop(late);
     eventually("no task is left", || relay.stats().tasks == 0).await;
 }
 

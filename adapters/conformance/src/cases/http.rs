@@ -3,14 +3,11 @@
 use async_io::Timer;
 use futures_lite::future::yield_now;
 use futures_util::AsyncWriteExt as _;
-use futures_util::io::BufWriter;
-use pinch_driver::proto::hub::Config;
-use pinch_driver::{AllowedOrigins, Auth, Builder, Runtime};
+use pinch_driver::{AllowedOrigins, Builder, Runtime};
 use serde_json::{Value, json};
 
 use crate::envelopes::address;
 use crate::peer::{Heard, Peer};
-use crate::pipe::pipe;
 use crate::raw::{Raw, Response, named_target, upgrade_request};
 use crate::relays::{IDLE_TASKS, Relay, bind, builder, challenge, config, emptied, open};
 use crate::tracked::Tracked;
@@ -71,6 +68,21 @@ pub(crate) async fn health_counts_connections_and_tasks<R: Runtime>(runtime: &Tr
             "runtime": R::NAME,
             "store": "none",
             "stored": 0,
+            // The request for it is one.
+            "pending": 1,
+            "rejected": {
+                "evicted": 0,
+                "connections": 0,
+                "join_rate": 0,
+                "timeout": 0,
+                "malformed": 0,
+                "request": 0,
+                "origin": 0,
+                "authentication": 0,
+                "protocol": 0,
+                "shutting_down": 0,
+                "hub": 0,
+            },
         });
         let tasks = || relay.stats().tasks == IDLE_TASKS + connections;
         eventually("other requests are over", tasks).await;
@@ -387,25 +399,4 @@ pub(crate) async fn who_leaves_in_the_middle_of_its_request_leaves_nothing<R: Ru
         drop(raw);
     }
     emptied(&relay).await;
-}
-
-pub(crate) async fn one_too_many_that_join_at_once_get_503<R: Runtime>(runtime: &Tracked<R>) {
-    let config: Config = config();
-    let relay = bind(builder(runtime).hub(config).auth(Auth::Open).max_pending(1)).await;
-    let waiting = Raw::connect(&relay).await;
-    eventually("it waits", || relay.stats().pending == 1).await;
-    let mut second = Raw::connect(&relay).await;
-    let response = second.response().await;
-    assert_eq!(response.status, 503);
-    assert_eq!(response.header("connection"), Some("close"));
-    assert_eq!(second.hear().await, Heard::End);
-    // A stream with a buffer of its own is flushed.
-    let (near, far) = pipe(1024);
-    relay.adopt(BufWriter::new(far));
-    assert_eq!(Raw::new(near).response().await.status, 503);
-    drop(waiting);
-    emptied(&relay).await;
-    // Who has joined does not count.
-    let _alice = Peer::named(&relay, "alice").await;
-    let _bob = Peer::named(&relay, "bob").await;
 }

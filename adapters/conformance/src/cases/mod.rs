@@ -11,6 +11,7 @@ pub(crate) mod hostile;
 pub(crate) mod http;
 pub(crate) mod join;
 pub(crate) mod lifecycle;
+pub(crate) mod peers;
 pub(crate) mod queue;
 pub(crate) mod redelivery;
 pub(crate) mod runtime;

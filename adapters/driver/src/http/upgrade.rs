@@ -1,5 +1,7 @@
 //! Which request becomes a WebSocket (RFC 6455 section 4.2), and for whom.
 
+use core::net::IpAddr;
+
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use percent_encoding::percent_decode_str;
 use pinch_proto::{Address, Host};
@@ -24,6 +26,8 @@ pub struct Upgrade {
     pub(crate) has_origin: bool,
     /// The query of the request's target, without the `?`.
     pub(crate) query: String,
+    /// The address that it comes from.
+    pub(crate) peer: Option<IpAddr>,
 }
 
 impl Upgrade {
@@ -34,6 +38,7 @@ impl Upgrade {
             address: None,
             has_origin: false,
             query: String::new(),
+            peer: None,
         }
     }
 
@@ -55,6 +60,13 @@ impl Upgrade {
     /// checked request; for a trusted upgrade, empty.
     pub fn query(mut self, query: impl Into<String>) -> Self {
         self.query = query.into();
+        self
+    }
+
+    /// The address that the connection comes from; behind a reverse proxy, that of its client. The
+    /// relay's limits for one address hold for it. Default: none, and no such limit.
+    pub const fn peer(mut self, peer: IpAddr) -> Self {
+        self.peer = Some(peer);
         self
     }
 
@@ -86,6 +98,7 @@ impl Upgrade {
             address: None,
             has_origin: origin.is_some(),
             query: request.uri().query().unwrap_or_default().into(),
+            peer: None,
         };
         if auth == Auth::Open {
             upgrade.address = Some(upgrade.name().map_err(UpgradeError::Address)?);

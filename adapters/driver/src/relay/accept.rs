@@ -6,6 +6,7 @@
 
 use core::fmt::Write as _;
 use core::future::Future;
+use core::net::IpAddr;
 use core::pin::{Pin, pin};
 use core::task::{Context, Poll, ready};
 use core::time::Duration;
@@ -14,18 +15,21 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, Either, FutureExt as _, select};
+use http::header::RETRY_AFTER;
 use http::{Method, Response, StatusCode};
 use pinch_proto::hub::{Admission, ConnId, Input, JoinRefusal};
+use pinch_proto::peers::{self, Place};
 use pinch_proto::{Address, Close, CloseCode, Frame, Time, handshake};
 use tracing::debug;
 
 use super::connection::Connection;
 use super::counts::TaskCount;
+use super::peers::{Outcome, Pending, Reason};
 use super::reports::Report;
 use super::switchboard::{Own, Shared};
 use crate::clock::unix_now;
 use crate::codec::{Decoder, Incoming, encode};
-use crate::ends::{Turns, farewell, read_head, say};
+use crate::ends::{Turns, farewell, read_head, read_proxy_header, say};
 use crate::http::{self as head, Route};
 use crate::{Runtime, Stream, Upgrade};
 
@@ -37,18 +41,26 @@ const MAX_HANDSHAKE_MESSAGE: usize = 4096;
 
 /// How far a stream is that is to be served.
 pub(super) enum Entry {
+    /// The relay has accepted it. Its HTTP request will come, and before it a PROXY header if a
+    /// trusted proxy has opened it and these are expected.
+    Accepted,
     /// Its HTTP request will come.
     Fresh,
     /// It speaks WebSocket already.
     Upgraded(Upgrade),
 }
 
-/// Serves `stream` in a task of its own.
-pub(super) fn spawn<R: Runtime>(shared: Arc<Shared<R>>, stream: impl Stream, entry: Entry) {
+/// Serves `stream`, which comes from `peer`, in a task of its own.
+pub(super) fn spawn<R: Runtime>(
+    shared: Arc<Shared<R>>,
+    stream: impl Stream,
+    peer: Option<IpAddr>,
+    entry: Entry,
+) {
     let count = shared.count_task();
     let runtime = shared.runtime.clone();
     runtime.spawn(Task {
-        stage: Stage::Accepting(Box::pin(accept(shared, stream, entry))),
+        stage: Stage::Accepting(Box::pin(accept(shared, stream, peer, entry))),
         _count: count,
     });
 }
@@ -86,10 +98,11 @@ impl<R: Runtime, S: Stream> Future for Task<R, S> {
 async fn accept<R: Runtime, S: Stream>(
     shared: Arc<Shared<R>>,
     mut stream: S,
+    peer: Option<IpAddr>,
     entry: Entry,
 ) -> Option<Connection<R, S>> {
     let joined = {
-        let joining = pin!(join(&shared, &mut stream, entry));
+        let joining = pin!(join(&shared, &mut stream, peer, entry));
         let cut = pin!(shared.was_cut());
         match select(cut, joining).await {
             Either::Left(_) => return None,
@@ -105,14 +118,18 @@ pub(super) struct Joined {
     pub(super) decoder: Decoder,
     /// What is to be written before anything else, and with the first that the hub says.
     pub(super) unsent: Vec<u8>,
+    /// Its place among the connections of its address.
+    pub(super) place: Option<Place>,
 }
 
 /// Why a connection does not join.
 enum Rejection {
     /// It went away.
     Lost,
+    /// It gives way to a newcomer, and is told this if it takes it at once.
+    Evicted(Vec<u8>),
     /// It is told this, and then the stream ends.
-    Told(Vec<u8>),
+    Told(Outcome, Vec<u8>),
 }
 
 impl From<io::Error> for Rejection {
@@ -122,96 +139,176 @@ impl From<io::Error> for Rejection {
 }
 
 impl Rejection {
-    fn http(status: StatusCode, reason: &str) -> Self {
-        Self::Told(last(&head::refuse(status, reason)))
+    /// Before the head of the request is known.
+    fn http(reason: Reason, response: &Response<String>) -> Self {
+        Self::Told(Outcome::Rejected(reason), last(response))
     }
 
-    fn frames(message: Option<Bytes>, close: Close) -> Self {
+    fn frames(reason: Reason, message: Option<Bytes>, close: Close) -> Self {
         debug!(%close, "turned away");
         let mut bytes = Vec::new();
         if let Some(message) = message {
             encode(&Frame::Message(message), &mut bytes);
         }
         encode(&Frame::Close(close), &mut bytes);
-        Self::Told(bytes)
+        Self::Told(Outcome::Rejected(reason), bytes)
     }
 
-    fn handshake(refusal: &handshake::Refusal) -> Self {
+    fn handshake(reason: Reason, refusal: &handshake::Refusal) -> Self {
         debug!(%refusal, "handshake failed");
-        Self::frames(refusal.auth_result(unix_now()), refusal.close())
+        Self::frames(reason, refusal.auth_result(unix_now()), refusal.close())
     }
 }
 
 async fn join<R: Runtime>(
     shared: &Arc<Shared<R>>,
     stream: &mut impl Stream,
+    peer: Option<IpAddr>,
     entry: Entry,
 ) -> Option<Joined> {
-    let Some(_pending) = shared.pend() else {
-        // There is no place in which to wait for a peer that does not take it.
-        let _ = say(stream, &busy(&entry)).now_or_never();
-        return None;
-    };
+    let mut pending = shared.admit(peer);
     let joined = match entry {
-        Entry::Fresh => request(shared, stream).await,
-        Entry::Upgraded(upgrade) => enter(shared, stream, upgrade, Vec::new(), Vec::new()).await,
+        Entry::Accepted | Entry::Fresh => {
+            let may_be_proxied = matches!(entry, Entry::Accepted);
+            request(shared, stream, &pending, peer, may_be_proxied).await
+        }
+        Entry::Upgraded(upgrade) => match pending.upgrade() {
+            Ok(()) => enter(shared, stream, &pending, upgrade, Vec::new(), Vec::new()).await,
+            Err(rejection) => Err(over_limit_of_upgraded(&rejection)),
+        },
     };
     match joined {
-        Ok(joined) => Some(joined),
+        Ok(joined) => {
+            let place = pending.join();
+            Some(Joined { place, ..joined })
+        }
         Err(Rejection::Lost) => None,
-        Err(Rejection::Told(bytes)) => {
+        Err(Rejection::Evicted(bytes)) => {
+            // There is no place in which to wait for a peer that does not take it.
+            let _ = say(stream, &bytes).now_or_never();
+            None
+        }
+        Err(Rejection::Told(outcome, bytes)) => {
+            pending.set_outcome(outcome);
             let until = shared.clock.now() + FAREWELL;
-            let _ = until_time(shared, until, farewell(stream, &bytes)).await;
+            let _ = until_time(shared, &pending, until, farewell(stream, &bytes)).await;
             None
         }
     }
 }
 
-/// What a connection hears that finds all places taken.
-fn busy(entry: &Entry) -> Vec<u8> {
-    const BUSY: &str = "too many connections are joining";
-    match entry {
-        Entry::Fresh => last(&head::refuse(StatusCode::SERVICE_UNAVAILABLE, BUSY)),
-        Entry::Upgraded(_) => {
-            let mut bytes = Vec::new();
-            encode(
-                &Frame::Close(Close::new(CloseCode::TRY_AGAIN_LATER, BUSY)),
-                &mut bytes,
-            );
-            bytes
-        }
+/// What a connection hears that gives way to newcomers.
+const EVICTED: &str = "too many pending handshakes";
+
+/// A close frame that says so, or that its address has too many connections.
+fn try_again_later(reason: String) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let close = Close::new(CloseCode::TRY_AGAIN_LATER, reason);
+    encode(&Frame::Close(close), &mut bytes);
+    bytes
+}
+
+fn reason_of(rejection: &peers::Rejection) -> Option<Reason> {
+    match rejection {
+        peers::Rejection::Connections { .. } => Some(Reason::Connections),
+        peers::Rejection::JoinRate { .. } => Some(Reason::JoinRate),
+        peers::Rejection::Evicted => None,
     }
+}
+
+/// The end of a connection whose address is over a limit, and that speaks WebSocket already.
+fn over_limit_of_upgraded(rejection: &peers::Rejection) -> Rejection {
+    let bytes = try_again_later(rejection.to_string());
+    match reason_of(rejection) {
+        Some(reason) => Rejection::Told(Outcome::Rejected(reason), bytes),
+        None => Rejection::Evicted(bytes),
+    }
+}
+
+/// The end of a request for an upgrade whose address is over a limit.
+fn over_limit(rejection: &peers::Rejection) -> Rejection {
+    let Some(reason) = reason_of(rejection) else {
+        return Rejection::Evicted(evicted());
+    };
+    let said = rejection.to_string();
+    let mut response = head::refuse(StatusCode::TOO_MANY_REQUESTS, &said);
+    if let peers::Rejection::JoinRate { retry_after, .. } = rejection {
+        let seconds = retry_after.as_millis().div_ceil(1000);
+        let seconds = u64::try_from(seconds).unwrap_or(u64::MAX);
+        response.headers_mut().insert(RETRY_AFTER, seconds.into());
+    }
+    Rejection::http(reason, &response)
+}
+
+fn evicted() -> Vec<u8> {
+    last(&head::refuse(StatusCode::SERVICE_UNAVAILABLE, EVICTED))
 }
 
 /// Reads the HTTP request, and does what it asks for.
 async fn request<R: Runtime>(
     shared: &Arc<Shared<R>>,
     stream: &mut impl Stream,
+    pending: &Pending<R>,
+    peer: Option<IpAddr>,
+    may_be_proxied: bool,
 ) -> Result<Joined, Rejection> {
     let settings = &shared.settings;
     let until = shared.clock.now() + settings.auth_timeout;
-    let head = match within(shared, until, read_head(stream)).await {
-        Waited::Done(head) => head,
+    let reading = async {
+        let (source, begun) = if may_be_proxied && settings.expects_proxy_header(peer) {
+            match read_proxy_header(stream).await? {
+                Ok((source, begun)) => (source.or(peer), begun),
+                Err(error) => return Ok(Err(malformed(&error.to_string()))),
+            }
+        } else {
+            (peer, Vec::new())
+        };
+        if let Some(source) = source.filter(|_| source != peer) {
+            pending.identify(source);
+        }
+        let head = read_head(stream, begun).await?;
+        let head = head.map_err(|error| Rejection::http(Reason::Malformed, &error.response()));
+        Ok::<_, io::Error>(head.map(|(request, rest)| (request, rest, source)))
+    };
+    let (request, rest, peer) = match within(shared, pending, until, reading).await {
+        Waited::Done(head) => head??,
         Waited::Late => {
             let late = "the request did not come in time";
-            return Err(Rejection::http(StatusCode::REQUEST_TIMEOUT, late));
+            let late = head::refuse(StatusCode::REQUEST_TIMEOUT, late);
+            return Err(Rejection::http(Reason::Timeout, &late));
         }
         Waited::Closing => {
             let closing = "the relay is shutting down";
-            return Err(Rejection::http(StatusCode::SERVICE_UNAVAILABLE, closing));
+            let closing = head::refuse(StatusCode::SERVICE_UNAVAILABLE, closing);
+            return Err(Rejection::http(Reason::ShuttingDown, &closing));
         }
+        Waited::Evicted => return Err(Rejection::Evicted(evicted())),
     };
-    let (request, rest) = head?.map_err(|error| Rejection::Told(last(&error.response())))?;
-    let response = match settings.route(&request) {
-        Route::Upgrade(upgrade, response) => {
-            let response = head::encode(&response);
-            return enter(shared, stream, upgrade, response, rest).await;
+    if let Some(peer) = peer {
+        let source = head::source(request.headers(), peer, &settings.trusted_proxies);
+        let source = source.map_err(|error| malformed(&error.to_string()))?;
+        if source != peer {
+            pending.identify(source);
         }
-        Route::Health => health(shared),
-        Route::Respond(response) => response,
+    }
+    let (outcome, response) = match settings.route(&request) {
+        Route::Upgrade(upgrade, response) => {
+            pending.upgrade().map_err(|error| over_limit(&error))?;
+            let response = head::encode(&response);
+            return enter(shared, stream, pending, upgrade, response, rest).await;
+        }
+        Route::Health => (Outcome::Answered, health(shared)),
+        Route::Respond(response) => {
+            let reason = match response.status() {
+                StatusCode::FORBIDDEN => Reason::Origin,
+                _ => Reason::Request,
+            };
+            (Outcome::Rejected(reason), response)
+        }
     };
     let is_head = request.method() == Method::HEAD;
-    Err(Rejection::Told(head::encode_last(&response, is_head)))
+    let response = head::encode_last(&response, is_head);
+    Err(Rejection::Told(outcome, response))
 }
 
 /// The last response to a request whose method is not known.
@@ -219,16 +316,22 @@ fn last(response: &Response<String>) -> Vec<u8> {
     head::encode_last(response, false)
 }
 
+fn malformed(reason: &str) -> Rejection {
+    let response = head::refuse(StatusCode::BAD_REQUEST, reason);
+    Rejection::http(Reason::Malformed, &response)
+}
+
 /// Joins on a stream that speaks WebSocket once `response` is written; `rest` came already.
 async fn enter<R: Runtime>(
     shared: &Arc<Shared<R>>,
     stream: &mut impl Stream,
+    pending: &Pending<R>,
     upgrade: Upgrade,
     response: Vec<u8>,
     rest: Vec<u8>,
 ) -> Result<Joined, Rejection> {
     let Some(name) = upgrade.address else {
-        return prove(shared, stream, response, rest).await;
+        return prove(shared, stream, pending, response, rest).await;
     };
     // Whoever sees the response takes itself for joined, so it is registered before.
     match register(shared, name, Admission::Named) {
@@ -239,10 +342,13 @@ async fn enter<R: Runtime>(
                 conn,
                 decoder,
                 unsent: response,
+                place: None,
             })
         }
-        Err(Rejection::Told(close)) => Err(Rejection::Told([response, close].concat())),
-        Err(Rejection::Lost) => Err(Rejection::Lost),
+        Err(Rejection::Told(outcome, close)) => {
+            Err(Rejection::Told(outcome, [response, close].concat()))
+        }
+        Err(rejection) => Err(rejection),
     }
 }
 
@@ -250,6 +356,7 @@ async fn enter<R: Runtime>(
 async fn prove<R: Runtime>(
     shared: &Arc<Shared<R>>,
     stream: &mut impl Stream,
+    pending: &Pending<R>,
     response: Vec<u8>,
     rest: Vec<u8>,
 ) -> Result<Joined, Rejection> {
@@ -275,7 +382,7 @@ async fn prove<R: Runtime>(
         inbox.write(stream, &bytes).await?;
         inbox.next(stream).await
     };
-    let mut answer = within(shared, relay.poll_timeout(), first).await;
+    let mut answer = within(shared, pending, relay.poll_timeout(), first).await;
     let answer = loop {
         match answer {
             Waited::Done(answer) => break answer?,
@@ -285,13 +392,14 @@ async fn prove<R: Runtime>(
                     .map_err(|late| inbox.rejection(&late))?;
             }
             Waited::Closing => return Err(inbox.going_away()),
+            Waited::Evicted => return Err(inbox.evicted()),
         }
-        answer = within(shared, relay.poll_timeout(), inbox.next(stream)).await;
+        answer = within(shared, pending, relay.poll_timeout(), inbox.next(stream)).await;
     };
     let proof = relay
         .handle_message(&answer, shared.clock.now(), unix_now())
         .and_then(handshake::Claim::verify)
-        .map_err(|refusal| Rejection::handshake(&refusal))?;
+        .map_err(|refusal| Rejection::handshake(Reason::Authentication, &refusal))?;
     let conn = register(shared, proof.into_address(), Admission::Proven)?;
     let mut decoder = Decoder::new(settings.message_bytes);
     decoder.preload(inbox.into_rest());
@@ -299,6 +407,7 @@ async fn prove<R: Runtime>(
         conn,
         decoder,
         unsent: Vec::new(),
+        place: None,
     })
 }
 
@@ -319,7 +428,7 @@ fn register<R: Runtime>(
             Admission::Proven => Some(handshake::auth_failed(&refusal.to_string(), unix_now())),
             Admission::Named => None,
         };
-        Rejection::frames(result, refusal.close())
+        Rejection::frames(Reason::Hub, result, refusal.close())
     })
 }
 
@@ -357,7 +466,7 @@ impl Inbox {
             debug!(%late, "takes nothing");
             Rejection::Lost
         } else {
-            Rejection::handshake(late)
+            Rejection::handshake(Reason::Timeout, late)
         }
     }
 
@@ -366,8 +475,18 @@ impl Inbox {
         if self.is_writing {
             Rejection::Lost
         } else {
-            Rejection::frames(None, Close::new(CloseCode::GOING_AWAY, "going away"))
+            let close = Close::new(CloseCode::GOING_AWAY, "going away");
+            Rejection::frames(Reason::ShuttingDown, None, close)
         }
+    }
+
+    /// The end of an agent that gives way to a newcomer.
+    fn evicted(&self) -> Rejection {
+        Rejection::Evicted(if self.is_writing {
+            Vec::new()
+        } else {
+            try_again_later(EVICTED.into())
+        })
     }
 
     /// The next binary message.
@@ -388,6 +507,7 @@ impl Inbox {
                 Some(Incoming::Close) => return Err(Rejection::Lost),
                 Some(Incoming::Fault(fault)) => {
                     return Err(Rejection::frames(
+                        Reason::Protocol,
                         None,
                         fault.violation(MAX_HANDSHAKE_MESSAGE).close(),
                     ));
@@ -426,6 +546,16 @@ fn health<R: Runtime>(shared: &Shared<R>) -> Response<String> {
         stats.hub.stored,
         tasks = stats.tasks,
     );
+    let rejected = stats.handshakes.rejected.each();
+    let rejected: Vec<_> = rejected
+        .map(|(reason, count)| format!(r#""{reason}":{count}"#))
+        .collect();
+    let _ = write!(
+        body,
+        r#","pending":{},"rejected":{{{}}}"#,
+        stats.pending,
+        rejected.join(",")
+    );
     for (name, count) in &shared.settings.health_counters {
         let _ = write!(body, r#","{name}":{}"#, count());
     }
@@ -440,31 +570,39 @@ enum Waited<T> {
     Late,
     /// The relay is shutting down.
     Closing,
+    /// The handshake gives way to a newcomer.
+    Evicted,
 }
 
-/// Awaits `future`, at most until `until`, and no longer once the relay shuts down.
+/// Awaits `future`, at most until `until`, and no longer once the relay shuts down or `pending` has to
+/// give way.
 async fn within<R: Runtime, T>(
     shared: &Shared<R>,
+    pending: &Pending<R>,
     until: Time,
     future: impl Future<Output = T>,
 ) -> Waited<T> {
     let (future, closed) = (pin!(future), pin!(shared.closed()));
-    match until_time(shared, until, select(future, closed)).await {
-        Some(Either::Left((output, _))) => Waited::Done(output),
-        Some(Either::Right(_)) => Waited::Closing,
-        None => Waited::Late,
+    match until_time(shared, pending, until, select(future, closed)).await {
+        Waited::Done(Either::Left((output, _))) => Waited::Done(output),
+        Waited::Done(Either::Right(_)) | Waited::Closing => Waited::Closing,
+        Waited::Late => Waited::Late,
+        Waited::Evicted => Waited::Evicted,
     }
 }
 
-/// Awaits `future`, at most until `until`.
+/// Awaits `future`, at most until `until`, and no longer once `pending` has to give way.
 async fn until_time<R: Runtime, F: Future>(
     shared: &Shared<R>,
+    pending: &Pending<R>,
     until: Time,
     future: F,
-) -> Option<F::Output> {
+) -> Waited<F::Output> {
     let deadline = shared.runtime.sleep_until(shared.clock.instant(until));
-    match select(pin!(future), pin!(deadline)).await {
-        Either::Left((output, _)) => Some(output),
-        Either::Right(_) => None,
+    let (deadline, evicted) = (pin!(deadline), pin!(pending.evicted()));
+    match select(pin!(future), select(deadline, evicted)).await {
+        Either::Left((output, _)) => Waited::Done(output),
+        Either::Right((Either::Left(_), _)) => Waited::Late,
+        Either::Right((Either::Right(_), _)) => Waited::Evicted,
     }
 }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use pinch_proto::Frame;
 use pinch_proto::hub::{ConnId, Input};
+use pinch_proto::peers::Place;
 
 use super::accept::Joined;
 use super::outgoing::Outgoing;
@@ -107,6 +108,8 @@ pub(super) struct Connection<R: Runtime, S: Stream> {
     shared: Arc<Shared<R>>,
     stream: S,
     conn: ConnId,
+    /// Its place among the connections of its address.
+    place: Option<Place>,
     decoder: Decoder,
     /// What the socket did not take; and replies to what the hub has taken, which wait until its
     /// refusals are ahead of them.
@@ -138,11 +141,13 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
             conn,
             decoder,
             unsent,
+            place,
         } = joined;
         Self {
             shared,
             stream,
             conn,
+            place,
             decoder,
             unsent: Unsent::new(unsent),
             handed_out: false,
@@ -365,5 +370,8 @@ impl<R: Runtime, S: Stream> Drop for Connection<R, S> {
     /// However the task ended, the hub hears of it.
     fn drop(&mut self) {
         self.shared.tell(Input::Closed { conn: self.conn }, |_| ());
+        if let Some(place) = self.place.take() {
+            self.shared.leave(place);
+        }
     }
 }

@@ -1,5 +1,4 @@
-//! What is counted for as long as somebody keeps it: the tasks of a relay, and the connections that
-//! have not joined, of which there are only so many.
+//! What is counted for as long as somebody keeps it: the tasks of a relay.
 
 use core::sync::atomic::Ordering;
 use std::sync::Arc;
@@ -12,17 +11,6 @@ impl<R: Runtime> Shared<R> {
     pub(super) fn count_task(self: &Arc<Self>) -> TaskCount<R> {
         self.tasks.fetch_add(1, Ordering::Relaxed);
         TaskCount(Arc::clone(self))
-    }
-
-    /// A place among the connections that have not joined, unless all are taken.
-    pub(super) fn pend(self: &Arc<Self>) -> Option<Pending<R>> {
-        let limit = self.settings.max_pending;
-        let taken = self
-            .pending
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |pending| {
-                (pending < limit).then_some(pending + 1)
-            });
-        taken.ok().map(|_| Pending(Arc::clone(self)))
     }
 }
 
@@ -53,14 +41,5 @@ impl<R: Runtime> Drop for VitalTask<'_, R> {
         if std::thread::panicking() {
             self.shared.task_died(self.name);
         }
-    }
-}
-
-/// One connection that has not joined, in [`RelayStats::pending`](super::RelayStats::pending).
-pub(super) struct Pending<R: Runtime>(Arc<Shared<R>>);
-
-impl<R: Runtime> Drop for Pending<R> {
-    fn drop(&mut self) {
-        self.0.pending.fetch_sub(1, Ordering::AcqRel);
     }
 }

@@ -2,7 +2,7 @@
 
 use core::pin::pin;
 use core::time::Duration;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
 use futures_util::future::select;
@@ -21,6 +21,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// that wait.
 const LAST_ACCEPTS: Duration = Duration::from_millis(50);
 
+/// How many handshakes give way when descriptors are short, for those that wait to be accepted.
+const SHED: usize = 64;
+
 /// Accepts connections until the relay shuts down or is dropped.
 pub(super) fn spawn<R: Runtime>(shared: Arc<Shared<R>>, listener: R::Listener) {
     let count = shared.count_task();
@@ -37,16 +40,29 @@ pub(super) fn spawn<R: Runtime>(shared: Arc<Shared<R>>, listener: R::Listener) {
 async fn accept_all<R: Runtime>(shared: &Arc<Shared<R>>, listener: &R::Listener) {
     loop {
         match shared.runtime.accept(listener).await {
-            Ok((stream, _)) => accept::spawn(Arc::clone(shared), stream, Entry::Fresh),
+            Ok((stream, peer)) => {
+                accept::spawn(Arc::clone(shared), stream, Some(peer.ip()), Entry::Accepted);
+            }
             // One that has not waited to be accepted.
             Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
             Err(error) => {
+                if is_out_of_descriptors(&error) {
+                    for _ in 0..SHED {
+                        shared.shed();
+                    }
+                }
                 shared.report(Report::NotAccepted(error));
                 let until = shared.runtime.now() + PAUSE;
                 shared.runtime.sleep_until(until).await;
             }
         }
     }
+}
+
+/// Whether this process, or the system, has no descriptor left: `ENFILE` and `EMFILE`, which are the
+/// same on all Unix systems, and `WSAEMFILE`.
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(23 | 24 | 10024))
 }
 
 /// Completes when the relay accepts no more. One that shuts down goes on for a moment: connections

@@ -8,7 +8,8 @@
 //! | `unsent` | what was handed out and its socket has not taken |
 //! | `switchboard` | the hub behind its lock, and who has to be woken |
 //! | `sync` | what tasks meet at: locks, flags, counters, events |
-//! | `counts` | the tasks that live, and the places of those that have not joined |
+//! | `counts` | the tasks that live |
+//! | `peers` | source addresses: who is admitted, and who has to give way |
 //! | `reports` | what is worth a log line and may happen often: one line per kind and interval |
 //! | `timer` | the one timer of the hub |
 //! | `keeper` | the one task that has the store do what the hub wants |
@@ -20,6 +21,7 @@ mod counts;
 mod keeper;
 mod listener;
 mod outgoing;
+mod peers;
 mod reports;
 mod switchboard;
 mod sync;
@@ -27,7 +29,7 @@ mod timer;
 mod unsent;
 
 use core::fmt;
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use std::io;
 use std::net::TcpListener;
@@ -36,9 +38,11 @@ use std::sync::Arc;
 use ::http::{Request, Response};
 use pinch_proto::Host;
 use pinch_proto::hub::{self, Addressing, HubStats};
+use pinch_proto::peers::{IpNet, Limits, contains};
 
 use self::accept::Entry;
 pub use self::keeper::StoreHealth;
+pub use self::peers::{HandshakeStats, Rejected};
 use self::switchboard::Shared;
 use crate::http::{self, Route};
 use crate::{AllowedOrigins, Auth, Runtime, Store, Stream, Upgrade, UpgradeError, tcp};
@@ -56,6 +60,8 @@ pub struct RelayStats {
     pub tasks: usize,
     /// Connections that have not finished their HTTP request or handshake, or are being turned away.
     pub pending: usize,
+    /// What became of connections before they joined.
+    pub handshakes: HandshakeStats,
 }
 
 /// Why a relay cannot start.
@@ -113,7 +119,9 @@ struct Settings {
     auth: Auth,
     origins: AllowedOrigins,
     auth_timeout: Duration,
-    max_pending: usize,
+    limits: Limits,
+    trusted_proxies: Vec<IpNet>,
+    proxy_protocol: bool,
     host: Host,
     message_bytes: usize,
     health_counters: Vec<HealthCounter>,
@@ -124,6 +132,11 @@ impl Settings {
     fn route(&self, request: &Request<()>) -> Route {
         http::route(request, self.auth, &self.origins, &self.host)
     }
+
+    /// Whether a connection that `peer` has opened begins with a PROXY header.
+    fn expects_proxy_header(&self, peer: Option<IpAddr>) -> bool {
+        self.proxy_protocol && peer.is_some_and(|peer| contains(&self.trusted_proxies, peer))
+    }
 }
 
 impl<R: Runtime> Builder<R> {
@@ -133,7 +146,9 @@ impl<R: Runtime> Builder<R> {
             auth: Auth::default(),
             origins: AllowedOrigins::default(),
             auth_timeout: Duration::from_secs(10),
-            max_pending: 4096,
+            limits: Limits::new(),
+            trusted_proxies: Vec::new(),
+            proxy_protocol: false,
             host: host.clone(),
             message_bytes: 0,
             health_counters: Vec::new(),
@@ -193,11 +208,27 @@ impl<R: Runtime> Builder<R> {
         self
     }
 
-    /// How many connections may be in their HTTP request or handshake at once, those that are being
-    /// turned away included; the next one gets a 503, or 1013 if it was upgraded elsewhere. Default:
-    /// 4096, whose requests of up to 8 KiB take 32 MiB at worst.
-    pub fn max_pending(mut self, limit: usize) -> Self {
-        self.settings.max_pending = limit;
+    /// How much one source address may use, and all of them before they have joined. Default:
+    /// [`Limits::new`].
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.settings.limits = limits;
+        self
+    }
+
+    /// The networks of reverse proxies, which are believed where a connection comes from: by
+    /// `X-Forwarded-For` or `Forwarded` in its request, of which the last address counts that is not
+    /// of a trusted proxy. The limits of one address do not hold for proxies themselves. Default:
+    /// none; these fields are ignored.
+    pub fn trusted_proxies(mut self, networks: Vec<IpNet>) -> Self {
+        self.settings.trusted_proxies = networks;
+        self
+    }
+
+    /// Whether connections from [trusted proxies](Self::trusted_proxies) begin with a header of the
+    /// PROXY protocol, version 2, which says where they come from. Those without it are rejected
+    /// with 400, as are those with it from elsewhere. Default: false.
+    pub fn proxy_protocol(mut self, is_expected: bool) -> Self {
+        self.settings.proxy_protocol = is_expected;
         self
     }
 
@@ -292,6 +323,8 @@ impl<R: Runtime> Builder<R> {
         let config = config.build()?;
         self.settings.host = config.host().clone();
         self.settings.message_bytes = config.max_message_bytes();
+        let limits = self.settings.limits.build()?;
+        self.settings.limits = limits.also_exempt(&self.settings.trusted_proxies);
         let mut seed = [0; 16];
         getrandom::fill(&mut seed)?;
         let restored = self.store.as_deref().map(Store::restored);
@@ -347,8 +380,18 @@ impl<R: Runtime> Relay<R> {
     ///
     /// One that has a buffer is flushed, and has to pass on what is in it within the hub's stall
     /// timeout.
+    ///
+    /// It has no source address, and so none of the limits of one: see
+    /// [`adopt_from`](Self::adopt_from).
     pub fn adopt(&self, stream: impl Stream) {
-        accept::spawn(Arc::clone(&self.shared), stream, Entry::Fresh);
+        accept::spawn(Arc::clone(&self.shared), stream, None, Entry::Fresh);
+    }
+
+    /// As [`adopt`](Self::adopt), for a stream that comes from the address `peer`, as that of a TCP
+    /// connection under TLS does. A [trusted proxy](Builder::trusted_proxies) is believed, but for
+    /// PROXY headers.
+    pub fn adopt_from(&self, stream: impl Stream, peer: IpAddr) {
+        accept::spawn(Arc::clone(&self.shared), stream, Some(peer), Entry::Fresh);
     }
 
     /// Checks a request for a WebSocket that an HTTP server elsewhere has read, such as in a route of
@@ -373,7 +416,8 @@ impl<R: Runtime> Relay<R> {
     /// own. The `upgrade` comes from [`check_upgrade`](Self::check_upgrade), or is
     /// [`Upgrade::trusted`] if there was no request.
     pub fn adopt_upgraded(&self, stream: impl Stream, upgrade: Upgrade) {
-        accept::spawn(Arc::clone(&self.shared), stream, Entry::Upgraded(upgrade));
+        let (shared, peer) = (Arc::clone(&self.shared), upgrade.peer);
+        accept::spawn(shared, stream, peer, Entry::Upgraded(upgrade));
     }
 
     /// Stops accepting, sends what is buffered, closes every connection with 1001 `going away`, has

@@ -15,6 +15,7 @@ use pinch_proto::{Address, Frame, Time};
 use tracing::{Level, debug, enabled, error, info};
 
 use super::keeper::StoreHealth;
+use super::peers::Desk;
 use super::reports::{Line, Report, Reports};
 use super::sync::{AtomicBool, AtomicUsize, Event, Mutex, MutexGuard};
 use super::{RelayStats, Settings, timer};
@@ -27,6 +28,7 @@ pub(super) struct Shared<R> {
     pub(super) settings: Settings,
     pub(super) clock: Clock<R>,
     switchboard: Mutex<Switchboard>,
+    pub(super) desk: Mutex<Desk>,
     /// No more connections: the listener and what has not joined yet have to end.
     closing: AtomicBool,
     /// Everything has to end, at once.
@@ -38,7 +40,6 @@ pub(super) struct Shared<R> {
     /// The first task that has panicked of those without which this is no relay.
     dead_task: OnceLock<&'static str>,
     pub(super) tasks: AtomicUsize,
-    pub(super) pending: AtomicUsize,
 }
 
 /// What the lock protects.
@@ -100,8 +101,10 @@ impl<R: Runtime> Shared<R> {
             store,
             shut_down: false,
         };
+        let desk = Desk::new(settings.limits.clone(), seed);
         Self {
             runtime,
+            desk,
             settings,
             clock,
             switchboard: Mutex::new(switchboard),
@@ -111,7 +114,6 @@ impl<R: Runtime> Shared<R> {
             reports: Mutex::new(Reports::default()),
             dead_task: OnceLock::new(),
             tasks: AtomicUsize::new(0),
-            pending: AtomicUsize::new(0),
         }
     }
 
@@ -201,12 +203,14 @@ impl<R: Runtime> Shared<R> {
     }
 
     pub(super) fn stats(&self) -> RelayStats {
+        let (pending, handshakes) = self.desk().stats();
         let switchboard = self.lock();
         RelayStats {
             hub: switchboard.hub.stats(),
             store: switchboard.store.health,
             tasks: self.tasks.load(Ordering::Relaxed),
-            pending: self.pending.load(Ordering::Relaxed),
+            pending,
+            handshakes,
         }
     }
 

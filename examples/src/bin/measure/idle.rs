@@ -7,6 +7,7 @@ use std::io;
 use std::sync::Arc;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use pinch_examples::descriptors;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
@@ -113,7 +114,7 @@ async fn wait_for(received: &AtomicUsize, goal: usize, deadline: Instant) -> io:
 
 /// Each connection is a descriptor; the limit is raised as far as the system allows.
 pub(crate) fn allow_descriptors(connections: usize) -> io::Result<()> {
-    let most = raise_descriptor_limit()?;
+    let most = descriptors::raise()?.unwrap_or(usize::MAX);
     let needed = connections.saturating_add(64);
     if most < needed {
         return Err(io::Error::other(format!(
@@ -121,21 +122,4 @@ pub(crate) fn allow_descriptors(connections: usize) -> io::Result<()> {
         )));
     }
     Ok(())
-}
-
-/// Raises the limit as far as the system allows, and says how far that is.
-#[cfg(unix)]
-pub(crate) fn raise_descriptor_limit() -> io::Result<usize> {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    setrlimit(Resource::Nofile, limit)?;
-    let most = limit.maximum.unwrap_or(u64::MAX);
-    Ok(usize::try_from(most).unwrap_or(usize::MAX))
-}
-
-#[cfg(not(unix))]
-pub(crate) fn raise_descriptor_limit() -> io::Result<usize> {
-    Ok(usize::MAX)
 }

@@ -33,9 +33,12 @@ const PORTS: usize = (u16::MAX - FIRST_PORT) as usize + 1;
 /// Measures, and reports each step.
 pub(crate) async fn measure(flags: &ProcessesFlags) -> io::Result<()> {
     let relays = usize::from(flags.relays);
-    let most = idle::raise_descriptor_limit()?.min(PORTS);
-    // The system deals connections out by chance, so that a relay may get more than its share.
-    let count = flags.connections.unwrap_or(relays * (most - most / 20));
+    let most = pinch_examples::descriptors::raise()?
+        .unwrap_or(PORTS)
+        .min(PORTS);
+    // A relay keeps a sixteenth for those that join, and the system deals connections out by chance, so
+    // that a relay may get more than its share.
+    let count = flags.connections.unwrap_or(relays * (most - most / 10));
     let relays = start(&flags.adapter, relays).await?;
     let url = relays.first().map(|relay| relay.url.as_str());
     let url = url.ok_or_else(|| io::Error::other("no relay"))?;

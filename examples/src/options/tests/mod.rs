@@ -1,6 +1,7 @@
 //! Which settings come from where, and what is said about wrong ones.
 
 use pinch_proto::hub::{Delivery, QueueConfig, SlowReader};
+use pinch_proto::peers::{IpNet, Limits};
 
 use super::*;
 
@@ -45,6 +46,32 @@ fn origins(list: &[&str]) -> AllowedOrigins {
     AllowedOrigins::List(list.iter().map(ToString::to_string).collect())
 }
 
+fn networks(list: &[&str]) -> Vec<IpNet> {
+    list.iter()
+        .map(|network| network.parse().unwrap())
+        .collect()
+}
+
+#[test]
+fn the_limits_of_one_address_can_be_switched_off() {
+    let off = valid(&["--address-join-rate=off", "--limit-exempt=none"], &[]);
+    let expected = Limits::new().join_rate(None).exempt(vec![]);
+    assert_eq!(off.limits.limits, expected);
+    let all = valid(&["--limit-exempt=0.0.0.0/0,::/0"], &[]);
+    assert!(all.limits.limits.is_exempt([203, 0, 113, 1].into()));
+}
+
+#[test]
+fn handshakes_and_connections_fit_the_descriptors() {
+    let mut options = valid(&[], &[]);
+    options.fit_descriptors(1024);
+    assert_eq!(options.limits.limits, Limits::new().total_pending(60));
+    assert_eq!(options.hub, hub().max_connections(900));
+    let mut options = valid(&[], &[]);
+    options.fit_descriptors(usize::MAX);
+    assert_eq!(options, valid(&[], &[]));
+}
+
 #[test]
 fn the_defaults_are_those_of_the_protocol() {
     let expected = Options {
@@ -53,6 +80,11 @@ fn the_defaults_are_those_of_the_protocol() {
         auth: Auth::Challenge,
         auth_timeout: Duration::from_secs(10),
         allowed_origins: AllowedOrigins::None,
+        limits: LimitOptions {
+            limits: Limits::new(),
+            trusted_proxies: vec![],
+            proxy_protocol: false,
+        },
         hub: hub(),
         database: file("./pinch-relay.db"),
         log: LogFormat::Text,
@@ -75,6 +107,14 @@ fn every_flag_has_its_effect() {
         "--rate-burst=3",
         "--allowed-origins=https://a.example.com, http://localhost:3000",
         "--on-duplicate=replace",
+        "--max-pending=1000",
+        "--address-pending=100",
+        "--address-connections=50",
+        "--address-join-rate=0.5",
+        "--address-join-burst=60",
+        "--limit-exempt=10.0.0.0/8, 192.0.2.1,",
+        "--trusted-proxies=2001:db8::/32",
+        "--proxy-protocol",
         "--db=/var/lib/pinch/queue",
         "--queue-max=50",
         "--queue-ttl=1day 12h",
@@ -95,6 +135,16 @@ fn every_flag_has_its_effect() {
         auth: Auth::Open,
         auth_timeout: Duration::from_secs(3),
         allowed_origins: origins(&["https://a.example.com", "http://localhost:3000"]),
+        limits: LimitOptions {
+            limits: Limits::new()
+                .total_pending(1000)
+                .pending(100)
+                .connections(50)
+                .join_rate(Some(RateLimit::new(0.5, 60).unwrap()))
+                .exempt(networks(&["10.0.0.0/8", "192.0.2.1/32"])),
+            trusted_proxies: networks(&["2001:db8::/32"]),
+            proxy_protocol: true,
+        },
         hub: Config::new(Host::parse("relay.example.com").unwrap())
             .heartbeat_interval(Duration::from_secs(90))
             .pong_timeout(Duration::from_millis(500))

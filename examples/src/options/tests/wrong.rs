@@ -51,6 +51,22 @@ fn a_wrong_flag_is_named_with_its_value_and_what_is_accepted() {
             "'both' for '--on-duplicate <ACTION>'",
         ),
         (
+            "--max-pending=0",
+            "'0' for '--max-pending <NUMBER>': expected a number of at least 1",
+        ),
+        (
+            "--address-connections=many",
+            "'many' for '--address-connections <NUMBER>': expected a number of at least 1",
+        ),
+        (
+            "--limit-exempt=10.0.0.0/33",
+            "'10.0.0.0/33' for '--limit-exempt <LIST>': expected IP addresses and networks, such as",
+        ),
+        (
+            "--trusted-proxies=nginx",
+            "'nginx' for '--trusted-proxies <LIST>': expected IP addresses and networks, such as",
+        ),
+        (
             "--queue-max=0",
             "'0' for '--queue-max <NUMBER>': expected a number of envelopes, 1 to",
         ),
@@ -99,6 +115,13 @@ fn an_empty_flag_is_an_error() {
         "rate-burst",
         "allowed-origins",
         "on-duplicate",
+        "max-pending",
+        "address-pending",
+        "address-connections",
+        "address-join-rate",
+        "address-join-burst",
+        "limit-exempt",
+        "trusted-proxies",
         "db",
         "queue-max",
         "queue-ttl",
@@ -248,4 +271,10 @@ fn a_variable_is_text() {
         error.contains("for the environment variable PINCH_RELAY_PORT: expected UTF-8"),
         "{error}"
     );
+}
+
+#[test]
+fn the_proxy_protocol_needs_a_trusted_proxy() {
+    let error = parse(&["--proxy-protocol"], &[]).unwrap_err().to_string();
+    assert!(error.contains("--trusted-proxies"), "{error}");
 }

@@ -285,6 +285,12 @@ impl Config {
         &self.host
     }
 
+    /// The maximum of registered connections.
+    #[must_use]
+    pub fn connection_limit(&self) -> usize {
+        self.max_connections
+    }
+
     /// The largest WebSocket message, in bytes.
     #[must_use]
     pub fn max_message_bytes(&self) -> usize {

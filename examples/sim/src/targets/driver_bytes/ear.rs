@@ -107,7 +107,8 @@ impl Ear {
         } else {
             let length = value("content-length").and_then(|length| length.parse().ok());
             let length = length.ok_or_else(|| format!("no length: {head:?}"))?;
-            if value("connection").as_deref() != Some("close") {
+            let connection = value("connection").unwrap_or_default();
+            if !connection.split(',').any(|option| option.trim() == "close") {
                 return Err(format!("it does not say that it closes: {head:?}"));
             }
             self.stage = Stage::Body(length);

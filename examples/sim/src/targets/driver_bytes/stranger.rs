@@ -209,7 +209,7 @@ impl Stranger {
         if self.wire.wrote_after_close() {
             return Err("the relay writes on after it has closed the stream".into());
         }
-        if court.settings.max_pending == 1 && self.is_turned_away() {
+        if court.settings.max_pending == 1 && self.is_evicted() {
             return Ok(());
         }
         self.check_status(court)?;
@@ -250,12 +250,13 @@ impl Stranger {
         Ok(())
     }
 
-    /// Whether it found all places taken. It hears of that what its socket takes at once.
-    fn is_turned_away(&self) -> bool {
-        let has_heard_nothing = self.statuses.is_empty() && self.close.is_none();
+    /// Whether its handshake was evicted by a newcomer. It hears of that what its socket takes at
+    /// once, and nothing in the middle of a frame.
+    fn is_evicted(&self) -> bool {
+        let has_not_joined = self.welcomes == 0 && self.close.is_none();
         self.statuses == [503]
             || self.close == Some(Some(1013))
-            || (has_heard_nothing && self.wire.is_dropped())
+            || (has_not_joined && self.wire.is_dropped())
     }
 
     /// The status of the response is the one that the request asks for.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use pinch_driver::{Auth, MemoryStore, Relay, RelayStats, Runtime as _, Upgrade};
 use pinch_proto::hub;
+use pinch_proto::peers::Limits;
 
 use super::executor::Virtual;
 use super::friend::{Friend, agent, host};
@@ -64,7 +65,7 @@ impl World {
         let mut builder = Relay::builder_on(runtime.clone())
             .hub(config)
             .auth(auth)
-            .max_pending(settings.max_pending);
+            .limits(Limits::new().total_pending(settings.max_pending));
         if settings.has_store {
             builder = builder.store(MemoryStore::new());
         }
