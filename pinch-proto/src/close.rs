@@ -26,6 +26,14 @@ impl CloseCode {
     pub const TOO_BIG: Self = Self(1009);
     /// Another connection took the address over (protocol section 3).
     pub const REPLACED: Self = Self(4001);
+
+    /// Whether a close frame may carry this code (RFC 6455 section 7.4 and the registry that it
+    /// founded): 1000 to 1003, 1007 to 1014, and 3000 to 4999. The others are reserved, or stand for
+    /// an end without a code.
+    #[must_use]
+    pub const fn may_be_sent(self) -> bool {
+        matches!(self.0, 1000..=1003 | 1007..=1014 | 3000..=4999)
+    }
 }
 
 /// A close frame: sent to a peer, or received from one.

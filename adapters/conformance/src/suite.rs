@@ -200,6 +200,15 @@ macro_rules! cases {
                 a_sender_is_a_sink_and_a_client_a_stream,
                 what_cannot_be_sent_comes_back,
             ]
+            client_wire: [
+                a_101_is_read_as_http_says,
+                an_answer_that_is_no_websocket_says_why,
+                a_relay_that_breaks_the_protocol_is_told_and_did_not_say_so,
+                a_close_code_of_the_relay_is_echoed_and_reported,
+                the_reason_of_the_relay_survives_a_broken_pipe,
+                a_ping_of_the_relay_is_answered,
+                a_url_that_cannot_be_used_is_an_error,
+            ]
         }
     };
 }

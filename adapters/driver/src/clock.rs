@@ -1,7 +1,10 @@
 //! The one place where the clocks of the machine are read and turned into what the machines take.
 
+use core::future::Future;
+use core::pin::pin;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use futures_util::future::{Either, select};
 use pinch_proto::{Time, UnixMillis};
 
 use crate::Runtime;
@@ -30,6 +33,18 @@ impl<R: Runtime> Clock<R> {
         self.epoch
             .checked_add(after)
             .unwrap_or_else(|| self.epoch + FAR)
+    }
+}
+
+/// Completes with `None` at `until`, if `future` has not completed by then.
+pub(crate) async fn within<R: Runtime, T>(
+    runtime: &R,
+    until: Instant,
+    future: impl Future<Output = T>,
+) -> Option<T> {
+    match select(pin!(future), pin!(runtime.sleep_until(until))).await {
+        Either::Left((output, _)) => Some(output),
+        Either::Right(_) => None,
     }
 }
 

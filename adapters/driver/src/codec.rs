@@ -1,8 +1,8 @@
 //! WebSocket frames (RFC 6455) over buffers that belong to nobody.
 //!
 //! Bytes go in, messages come out, and what the protocol itself wants to say (pongs, the echo of a
-//! close frame) is appended to a buffer of the caller. A [`Decoder`] reads what a client says;
-//! [`encode`] writes as a server does.
+//! close frame) is appended to a buffer of the caller. A [`Decoder`] reads what a peer says;
+//! [`encode`] writes as a server does, an [`Encoder`] as a client.
 
 mod decoder;
 mod others;
@@ -11,13 +11,14 @@ mod pack;
 use core::convert::Infallible;
 
 use bytes::Bytes;
-use pinch_proto::Frame;
 use pinch_proto::hub::{ConnId, Fault, Input};
+use pinch_proto::{Close, Frame};
 use tungstenite::Utf8Bytes;
 use tungstenite::protocol::frame::CloseFrame;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
 pub(crate) use self::decoder::Decoder;
+pub(crate) use self::others::Encoder;
 
 /// Set in the first byte of a frame that is a whole message, or the end of one.
 const FINAL: u8 = 0x80;
@@ -40,8 +41,8 @@ pub(crate) enum Incoming<T = Infallible> {
     Text(T),
     /// A pong.
     Pong(Bytes),
-    /// A close frame: nothing follows.
-    Close,
+    /// A close frame, with its code and reason if it has one: nothing follows.
+    Close(Option<Close>),
     /// A breach of the protocol: nothing can be read after it.
     Fault(Fault),
 }
@@ -55,7 +56,7 @@ impl Incoming {
                 message: message.into(),
             },
             Self::Pong(payload) => Input::Pong { conn, payload },
-            Self::Close => Input::PeerClosed { conn },
+            Self::Close(_) => Input::PeerClosed { conn },
             Self::Fault(fault) => Input::Faulty { conn, fault },
         }
     }

@@ -67,7 +67,7 @@ fn answer(incoming: Incoming<Utf8Bytes>, message_bytes: usize, answers: &mut Vec
         Incoming::Text(text) => encode_text(&text, answers),
         Incoming::Pong(_) => {}
         // The decoder has echoed it.
-        Incoming::Close => return true,
+        Incoming::Close(_) => return true,
         Incoming::Fault(fault) => {
             let close = fault.violation(message_bytes).close();
             encode(&Frame::Close(close), answers);

@@ -14,6 +14,7 @@ use core::fmt::Write as _;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use pinch_proto::Host;
 
+pub(crate) use self::fields::{Authority, has_token, is_made_of, items};
 pub use self::origin::AllowedOrigins;
 #[cfg(feature = "echo")]
 pub(crate) use self::upgrade::accept;

@@ -4,6 +4,7 @@ pub(crate) mod adopt;
 pub(crate) mod backpressure;
 pub(crate) mod cancel;
 pub(crate) mod client;
+pub(crate) mod client_wire;
 pub(crate) mod dial;
 pub(crate) mod flood;
 pub(crate) mod heartbeat;

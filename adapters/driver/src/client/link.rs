@@ -8,20 +8,16 @@ use std::borrow::Cow;
 use std::io;
 use std::sync::Arc;
 
-use async_tungstenite::{WebSocketStream, client_async_with_config};
-use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use futures_util::{Sink as _, Stream as _};
+use pinch_proto::Time;
 use pinch_proto::client::{Event, Input, Output};
-use pinch_proto::{Close, CloseCode, Frame, Time};
 use tracing::debug;
-use tungstenite::protocol::WebSocketConfig;
-use tungstenite::protocol::frame::CloseFrame;
-use tungstenite::{Error, Message};
 
 use super::dial::dial;
 use super::rejection;
 use super::shared::Shared;
+use super::socket::WebSocket;
+use super::upgrade::{UpgradeError, upgrade};
 use super::url::Url;
 use crate::clock::unix_now;
 use crate::{Runtime, Stream};
@@ -31,9 +27,6 @@ const BATCH: usize = 64 << 10;
 
 /// How many messages are handed to the machine before other tasks get their turn.
 const ROUNDS: usize = 128;
-
-/// How much is read from the socket at once, in bytes.
-const READ_BUFFER: usize = 16 << 10;
 
 /// The largest message that is read, unless larger ones may be sent: what relays read themselves
 /// (protocol section 4).
@@ -47,7 +40,7 @@ pub(super) fn spawn<R: Runtime>(shared: Arc<Shared<R>>, url: Url, dial: Dial) {
         let mut link = Link {
             shared,
             message_bytes: sendable.max(MESSAGE_BYTES),
-            url,
+            url: Arc::new(url),
             dial,
             socket: Socket::None,
             flushed: false,
@@ -73,8 +66,6 @@ pub(super) fn tcp<R: Runtime>(runtime: &R, url: &Url) -> Dial {
     })
 }
 
-type WebSocket = WebSocketStream<Box<dyn Stream>>;
-
 enum Socket {
     None,
     Dialing(BoxFuture<'static, Result<WebSocket, Input>>),
@@ -85,7 +76,7 @@ struct Link<R: Runtime> {
     shared: Arc<Shared<R>>,
     /// The largest message that is read.
     message_bytes: usize,
-    url: Url,
+    url: Arc<Url>,
     dial: Dial,
     socket: Socket,
     /// The socket has taken everything that the machine handed out.
@@ -120,8 +111,8 @@ impl<R: Runtime> Link<R> {
         let input = match &mut self.socket {
             Socket::None => return Poll::Pending,
             Socket::Dialing(dialing) => match ready!(dialing.as_mut().poll(cx)) {
-                Ok(stream) => {
-                    self.socket = Socket::Up(Box::new(stream));
+                Ok(socket) => {
+                    self.socket = Socket::Up(Box::new(socket));
                     self.flushed = true;
                     Input::Connected
                 }
@@ -130,26 +121,28 @@ impl<R: Runtime> Link<R> {
                     failed
                 }
             },
-            Socket::Up(stream) => {
-                let mut stream = Pin::new(&mut **stream);
-                let flushed = stream.as_mut().poll_flush(cx);
-                self.flushed = flushed.is_ready();
-                if let Poll::Ready(Err(error)) = flushed {
-                    lost(error.to_string())
-                } else if full {
+            Socket::Up(socket) => {
+                self.flushed = socket.poll_flush(cx).is_ready();
+                if full {
                     return Poll::Pending;
-                } else {
-                    let message = ready!(stream.as_mut().poll_next(cx));
-                    // The echo of a close frame, or a pong, goes out as far as it can.
-                    let _ = stream.poll_flush(cx);
-                    received(message)
                 }
+                let input = ready!(socket.poll_next(cx));
+                // The answer to a ping or a close frame goes out as far as it can.
+                self.flushed = socket.poll_flush(cx).is_ready();
+                input
             }
         };
         if let Input::Disconnected { .. } = input {
-            self.socket = Socket::None;
+            self.hang_up();
         }
         Poll::Ready(input)
+    }
+
+    /// Drops the socket.
+    fn hang_up(&mut self) {
+        if let Socket::Up(socket) = core::mem::replace(&mut self.socket, Socket::None) {
+            socket.hang_up(&self.shared.runtime);
+        }
     }
 
     /// Lets the machine take a step.
@@ -180,10 +173,13 @@ impl<R: Runtime> Link<R> {
                 }
                 Output::Wake => again = true,
                 Output::Transmit(frame) => {
-                    self.transmit(frame);
+                    if let Socket::Up(socket) = &mut self.socket {
+                        socket.send(frame);
+                        self.flushed = false;
+                    }
                     again = true;
                 }
-                Output::Hangup => self.socket = Socket::None,
+                Output::Hangup => self.hang_up(),
                 Output::Confirmed { .. } => confirmed = true,
                 Output::Event(event) => events.push(event),
             }
@@ -194,7 +190,7 @@ impl<R: Runtime> Link<R> {
         }
         for event in events {
             if let Event::Disconnected { why, .. } | Event::GaveUp { why, .. } = &event {
-                debug!(relay = self.url.request, %why, "disconnected");
+                debug!(relay = self.url.shown, %why, "disconnected");
             }
             state.push_event(event);
         }
@@ -209,41 +205,20 @@ impl<R: Runtime> Link<R> {
         }
     }
 
-    fn transmit(&mut self, frame: Frame) {
-        let Socket::Up(stream) = &mut self.socket else {
-            return;
-        };
-        let message = match frame {
-            Frame::Message(message) => Message::Binary(message),
-            Frame::Ping(payload) => Message::Ping(payload),
-            Frame::Close(close) => Message::Close(Some(CloseFrame {
-                code: close.code.0.into(),
-                reason: close.reason.as_ref().into(),
-            })),
-        };
-        // What is wrong with the socket is said by the flush that follows.
-        let _ = Pin::new(&mut **stream).start_send(message);
-        self.flushed = false;
-    }
-
     /// Connects, and upgrades.
     fn dial(&self) -> BoxFuture<'static, Result<WebSocket, Input>> {
         let dialing = (self.dial)();
-        let request = self.url.request.clone();
-        let config = WebSocketConfig::default()
-            .read_buffer_size(READ_BUFFER)
-            .max_message_size(Some(self.message_bytes))
-            .max_frame_size(Some(self.message_bytes));
+        let (runtime, url) = (self.shared.runtime.clone(), Arc::clone(&self.url));
+        let message_bytes = self.message_bytes;
         Box::pin(async move {
-            let stream = dialing.await.map_err(|error| lost(error.to_string()))?;
-            let upgraded = client_async_with_config(request, stream, Some(config)).await;
-            upgraded.map(|(stream, _)| stream).map_err(|error| {
-                if let Error::Http(response) = error {
-                    rejection::input(&response, unix_now())
-                } else {
-                    lost(error.to_string())
+            let mut stream = dialing.await.map_err(|error| lost(error.to_string()))?;
+            match upgrade(&runtime, &mut stream, &url).await {
+                Ok(rest) => Ok(WebSocket::new(stream, rest, message_bytes)),
+                Err(UpgradeError::Rejected(response)) => {
+                    Err(rejection::input(&response, unix_now()))
                 }
-            })
+                Err(error) => Err(lost(error.to_string())),
+            }
         })
     }
 
@@ -282,41 +257,6 @@ enum Step {
     Ended,
 }
 
-fn received(message: Option<Result<Message, Error>>) -> Input {
-    match message {
-        Some(Ok(Message::Binary(message))) => Input::Received(message),
-        Some(Ok(Message::Pong(payload))) => Input::Pong { payload },
-        // The WebSocket layer has answered it. For the machine it is a sign of life, as a pong is
-        // that answers nothing.
-        Some(Ok(Message::Ping(_) | Message::Frame(_))) => Input::Pong {
-            payload: Bytes::new(),
-        },
-        Some(Ok(Message::Close(frame))) => Input::PeerClosed(close(frame)),
-        Some(Ok(Message::Text(_))) => lost("the relay sent a text message"),
-        Some(Err(error)) => lost(error.to_string()),
-        None => lost("the connection was lost"),
-    }
-}
-
 fn lost(why: impl Into<Cow<'static, str>>) -> Input {
     Input::Disconnected { why: why.into() }
-}
-
-fn close(frame: Option<CloseFrame>) -> Close {
-    frame.map_or_else(
-        || {
-            Close::new(
-                CloseCode(u16::from(
-                    tungstenite::protocol::frame::coding::CloseCode::Status,
-                )),
-                "",
-            )
-        },
-        |frame| {
-            Close::new(
-                CloseCode(frame.code.into()),
-                frame.reason.as_str().to_owned(),
-            )
-        },
-    )
 }

@@ -7,6 +7,8 @@
 //! | `link` | the task: dials, moves bytes, keeps the machine's time |
 //! | `shared` | the machine behind its lock, and who waits for it |
 //! | `rejection` | an answer to the upgrade that is no WebSocket |
+//! | `socket` | the WebSocket: frames over the bytes of a stream |
+//! | `upgrade` | the request for a WebSocket, and which answer is one |
 //! | `url` | where the relay is |
 
 mod dial;
@@ -14,6 +16,8 @@ mod error;
 mod link;
 mod rejection;
 mod shared;
+mod socket;
+mod upgrade;
 mod url;
 
 use core::fmt;

@@ -11,7 +11,7 @@ use pinch_proto::client::{Input, UpgradeRejection};
 const SHOWN_CHARS: usize = 200;
 
 /// What `response`, which came at `now`, is to the machine.
-pub(super) fn input(response: &Response<Option<Vec<u8>>>, now: UnixMillis) -> Input {
+pub(super) fn input(response: &Response<Vec<u8>>, now: UnixMillis) -> Input {
     Input::UpgradeRejected {
         rejection: UpgradeRejection {
             status: response.status().as_u16(),
@@ -23,9 +23,9 @@ pub(super) fn input(response: &Response<Option<Vec<u8>>>, now: UnixMillis) -> In
 
 /// Where a redirection leads, or the first line of a text, or the name of the status. Pages are for
 /// browsers.
-fn reason(response: &Response<Option<Vec<u8>>>) -> String {
+fn reason(response: &Response<Vec<u8>>) -> String {
     let status = response.status();
-    let body = String::from_utf8_lossy(response.body().as_deref().unwrap_or_default());
+    let body = String::from_utf8_lossy(response.body());
     let line = body.trim().lines().next().unwrap_or_default();
     let location = header(response.headers(), &LOCATION);
     match location.filter(|_| status.is_redirection()) {
@@ -76,7 +76,7 @@ mod tests {
         for &(name, value) in headers {
             response = response.header(name, value);
         }
-        let response = response.body(Some(body.into())).unwrap();
+        let response = response.body(body.into()).unwrap();
         let Input::UpgradeRejected {
             rejection,
             retry_after,

@@ -1,23 +1,24 @@
-//! Bytes of a client in, messages out.
+//! Bytes of a peer in, messages out.
 //!
-//! Nearly every frame is a whole message, or a control frame: those are read where they lie, and a
+//! What a client sends, nearly every frame is a whole message, or a control frame: those are read where they lie, and a
 //! message is copied once, out of the buffer that the thread reads into. Everything else (fragments,
 //! text, the close frame, and whatever breaks the protocol) is left to tungstenite's protocol
 //! machine, which is created over bytes in memory and lives only while a message is fragmented. An
-//! idle connection keeps neither it nor a buffer.
+//! idle connection keeps neither it nor a buffer. What a relay sends is all left to it: a client is
+//! one connection, and not a million.
 
 use std::io::Cursor;
 
 use bytes::{Buf as _, Bytes};
-use tungstenite::protocol::WebSocketContext;
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, OpCode};
+use tungstenite::protocol::{Role, WebSocketContext};
 
 use super::pack::{Pack, unmask, with_pack};
 use super::{Incoming, MIDDLE, SHORT, Text, encode_frame};
 
 /// The longest payload of a control frame, in bytes (RFC 6455, section 5.5).
-const MAX_CONTROL: usize = 125;
+pub(super) const MAX_CONTROL: usize = 125;
 
 // The first byte of a frame that is final and uses no extension (section 5.2).
 const FINAL_BINARY: u8 = 0x82;
@@ -27,9 +28,11 @@ const FINAL_PONG: u8 = 0x8a;
 /// Set in the second byte of whatever a client says.
 const MASKED: u8 = 0x80;
 
-/// Turns the bytes of one client into messages.
+/// Turns the bytes of one peer into messages.
 #[derive(Debug)]
 pub(crate) struct Decoder {
+    /// The role of this end.
+    pub(super) role: Role,
     /// The beginning of a frame whose end has not come.
     pub(super) partial: Vec<u8>,
     /// The beginning of a message whose last fragment has not come.
@@ -38,9 +41,19 @@ pub(crate) struct Decoder {
 }
 
 impl Decoder {
-    /// A decoder that accepts messages of `message_bytes` at most.
+    /// A decoder of what a client sends, which accepts messages of `message_bytes` at most.
     pub(crate) const fn new(message_bytes: usize) -> Self {
+        Self::of_role(Role::Server, message_bytes)
+    }
+
+    /// A decoder of what a relay sends. It answers pings; a close frame is left to the caller.
+    pub(crate) const fn of_relay(message_bytes: usize) -> Self {
+        Self::of_role(Role::Client, message_bytes)
+    }
+
+    const fn of_role(role: Role, message_bytes: usize) -> Self {
         Self {
+            role,
             partial: Vec::new(),
             fragments: None,
             message_bytes,
@@ -205,7 +218,7 @@ impl Decoder {
     /// The frame with which `input` begins, if it is all there, says everything by itself, and is
     /// one of those that are read where they lie.
     fn single_frame(&self, input: &[u8]) -> Option<SingleFrame> {
-        if self.fragments.is_some() {
+        if self.fragments.is_some() || self.role == Role::Client {
             return None;
         }
         let (&[first, second], _) = input.split_first_chunk()?;

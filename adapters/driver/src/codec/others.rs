@@ -7,14 +7,15 @@ use std::io::{self, Cursor, Read, Write};
 
 use bytes::Bytes;
 use pinch_proto::hub::Fault;
-use tungstenite::protocol::frame::FrameHeader;
-use tungstenite::protocol::frame::coding::OpCode;
+use pinch_proto::{Close, CloseCode, Frame};
+use tungstenite::protocol::frame::coding::{Control, OpCode};
+use tungstenite::protocol::frame::{CloseFrame, FrameHeader};
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 use tungstenite::{Error, Message};
 
-use super::decoder::{Decoder, Reached, Until};
-use super::pack::PIN_FACTOR;
-use super::{Incoming, Text};
+use super::decoder::{Decoder, MAX_CONTROL, Reached, Until};
+use super::pack::{PIN_FACTOR, unmask};
+use super::{Incoming, Text, encode_frame};
 
 /// How much is read at once, in bytes. A message that is fragmented keeps a buffer of this size at most,
 /// however much came with its first fragment.
@@ -35,7 +36,7 @@ impl Decoder {
         if !frames.is_empty() {
             end = self.decode_frames(frames, extent.ends_inside_message, replies, on_incoming);
         }
-        if let Some(end) = end.or(extent.fault.map(Incoming::Fault)) {
+        if let Some(end) = end.or_else(|| Some(self.decode_end(extent.end?, replies))) {
             on_incoming(end, replies);
             return Reached::Over;
         }
@@ -53,7 +54,7 @@ impl Decoder {
             bytes: 0,
             ends_inside_message: self.fragments.is_some(),
             ends_with_message: false,
-            fault: None,
+            end: None,
         };
         loop {
             let rest = input.get(extent.bytes..).unwrap_or_default();
@@ -62,19 +63,26 @@ impl Decoder {
                 Ok(Some(parsed)) => parsed,
                 Ok(None) => return extent,
                 Err(_) => {
-                    extent.fault = Some(Fault::Protocol);
+                    extent.end = Some(End::Fault(Fault::Protocol));
                     return extent;
                 }
             };
             if length > self.message_bytes as u64 {
-                extent.fault = Some(Fault::TooBig);
+                extent.end = Some(End::Fault(Fault::TooBig));
                 return extent;
             }
             let end = cursor.position().saturating_add(length);
             if end > rest.len() as u64 {
                 return extent;
             }
-            extent.bytes += usize::try_from(end).unwrap_or(rest.len());
+            if self.is_close(&header, length) {
+                let payload = rest.get(usize_of(cursor.position())..usize_of(end));
+                let mut payload = payload.unwrap_or_default().to_vec();
+                unmask(&mut payload, header.mask.unwrap_or_default());
+                extent.end = Some(End::Close(payload));
+                return extent;
+            }
+            extent.bytes += usize_of(end);
             if matches!(header.opcode, OpCode::Data(_)) {
                 extent.ends_inside_message = !header.is_final;
                 if header.is_final && until == Until::Message {
@@ -95,7 +103,7 @@ impl Decoder {
     ) -> Option<Incoming<T>> {
         let mut context = match self.fragments.take() {
             Some(context) => *context,
-            None => WebSocketContext::new(Role::Server, Some(self.config(frames.len()))),
+            None => WebSocketContext::new(self.role, Some(self.config(frames.len()))),
         };
         let mut memory = Memory {
             input: frames,
@@ -116,12 +124,8 @@ impl Decoder {
                     let payload = Bytes::copy_from_slice(&payload);
                     on_incoming(Incoming::Pong(payload), memory.output);
                 }
-                Ok(Message::Ping(_) | Message::Frame(_)) => {}
-                Ok(Message::Close(_)) => {
-                    // The echo goes out with the next call, which has nothing else to say.
-                    let _ = context.flush(&mut memory);
-                    return Some(Incoming::Close);
-                }
+                // A well-formed close frame is not among the frames.
+                Ok(Message::Ping(_) | Message::Frame(_) | Message::Close(_)) => {}
                 Ok(Message::Text(text)) => match T::take(text) {
                     Ok(text) => on_incoming(Incoming::Text(text), memory.output),
                     Err(fault) => return Some(Incoming::Fault(fault)),
@@ -138,6 +142,33 @@ impl Decoder {
         None
     }
 
+    /// Whether a frame is a close frame as RFC 6455 has it, but for its payload.
+    fn is_close(&self, header: &FrameHeader, length: u64) -> bool {
+        let is_masked = header.mask.is_some();
+        header.opcode == OpCode::Control(Control::Close)
+            && header.is_final
+            && !(header.rsv1 || header.rsv2 || header.rsv3)
+            && is_masked == (self.role == Role::Server)
+            && length <= MAX_CONTROL as u64
+    }
+
+    /// What ends the conversation. A server echoes a close frame.
+    fn decode_end<T>(&self, end: End, replies: &mut Vec<u8>) -> Incoming<T> {
+        let payload = match end {
+            End::Fault(fault) => return Incoming::Fault(fault),
+            End::Close(payload) => payload,
+        };
+        match close(&payload) {
+            Ok(close) => {
+                if self.role == Role::Server {
+                    encode_frame(OpCode::Control(Control::Close), &payload, replies);
+                }
+                Incoming::Close(close)
+            }
+            Err(fault) => Incoming::Fault(fault),
+        }
+    }
+
     fn config(&self, length: usize) -> WebSocketConfig {
         WebSocketConfig::default()
             .read_buffer_size(length.min(READ_BUFFER))
@@ -151,7 +182,66 @@ struct Extent {
     bytes: usize,
     ends_inside_message: bool,
     ends_with_message: bool,
-    fault: Option<Fault>,
+    /// What comes behind them and ends the conversation.
+    end: Option<End>,
+}
+
+enum End {
+    Fault(Fault),
+    /// A close frame with this payload.
+    Close(Vec<u8>),
+}
+
+/// A position in a buffer.
+fn usize_of(position: u64) -> usize {
+    usize::try_from(position).unwrap_or(usize::MAX)
+}
+
+/// The code and the reason in the payload of a close frame; `None` if it is empty.
+fn close(payload: &[u8]) -> Result<Option<Close>, Fault> {
+    let Some((code, reason)) = payload.split_first_chunk() else {
+        return if payload.is_empty() {
+            Ok(None)
+        } else {
+            Err(Fault::Protocol)
+        };
+    };
+    let code = CloseCode(u16::from_be_bytes(*code));
+    let reason = core::str::from_utf8(reason).map_err(|_| Fault::InvalidUtf8)?;
+    if code.may_be_sent() {
+        Ok(Some(Close::new(code, reason.to_owned())))
+    } else {
+        Err(Fault::Protocol)
+    }
+}
+
+/// Writes frames as a client does: masked (RFC 6455 section 5.3).
+pub(crate) struct Encoder(WebSocketContext);
+
+impl Encoder {
+    pub(crate) fn new() -> Self {
+        let config = WebSocketConfig::default()
+            .read_buffer_size(0)
+            .write_buffer_size(0);
+        Self(WebSocketContext::new(Role::Client, Some(config)))
+    }
+
+    /// Appends `frame` to `output`. Behind a close frame, nothing is appended.
+    pub(crate) fn encode(&mut self, frame: Frame, output: &mut Vec<u8>) {
+        let message = match frame {
+            Frame::Message(message) => Message::Binary(message),
+            Frame::Ping(payload) => Message::Ping(payload),
+            // A code that means that there was none is not written.
+            Frame::Close(close) => Message::Close(close.code.may_be_sent().then(|| CloseFrame {
+                code: close.code.0.into(),
+                reason: close.reason.as_ref().into(),
+            })),
+        };
+        let mut memory = Memory { input: &[], output };
+        // Memory takes everything.
+        let _ = self.0.write(&mut memory, message);
+        let _ = self.0.flush(&mut memory);
+    }
 }
 
 /// A socket in memory: reads what came, writes replies.

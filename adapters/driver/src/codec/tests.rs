@@ -36,6 +36,11 @@ fn pong(payload: &[u8]) -> Vec<u8> {
     [&[LAST | PONG, payload.len().to_be_bytes()[7]], payload].concat()
 }
 
+/// A close frame with the code 1000 and the reason `bye`.
+fn bye() -> Incoming {
+    Incoming::Close(Some(Close::new(CloseCode::NORMAL, "bye")))
+}
+
 fn message(payload: &[u8]) -> Incoming {
     Incoming::Message(Bytes::copy_from_slice(payload))
 }
@@ -46,7 +51,7 @@ fn decode<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Incoming>, Vec
     let mut decoder = Decoder::new(LIMIT);
     let (mut heard, mut replies) = (Vec::new(), Vec::new());
     for chunk in chunks {
-        if matches!(heard.last(), Some(Incoming::Close | Incoming::Fault(_))) {
+        if matches!(heard.last(), Some(Incoming::Close(_) | Incoming::Fault(_))) {
             break;
         }
         decoder.decode(chunk, &mut replies, |incoming, _| heard.push(incoming));
@@ -99,14 +104,14 @@ fn conversations() -> Vec<Conversation> {
             vec![message(b"hello"), message(b"you")],
             pong(b"?"),
         ),
-        (vec![close(b"")], vec![Incoming::Close], echo(b"")),
+        (vec![close(b"")], vec![Incoming::Close(None)], echo(b"")),
         (
             vec![
                 frame(LAST | BINARY, b"last"),
                 close(b"\x03\xe8bye"),
                 frame(LAST | BINARY, b"late"),
             ],
-            vec![message(b"last"), Incoming::Close],
+            vec![message(b"last"), bye()],
             echo(b"\x03\xe8bye"),
         ),
         (
@@ -214,6 +219,74 @@ fn every_beginning_of_a_conversation_means_its_whole_frames() {
 }
 
 #[test]
+fn a_close_code_is_echoed_or_breaks_the_protocol() {
+    let valid = [
+        1000, 1001, 1003, 1007, 1011, 1012, 1013, 1014, 3000, 4001, 4999,
+    ];
+    let invalid = [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65_535];
+    for fragment in [&b""[..], &frame(BINARY, b"begun")] {
+        for code in valid {
+            let payload = [&u16::to_be_bytes(code), &b"why"[..]].concat();
+            let bytes = [fragment, &frame(LAST | CLOSE, &payload)].concat();
+            let (heard, replies, _) = decode([&bytes[..]]);
+            let close = Close::new(CloseCode(code), "why");
+            assert_eq!(heard, [Incoming::Close(Some(close))]);
+            let echo = [&[LAST | CLOSE, 5], &payload[..]].concat();
+            assert_eq!(replies, echo, "{code}");
+        }
+        for code in invalid {
+            let payload = u16::to_be_bytes(code);
+            let bytes = [fragment, &frame(LAST | CLOSE, &payload)].concat();
+            let (heard, replies, _) = decode([&bytes[..]]);
+            assert_eq!(heard, [Incoming::Fault(Fault::Protocol)], "{code}");
+            assert!(replies.is_empty());
+        }
+    }
+}
+
+#[test]
+fn a_client_reads_what_a_relay_sends_in_every_cut() {
+    let frames = [
+        &b"\x82\x05hello"[..],
+        b"\x02\x02in\x89\x01?\x80\x03two\x8a\x01!",
+        b"\x88\x05\x03\xf6bye",
+    ];
+    let bytes = frames.concat();
+    let expected = [
+        message(b"hello"),
+        message(b"intwo"),
+        Incoming::Pong(b"!".as_slice().into()),
+        Incoming::Close(Some(Close::new(CloseCode(1014), "bye"))),
+    ];
+    for cut in 0..=bytes.len() {
+        let (first, second) = bytes.split_at(cut);
+        let mut decoder = Decoder::of_relay(LIMIT);
+        let (mut heard, mut replies) = (Vec::new(), Vec::new());
+        for chunk in [first, second] {
+            if !matches!(heard.last(), Some(Incoming::Close(_))) {
+                decoder.decode(chunk, &mut replies, |incoming, _| heard.push(incoming));
+            }
+        }
+        assert_eq!(heard, expected, "cut at {cut}");
+        // A masked pong; the close frame is the caller's to echo.
+        let [0x8a, 0x81, mask, _, _, _, payload] = replies[..] else {
+            panic!("{replies:x?} instead of a pong")
+        };
+        assert_eq!(mask ^ payload, b'?');
+    }
+    // A relay masks nothing.
+    let (mut heard, mut replies) = (Vec::new(), Vec::new());
+    let masked = frame(LAST | BINARY, b"masked");
+    Decoder::of_relay(LIMIT).decode(&masked, &mut replies, |incoming, _| heard.push(incoming));
+    assert_eq!(
+        heard,
+        [Incoming::<core::convert::Infallible>::Fault(
+            Fault::Protocol
+        )]
+    );
+}
+
+#[test]
 fn between_messages_a_decoder_owns_no_memory() {
     let mut decoder = Decoder::new(LIMIT);
     let large = frame(LAST | BINARY, &vec![1; LIMIT]);
@@ -301,7 +374,7 @@ fn who_wants_text_hears_it_and_answers_in_its_place() {
                 let said: &[u8] = match &incoming {
                     Incoming::Message(message) => message,
                     Incoming::Text(text) => text.as_bytes(),
-                    Incoming::Close => b"",
+                    Incoming::Close(_) => b"",
                     Incoming::Pong(_) | Incoming::Fault(_) => panic!("{incoming:?}"),
                 };
                 replies.extend([b"<", said, b">"].concat());

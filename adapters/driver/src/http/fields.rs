@@ -8,9 +8,18 @@ use http::{HeaderMap, HeaderName};
 /// Whether the list of tokens in the fields called `name`, which may span several lines, has
 /// `token` in any letter case.
 pub(crate) fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
-    let lines = headers.get_all(name).iter();
-    let mut items = lines.flat_map(|line| line.as_bytes().split(|&byte| byte == b','));
-    items.any(|item| trim(item).eq_ignore_ascii_case(token.as_bytes()))
+    items(headers, name).any(|item| item.eq_ignore_ascii_case(token.as_bytes()))
+}
+
+/// The items of the list in the fields called `name`, which may span several lines. Empty ones do
+/// not count.
+pub(crate) fn items<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+    let lines = headers.get_all(name).into_iter();
+    let items = lines.flat_map(|line| line.as_bytes().split(|&byte| byte == b','));
+    items.map(trim).filter(|item| !item.is_empty())
 }
 
 /// `value` without the blanks around it.
@@ -40,7 +49,7 @@ impl Authority {
             }
             None => {
                 let (host, port) = text.split_at(text.find(':').unwrap_or(text.len()));
-                if host.is_empty() || !is_registered_name(host) {
+                if host.is_empty() || !is_made_of(host, b"") {
                     return None;
                 }
                 (host.to_ascii_lowercase(), port)
@@ -59,15 +68,20 @@ impl Authority {
     }
 }
 
-/// Whether `text` is a `reg-name` of RFC 3986.
-fn is_registered_name(text: &str) -> bool {
+/// Whether `text` has only unreserved characters, delimiters within a part, percent-encoded bytes
+/// and `others`: those of a name, a path or a query (RFC 3986 section 3).
+pub(crate) fn is_made_of(text: &str, others: &[u8]) -> bool {
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {
         let is_part = match byte {
             b'%' => [bytes.next(), bytes.next()]
                 .iter()
                 .all(|digit| digit.is_some_and(|digit| digit.is_ascii_hexdigit())),
-            byte => byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&byte),
+            byte => {
+                byte.is_ascii_alphanumeric()
+                    || b"-._~!$&'()*+,;=".contains(&byte)
+                    || others.contains(&byte)
+            }
         };
         if !is_part {
             return false;

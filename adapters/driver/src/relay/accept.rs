@@ -27,7 +27,7 @@ use super::counts::TaskCount;
 use super::peers::{Outcome, Pending, Reason};
 use super::reports::Report;
 use super::switchboard::{Own, Shared};
-use crate::clock::unix_now;
+use crate::clock::{self, unix_now};
 use crate::codec::{Decoder, Incoming, encode};
 use crate::ends::{Turns, farewell, read_head, read_proxy_header, say};
 use crate::http::{self as head, Route};
@@ -504,7 +504,7 @@ impl Inbox {
             match last {
                 Some(Incoming::Message(message)) => return Ok(message),
                 Some(Incoming::Pong(_)) | None => {}
-                Some(Incoming::Close) => return Err(Rejection::Lost),
+                Some(Incoming::Close(_)) => return Err(Rejection::Lost),
                 Some(Incoming::Fault(fault)) => {
                     return Err(Rejection::frames(
                         Reason::Protocol,
@@ -598,11 +598,10 @@ async fn until_time<R: Runtime, F: Future>(
     until: Time,
     future: F,
 ) -> Waited<F::Output> {
-    let deadline = shared.runtime.sleep_until(shared.clock.instant(until));
-    let (deadline, evicted) = (pin!(deadline), pin!(pending.evicted()));
-    match select(pin!(future), select(deadline, evicted)).await {
-        Either::Left((output, _)) => Waited::Done(output),
-        Either::Right((Either::Left(_), _)) => Waited::Late,
-        Either::Right((Either::Right(_), _)) => Waited::Evicted,
+    let either = select(pin!(future), pin!(pending.evicted()));
+    match clock::within(&shared.runtime, shared.clock.instant(until), either).await {
+        Some(Either::Left((output, _))) => Waited::Done(output),
+        Some(Either::Right(_)) => Waited::Evicted,
+        None => Waited::Late,
     }
 }

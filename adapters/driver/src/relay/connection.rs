@@ -87,7 +87,7 @@ enum Reading {
 impl Reading {
     const fn after(last: &Incoming) -> Self {
         match last {
-            Incoming::Close => Self::Closed,
+            Incoming::Close(_) => Self::Closed,
             Incoming::Fault(_) => Self::Discarding,
             Incoming::Message(_) | Incoming::Text(_) | Incoming::Pong(_) => Self::Open,
         }

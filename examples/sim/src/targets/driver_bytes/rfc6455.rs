@@ -170,8 +170,12 @@ impl<'a> Reader<'a> {
                 if core::str::from_utf8(reason).is_err() {
                     return self.breach(&[NO_TEXT, PROTOCOL_ERROR], true);
                 }
+                let code = u16::from_be_bytes([*high, *low]);
+                if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
+                    return self.breach(&[PROTOCOL_ERROR], true);
+                }
                 self.is_over = true;
-                Said::Close(Some(u16::from_be_bytes([*high, *low])))
+                Said::Close(Some(code))
             }
         }
     }
