@@ -598,7 +598,8 @@ async fn until_time<R: Runtime, F: Future>(
     until: Time,
     future: F,
 ) -> Waited<F::Output> {
-    let either = select(pin!(future), pin!(pending.evicted()));
+    let (future, evicted) = (pin!(future), pin!(pending.evicted()));
+    let either = select(future, evicted);
     match clock::within(&shared.runtime, shared.clock.instant(until), either).await {
         Some(Either::Left((output, _))) => Waited::Done(output),
         Some(Either::Right(_)) => Waited::Evicted,
