@@ -4,6 +4,7 @@ use core::future::Future;
 use core::pin::pin;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
+use std::thread;
 
 use futures_util::future::{Either, select};
 use pinch_driver::{Auth, BindError, Relay, Runtime, Store as _};
@@ -44,13 +45,13 @@ pub fn main<R: Runtime + Default>(block_on: impl FnOnce(Running) -> Ended) -> Ex
         Invocation::Relay(options) => *options,
         Invocation::InspectQueue(options) => return inspection::main(&options),
     };
-    if let Err(error) = logging::init(options.log) {
-        let _ = writeln!(
-            io::stderr(),
-            "error: invalid value for the environment variable RUST_LOG: {error}"
-        );
-        return ExitCode::from(2);
-    }
+    let _logs = match logging::init(options.log) {
+        Ok(logs) => logs,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "error: {error}");
+            return ExitCode::from(2);
+        }
+    };
     match block_on(Box::pin(run::<R>(options))) {
         Ok(None) => ExitCode::SUCCESS,
         Ok(Some(stop)) => ExitCode::from(stop.exit_code()),
@@ -70,8 +71,10 @@ async fn run<R: Runtime + Default>(mut options: Options) -> Ended {
         Ok(None) => {}
         Err(error) => warn!(%error, "cannot raise the limit of open files"),
     }
-    let signals = Signals::listen().map_err(Failure::Signals)?;
-    let mut relay = options.apply(Relay::<R>::builder());
+    let signals = Signals::listen_as_relay().map_err(Failure::Signals)?;
+    let mut relay = options
+        .apply(Relay::<R>::builder())
+        .health_counter("log_lines_lost", logging::lines_lost);
     let mut queue = "none".to_owned();
     if let Database::File(path) = &options.database {
         let store = RedbStore::open(path)?;
@@ -97,11 +100,11 @@ async fn run<R: Runtime + Default>(mut options: Options) -> Ended {
             "set, but without effect: this relay does not do that"
         );
     }
-    announce(&format!("listening on ws://{listen}/ws"));
+    announce(format!("listening on ws://{listen}/ws"));
 
     let first = signals.next().await;
     info!(signal = ?first, "shutting down");
-    match select(pin!(relay.shutdown()), pin!(signals.next())).await {
+    match select(pin!(relay.shutdown()), pin!(insistent(&signals))).await {
         Either::Left(((), _)) => {
             info!("ended");
             Ok(None)
@@ -110,10 +113,26 @@ async fn run<R: Runtime + Default>(mut options: Options) -> Ended {
     }
 }
 
-/// Tells whoever started the relay. A relay without a reader goes on.
-fn announce(line: &str) {
-    let mut stdout = io::stdout().lock();
-    if let Err(error) = writeln!(stdout, "{line}").and_then(|()| stdout.flush()) {
+/// The next signal that ends a relay at once if it is being shut down already.
+async fn insistent(signals: &Signals) -> Stop {
+    loop {
+        match signals.next().await {
+            Stop::Drain => {}
+            stop @ (Stop::Interrupt | Stop::Terminate) => return stop,
+        }
+    }
+}
+
+/// Tells whoever started the relay. A relay without a reader goes on, also if the reader has stopped:
+/// a thread of its own waits for that one.
+fn announce(line: String) {
+    let write = move || {
+        let mut stdout = io::stdout().lock();
+        if let Err(error) = writeln!(stdout, "{line}").and_then(|()| stdout.flush()) {
+            warn!(%error, "cannot write to stdout");
+        }
+    };
+    if let Err(error) = thread::Builder::new().name("stdout".into()).spawn(write) {
         warn!(%error, "cannot write to stdout");
     }
 }

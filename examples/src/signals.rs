@@ -1,10 +1,13 @@
-//! The wish to stop: SIGINT (Ctrl-C) and SIGTERM, on whatever runtime a program runs.
+//! The wish to stop: SIGINT (Ctrl-C) and SIGTERM, on whatever runtime a program runs; for a relay,
+//! SIGUSR1, too.
 //!
 //! The first one asks a program to leave in order; what a second one means is for the program.
 
 use std::io;
 
 use async_channel::Receiver;
+#[cfg(unix)]
+use tracing::info;
 
 /// How many signals may wait to be looked at. A third one says nothing that two did not.
 const WAITING: usize = 2;
@@ -16,6 +19,8 @@ pub enum Stop {
     Interrupt,
     /// SIGTERM: a supervisor asks.
     Terminate,
+    /// SIGUSR1: an operator asks a relay to drain.
+    Drain,
 }
 
 impl Stop {
@@ -25,6 +30,7 @@ impl Stop {
         match self {
             Self::Interrupt => 130,
             Self::Terminate => 143,
+            Self::Drain => 138,
         }
     }
 }
@@ -45,9 +51,28 @@ impl Signals {
     /// The system does not allow it.
     #[cfg(unix)]
     pub fn listen() -> io::Result<Self> {
-        use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
+        Self::listen_to(&[])
+    }
 
-        let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGXFSZ])?;
+    /// As [`listen`](Self::listen), for a relay: SIGUSR1 asks it to stop, too. SIGHUP, by which other
+    /// servers read their settings again, and SIGUSR2 only lead to a line in the log: the settings of a
+    /// relay are flags and environment variables, which do not change while it runs.
+    ///
+    /// # Errors
+    /// The system does not allow it.
+    #[cfg(unix)]
+    pub fn listen_as_relay() -> io::Result<Self> {
+        use signal_hook::consts::{SIGHUP, SIGUSR1, SIGUSR2};
+
+        Self::listen_to(&[SIGHUP, SIGUSR1, SIGUSR2])
+    }
+
+    #[cfg(unix)]
+    fn listen_to(others: &[i32]) -> io::Result<Self> {
+        use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
+
+        let all = [SIGINT, SIGTERM, SIGXFSZ];
+        let mut signals = signal_hook::iterator::Signals::new(all.iter().chain(others))?;
         let (sender, stops) = async_channel::bounded(WAITING);
         std::thread::Builder::new()
             .name("signals".into())
@@ -56,7 +81,14 @@ impl Signals {
                     let stop = match signal {
                         SIGINT => Stop::Interrupt,
                         SIGTERM => Stop::Terminate,
-                        _ => continue,
+                        SIGUSR1 => Stop::Drain,
+                        SIGXFSZ => continue,
+                        other => {
+                            let signal = signal_hook::low_level::signal_name(other);
+                            let signal = signal.unwrap_or("unknown");
+                            info!(signal, "ignored: restart the relay to change its settings");
+                            continue;
+                        }
                     };
                     if sender.try_send(stop).is_err_and(|error| error.is_closed()) {
                         return;
@@ -64,6 +96,15 @@ impl Signals {
                 }
             })?;
         Ok(Self { stops })
+    }
+
+    /// As [`listen`](Self::listen).
+    ///
+    /// # Errors
+    /// The system does not allow it.
+    #[cfg(not(unix))]
+    pub fn listen_as_relay() -> io::Result<Self> {
+        Self::listen()
     }
 
     /// Listens for Ctrl-C from now on.

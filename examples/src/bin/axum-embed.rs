@@ -13,6 +13,7 @@ use axum::response::Response;
 use axum::routing::get;
 use clap::Parser;
 use hyper_util::rt::TokioIo;
+use pinch_examples::signals::Signals;
 use pinch_proto::{Host, hub};
 use pinch_tokio::{AllowedOrigins, Relay};
 use tokio::net::TcpListener;
@@ -35,6 +36,7 @@ async fn main() -> Result<(), Box<dyn core::error::Error>> {
         port,
         allowed_origins,
     } = Flags::parse();
+    let signals = Signals::listen()?;
     let relay = Relay::builder()
         .hub(hub::Config::new(Host::parse("localhost")?))
         .allowed_origins(AllowedOrigins::List(allowed_origins));
@@ -52,7 +54,7 @@ async fn main() -> Result<(), Box<dyn core::error::Error>> {
     )?;
     tokio::select! {
         served = axum::serve(listener, service) => served?,
-        interrupted = tokio::signal::ctrl_c() => interrupted?,
+        _ = signals.next() => {}
     }
     relay.shutdown().await;
     Ok(())

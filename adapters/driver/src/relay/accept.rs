@@ -585,6 +585,8 @@ async fn within<R: Runtime, T>(
     let (future, closed) = (pin!(future), pin!(shared.closed()));
     match until_time(shared, pending, until, select(future, closed)).await {
         Waited::Done(Either::Left((output, _))) => Waited::Done(output),
+        // That is the end of this future, too.
+        Waited::Done(Either::Right(_)) if shared.is_cut() => core::future::pending().await,
         Waited::Done(Either::Right(_)) | Waited::Closing => Waited::Closing,
         Waited::Late => Waited::Late,
         Waited::Evicted => Waited::Evicted,

@@ -238,8 +238,9 @@ impl<R: Runtime> Shared<R> {
 
     /// Ends all tasks at once.
     pub(super) fn cut(&self) {
-        self.closing.store(true, Ordering::Release);
+        // In this order, so that no task takes the end for a shutdown.
         self.cut.store(true, Ordering::Release);
+        self.closing.store(true, Ordering::Release);
         self.changed.notify(usize::MAX);
         let mut wakes = Wakes::default();
         {

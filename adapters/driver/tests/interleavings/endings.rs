@@ -1,6 +1,7 @@
 //! The two ways in which a relay ends, and who is in between.
 
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+use core::time::Duration;
 use std::sync::Arc;
 
 use futures_util::{AsyncReadExt as _, AsyncWriteExt as _, FutureExt as _};
@@ -140,8 +141,8 @@ fn a_relay_that_is_dropped_while_it_shuts_down_ends() {
     });
 }
 
-/// One comes through the listener and joins, one only connects and says nothing.
-fn strangers(runtime: &Interleaved) -> [JoinHandle<()>; 2] {
+/// One comes through the listener and joins, one only connects, and hears `last_words` at most.
+fn strangers(runtime: &Interleaved, last_words: &'static str) -> [JoinHandle<()>; 2] {
     let (one, other) = (runtime.clone(), runtime.clone());
     let joining = start(async move {
         let Ok(mut stream) = one.connect(RELAY).await else {
@@ -162,7 +163,9 @@ fn strangers(runtime: &Interleaved) -> [JoinHandle<()>; 2] {
     });
     let silent = start(async move {
         if let Ok(mut stream) = other.connect(RELAY).await {
-            assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
+            let mut heard = String::new();
+            stream.read_to_string(&mut heard).await.unwrap();
+            assert!(heard.is_empty() || heard.starts_with(last_words), "{heard}");
         }
     });
     [joining, silent]
@@ -174,7 +177,10 @@ fn a_shutdown_ends_the_listener_and_whoever_has_not_joined() {
         let runtime = Interleaved::new();
         block_on(async {
             let relay = relay(&runtime).bind(([127, 0, 0, 1], 0)).await.unwrap();
-            let strangers = strangers(&runtime);
+            let strangers = strangers(&runtime, "HTTP/1.1 503 ");
+            assert!(relay.shutdown().now_or_never().is_none());
+            // The listener goes on for a moment.
+            runtime.clock.reach(Duration::from_millis(50)).await;
             shut_down(&relay, &runtime).await;
             runtime.stop_listening();
             join(strangers);
@@ -187,7 +193,7 @@ fn a_dropped_relay_ends_the_listener_and_whoever_has_not_joined() {
     explore(|| {
         let runtime = Interleaved::new();
         let relay = block_on(relay(&runtime).bind(([127, 0, 0, 1], 0))).unwrap();
-        let strangers = strangers(&runtime);
+        let strangers = strangers(&runtime, "nothing");
         cut(relay, &runtime);
         runtime.stop_listening();
         join(strangers);
