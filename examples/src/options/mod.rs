@@ -152,8 +152,11 @@ struct Flags {
     #[arg(long, value_name = "NUMBER", value_parser = values::burst)]
     rate_burst: Option<u32>,
 
-    /// The web origins whose pages may connect, such as `https://app.example.com`, separated by
-    /// commas; `*` for all. Programs that are no browsers are always allowed.
+    /// The `Origin` headers that may connect, such as `https://app.example.com`, separated by
+    /// commas; `*` for all. Browsers send that of the page, and some native programs (React Native,
+    /// Python's websocket-client) that of the relay, which is allowed if it equals the `Host` header
+    /// and its host is the public host or in this list. Requests without an `Origin` are always
+    /// allowed.
     /// [env: PINCH_RELAY_ALLOWED_ORIGINS] [default: none]
     #[arg(long, value_name = "LIST", value_parser = values::origins)]
     allowed_origins: Option<AllowedOrigins>,

@@ -127,15 +127,17 @@ function checkIdentity(identity: Identity): void {
 
 /** The URL to dial: in open mode, it says who comes. */
 function relayUrl(text: string | URL, identity: Identity): string {
+  // What stands before an @ may be a password.
+  const wrong = (expected: string) => new ConfigError('url', String(text).replace(/[^?]*@/, '…@'), expected);
   let url: URL;
   try {
     url = new URL(text);
   } catch {
-    throw new ConfigError('url', String(text), 'an absolute URL such as wss://relay.example.com/ws');
+    throw wrong('an absolute URL such as wss://relay.example.com/ws');
   }
-  if (url.protocol !== 'ws:' && url.protocol !== 'wss:') throw new ConfigError('url', url.href, 'ws:// or wss://');
-  if (url.hash !== '') throw new ConfigError('url', url.href, 'no fragment');
-  if (url.username !== '' || url.password !== '') throw new ConfigError('url', url.href, 'no user and no password');
+  if (url.protocol !== 'ws:' && url.protocol !== 'wss:') throw wrong('ws:// or wss://');
+  if (url.hash !== '') throw wrong('no fragment');
+  if (url.username !== '' || url.password !== '') throw wrong('no user and no password');
   if (identity.mode === 'open') url.searchParams.set('address', identity.address);
   return url.href;
 }

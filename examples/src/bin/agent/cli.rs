@@ -96,12 +96,11 @@ pub(crate) struct Common {
 /// The relay's public host cannot be had from its URL.
 #[derive(Debug, Error)]
 pub(crate) enum NoHost {
-    #[error("--relay {url:?} names no host, expected ws://HOST:PORT/ws")]
-    None { url: String },
-    #[error(
-        "the host in --relay {url:?} cannot be used: {source}; name the relay's public host with --host"
-    )]
-    Invalid { url: String, source: HostError },
+    // The URL may hold a password, and is not repeated.
+    #[error("--relay names no host, expected ws://HOST:PORT/ws")]
+    None,
+    #[error("the host in --relay cannot be used: {0}; name the relay's public host with --host")]
+    Invalid(HostError),
 }
 
 impl Common {
@@ -115,14 +114,9 @@ impl Common {
         if let Some(host) = &self.host {
             return Ok(host.clone());
         }
-        let url = || self.relay.clone();
-        let uri: http::Uri = self
-            .relay
-            .parse()
-            .map_err(|_| NoHost::None { url: url() })?;
-        let host = uri.host().ok_or_else(|| NoHost::None { url: url() })?;
-        Host::parse(host.trim_matches(['[', ']']))
-            .map_err(|source| NoHost::Invalid { url: url(), source })
+        let uri: http::Uri = self.relay.parse().map_err(|_| NoHost::None)?;
+        let host = uri.host().ok_or(NoHost::None)?;
+        Host::parse(host.trim_matches(['[', ']'])).map_err(NoHost::Invalid)
     }
 }
 
@@ -162,7 +156,7 @@ mod tests {
         );
         for url in ["", "/ws", "not a url"] {
             assert!(
-                matches!(host(&["--relay", url]), Err(NoHost::None { .. })),
+                matches!(host(&["--relay", url]), Err(NoHost::None)),
                 "{url}"
             );
         }

@@ -73,6 +73,25 @@ test('a setting that makes no sense is named, with what is accepted', async () =
   assert.equal(complete({ ...good, maxTries: Infinity }).maxTries, Infinity);
 });
 
+test('an error about a URL does not repeat a password', async () => {
+  const identity = await identityIn('open', ALICE);
+  const urls = [
+    'ws://me:secret@relay/ws',
+    'ws://me:secret@relay:99999/ws?a=b',
+    'http://me:secret@relay',
+    'ws://secret@relay/#b',
+    'me:secret@relay',
+    'ws://me:se/secret@[::1',
+  ];
+  for (const url of urls) {
+    assert.throws(
+      () => complete({ url, identity }),
+      (error) => error instanceof ConfigError && error.setting === 'url' && !error.message.includes('secret'),
+      url,
+    );
+  }
+});
+
 test('in open mode, the URL says who comes', async () => {
   const identity = await identityIn('open', ALICE);
   const { url } = complete({ url: new URL('wss://relay.example.com/ws?a=b'), identity });
