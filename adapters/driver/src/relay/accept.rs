@@ -17,7 +17,7 @@ use bytes::Bytes;
 use futures_util::future::{BoxFuture, Either, FutureExt as _, select};
 use http::header::RETRY_AFTER;
 use http::{Method, Response, StatusCode};
-use pinch_proto::hub::{Admission, ConnId, Input, JoinRefusal};
+use pinch_proto::hub::{Admission, ConnId};
 use pinch_proto::peers::{self, Place};
 use pinch_proto::{Address, Close, CloseCode, Frame, Time, handshake};
 use tracing::debug;
@@ -26,7 +26,7 @@ use super::connection::Connection;
 use super::counts::TaskCount;
 use super::peers::{Outcome, Pending, Reason};
 use super::reports::Report;
-use super::switchboard::{Own, Shared};
+use super::switchboard::Shared;
 use crate::clock::{self, unix_now};
 use crate::codec::{Decoder, Incoming, encode};
 use crate::ends::{Turns, farewell, read_head, read_proxy_header, say};
@@ -170,7 +170,7 @@ async fn join<R: Runtime>(
     let joined = match entry {
         Entry::Accepted | Entry::Fresh => {
             let may_be_proxied = matches!(entry, Entry::Accepted);
-            request(shared, stream, &pending, peer, may_be_proxied).await
+            request(shared, stream, &mut pending, peer, may_be_proxied).await
         }
         Entry::Upgraded(upgrade) => match pending.upgrade() {
             Ok(()) => enter(shared, stream, &pending, upgrade, Vec::new(), Vec::new()).await,
@@ -184,6 +184,7 @@ async fn join<R: Runtime>(
         }
         Err(Rejection::Lost) => None,
         Err(Rejection::Evicted(bytes)) => {
+            pending.report_eviction();
             // There is no place in which to wait for a peer that does not take it.
             let _ = say(stream, &bytes).now_or_never();
             None
@@ -248,47 +249,33 @@ fn evicted() -> Vec<u8> {
 async fn request<R: Runtime>(
     shared: &Arc<Shared<R>>,
     stream: &mut impl Stream,
-    pending: &Pending<R>,
+    pending: &mut Pending<R>,
     peer: Option<IpAddr>,
     may_be_proxied: bool,
 ) -> Result<Joined, Rejection> {
     let settings = &shared.settings;
     let until = shared.clock.now() + settings.auth_timeout;
-    let reading = async {
-        let (source, begun) = if may_be_proxied && settings.expects_proxy_header(peer) {
-            match read_proxy_header(stream).await? {
-                Ok((source, begun)) => (source.or(peer), begun),
-                Err(error) => return Ok(Err(malformed(&error.to_string()))),
-            }
-        } else {
-            (peer, Vec::new())
-        };
-        if let Some(source) = source.filter(|_| source != peer) {
-            pending.identify(source);
+    let mut begun = Vec::new();
+    let mut source = peer;
+    if may_be_proxied && settings.expects_proxy_header(peer) {
+        let header = read_proxy_header(stream);
+        let header = in_time(within(shared, pending, until, header).await)??;
+        let (named, rest) = header.map_err(|error| malformed(&error.to_string()))?;
+        begun = rest;
+        if let Some(named) = named {
+            pending.identify(named);
+            source = Some(named);
         }
-        let head = read_head(stream, begun).await?;
-        let head = head.map_err(|error| Rejection::http(Reason::Malformed, &error.response()));
-        Ok::<_, io::Error>(head.map(|(request, rest)| (request, rest, source)))
-    };
-    let (request, rest, peer) = match within(shared, pending, until, reading).await {
-        Waited::Done(head) => head??,
-        Waited::Late => {
-            let late = "the request did not come in time";
-            let late = head::refuse(StatusCode::REQUEST_TIMEOUT, late);
-            return Err(Rejection::http(Reason::Timeout, &late));
-        }
-        Waited::Closing => {
-            let closing = "the relay is shutting down";
-            let closing = head::refuse(StatusCode::SERVICE_UNAVAILABLE, closing);
-            return Err(Rejection::http(Reason::ShuttingDown, &closing));
-        }
-        Waited::Evicted => return Err(Rejection::Evicted(evicted())),
-    };
-    if let Some(peer) = peer {
-        let source = head::source(request.headers(), peer, &settings.trusted_proxies);
-        let source = source.map_err(|error| malformed(&error.to_string()))?;
-        if source != peer {
-            pending.identify(source);
+    }
+    let head = read_head(stream, begun);
+    let head = in_time(within(shared, pending, until, head).await)??;
+    let head = head.map_err(|error| Rejection::http(Reason::Malformed, &error.response()));
+    let (request, rest) = head?;
+    if let Some(peer) = source {
+        let named = head::source(request.headers(), peer, &settings.trusted_proxies);
+        let named = named.map_err(|error| malformed(&error.to_string()))?;
+        if named != peer {
+            pending.identify(named);
         }
     }
     let (outcome, response) = match settings.route(&request) {
@@ -309,6 +296,25 @@ async fn request<R: Runtime>(
     let is_head = request.method() == Method::HEAD;
     let response = head::encode_last(&response, is_head);
     Err(Rejection::Told(outcome, response))
+}
+
+/// What was read of a request, or why it is not waited for any longer.
+fn in_time<T>(waited: Waited<T>) -> Result<T, Rejection> {
+    let (reason, status, said) = match waited {
+        Waited::Done(read) => return Ok(read),
+        Waited::Late => (
+            Reason::Timeout,
+            StatusCode::REQUEST_TIMEOUT,
+            "the request did not come in time",
+        ),
+        Waited::Closing => (
+            Reason::ShuttingDown,
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the relay is shutting down",
+        ),
+        Waited::Evicted => return Err(Rejection::Evicted(evicted())),
+    };
+    Err(Rejection::http(reason, &head::refuse(status, said)))
 }
 
 /// The last response to a request whose method is not known.
@@ -334,7 +340,7 @@ async fn enter<R: Runtime>(
         return prove(shared, stream, pending, response, rest).await;
     };
     // Whoever sees the response takes itself for joined, so it is registered before.
-    match register(shared, name, Admission::Named) {
+    match register(shared, pending, name, Admission::Named) {
         Ok(conn) => {
             let mut decoder = Decoder::new(shared.settings.message_bytes);
             decoder.preload(rest);
@@ -400,7 +406,7 @@ async fn prove<R: Runtime>(
         .handle_message(&answer, shared.clock.now(), unix_now())
         .and_then(handshake::Claim::verify)
         .map_err(|refusal| Rejection::handshake(Reason::Authentication, &refusal))?;
-    let conn = register(shared, proof.into_address(), Admission::Proven)?;
+    let conn = register(shared, pending, proof.into_address(), Admission::Proven)?;
     let mut decoder = Decoder::new(settings.message_bytes);
     decoder.preload(inbox.into_rest());
     Ok(Joined {
@@ -414,16 +420,12 @@ async fn prove<R: Runtime>(
 /// Enters the routing table.
 fn register<R: Runtime>(
     shared: &Shared<R>,
+    pending: &Pending<R>,
     address: Address,
     admission: Admission,
 ) -> Result<ConnId, Rejection> {
-    let mut outcome = Err(JoinRefusal::ShuttingDown);
-    shared.tell(Input::Register { address, admission }, |own| match own {
-        Own::Registered(conn) => outcome = Ok(conn),
-        Own::Refused(refusal) => outcome = Err(refusal),
-        Own::Transmit(_) => {}
-    });
-    outcome.map_err(|refusal| {
+    let joined = shared.register(address, admission, pending.source());
+    joined.map_err(|refusal| {
         let result = match admission {
             Admission::Proven => Some(handshake::auth_failed(&refusal.to_string(), unix_now())),
             Admission::Named => None,

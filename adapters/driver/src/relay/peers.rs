@@ -8,8 +8,9 @@ use core::net::IpAddr;
 use core::task::{Poll, Waker};
 use std::sync::{Arc, PoisonError};
 
-use pinch_proto::peers::{Limits, PeerStats, Peers, PendingId, Place, Rejection};
+use pinch_proto::peers::{Limits, PeerStats, Peers, PendingId, Place, Rejection, Source};
 
+use super::reports::Report;
 use super::switchboard::Shared;
 use super::sync::{Mutex, MutexGuard};
 use crate::Runtime;
@@ -49,6 +50,15 @@ macro_rules! rejected {
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub(super) enum Reason {
             $($variant,)*
+        }
+
+        impl Reason {
+            /// How logs and `/health` name it.
+            pub(super) const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => stringify!($reason),)*
+                }
+            }
         }
 
         impl Rejected {
@@ -150,6 +160,7 @@ impl<R: Runtime> Shared<R> {
         Pending {
             shared: Arc::clone(self),
             id: accepted.id,
+            source: Source::of(ip),
             outcome: Outcome::Left,
         }
     }
@@ -181,6 +192,7 @@ pub(super) enum Outcome {
 pub(super) struct Pending<R: Runtime> {
     shared: Arc<Shared<R>>,
     id: PendingId,
+    source: Source,
     outcome: Outcome,
 }
 
@@ -203,8 +215,14 @@ impl<R: Runtime> Pending<R> {
         })
     }
 
+    /// The address that it comes from.
+    pub(super) const fn source(&self) -> Source {
+        self.source
+    }
+
     /// It comes from `ip`, as a proxy says.
-    pub(super) fn identify(&self, ip: IpAddr) {
+    pub(super) fn identify(&mut self, ip: IpAddr) {
+        self.source = Source::of(Some(ip));
         let mut desk = self.shared.desk();
         let evicted = desk.peers.identify(self.id, ip, self.shared.clock.now());
         let evicted = desk.waker_of(evicted);
@@ -221,6 +239,19 @@ impl<R: Runtime> Pending<R> {
     /// It will end without having joined, and why.
     pub(super) fn set_outcome(&mut self, outcome: Outcome) {
         self.outcome = outcome;
+        if let Outcome::Rejected(reason) = outcome {
+            self.report(reason.as_str());
+        }
+    }
+
+    /// It has been evicted.
+    pub(super) fn report_eviction(&self) {
+        self.report("evicted");
+    }
+
+    fn report(&self, reason: &'static str) {
+        let from = self.source;
+        self.shared.report(Report::Rejected { reason, from });
     }
 
     /// It has joined; `None` if it was to give way in that moment, and counts for nobody.

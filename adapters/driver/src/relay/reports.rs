@@ -10,6 +10,7 @@ use core::time::Duration;
 use std::io;
 
 use pinch_proto::hub::{CloseCause, Violation};
+use pinch_proto::peers::Source;
 use pinch_proto::queue::Failure;
 use pinch_proto::{Address, Time};
 use tracing::{error, info, warn};
@@ -24,8 +25,17 @@ pub(super) enum Report {
     Ended {
         /// The agent that it belonged to.
         agent: Address,
+        /// The address that it came from.
+        peer: Source,
         /// The reason.
         cause: CloseCause,
+    },
+    /// A connection was rejected before it joined.
+    Rejected {
+        /// The reason, as `/health` counts it.
+        reason: &'static str,
+        /// The address that it came from.
+        from: Source,
     },
     /// The system gave no socket.
     NotAccepted(io::Error),
@@ -46,6 +56,7 @@ pub(super) enum Report {
 enum Kind {
     Ended(Discriminant<CloseCause>),
     Violated(Discriminant<Violation>),
+    Rejected(&'static str),
     NotAccepted,
     NoRandomness,
     StoreFailed(Failure),
@@ -54,7 +65,7 @@ enum Kind {
 
 impl Report {
     /// The report of an end, unless it is a normal one.
-    pub(super) fn of_end(agent: &Address, cause: &CloseCause) -> Option<Self> {
+    pub(super) fn of_end(agent: &Address, peer: Source, cause: &CloseCause) -> Option<Self> {
         let is_abnormal = matches!(
             cause,
             CloseCause::Violation(_)
@@ -64,6 +75,7 @@ impl Report {
         );
         is_abnormal.then(|| Self::Ended {
             agent: agent.clone(),
+            peer,
             cause: cause.clone(),
         })
     }
@@ -75,6 +87,7 @@ impl Report {
                 ..
             } => Kind::Violated(discriminant(violation)),
             Self::Ended { cause, .. } => Kind::Ended(discriminant(cause)),
+            Self::Rejected { reason, .. } => Kind::Rejected(reason),
             Self::NotAccepted(_) => Kind::NotAccepted,
             Self::NoRandomness(_) => Kind::NoRandomness,
             Self::StoreFailed { failure, .. } => Kind::StoreFailed(*failure),
@@ -95,9 +108,12 @@ impl Line {
     pub(super) fn log(&self) {
         let count = self.count;
         match &self.report {
-            Report::Ended { agent, cause } => {
+            Report::Ended { agent, peer, cause } => {
                 let agent = Short(agent);
-                info!(reason = %cause, %agent, count, "connection ended abnormally");
+                info!(reason = %cause, %agent, %peer, count, "connection ended abnormally");
+            }
+            Report::Rejected { reason, from } => {
+                info!(reason, peer = %from, count, "connections rejected before they joined");
             }
             Report::NotAccepted(error) => warn!(%error, count, "cannot accept a connection"),
             Report::NoRandomness(error) => error!(%error, count, "no randomness for a challenge"),
@@ -200,7 +216,7 @@ mod tests {
 
     fn ended(cause: &CloseCause) -> Report {
         let agent = Address::parse("pinch:a-long-name-of-an-agent@relay").unwrap();
-        Report::of_end(&agent, cause).unwrap()
+        Report::of_end(&agent, Source::of(None), cause).unwrap()
     }
 
     fn at(seconds: u64) -> Time {
@@ -283,7 +299,7 @@ mod tests {
             CloseCause::Replaced,
             CloseCause::GoingAway,
         ] {
-            assert!(Report::of_end(&agent, &cause).is_none());
+            assert!(Report::of_end(&agent, Source::of(None), &cause).is_none());
         }
     }
 

@@ -9,7 +9,10 @@ use core::task::Waker;
 use std::sync::{OnceLock, PoisonError};
 
 use event_listener::EventListener;
-use pinch_proto::hub::{self, CloseCause, ConnId, Hub, Input, JoinRefusal, Output, Turn, Wakeup};
+use pinch_proto::hub::{
+    self, Admission, CloseCause, ConnId, Hub, Input, JoinRefusal, Output, Turn, Wakeup,
+};
+use pinch_proto::peers::Source;
 use pinch_proto::queue::{Request, Restored};
 use pinch_proto::{Address, Frame, Time};
 use tracing::{Level, debug, enabled, error, info};
@@ -47,6 +50,8 @@ pub(super) struct Switchboard {
     hub: Hub,
     /// By [`ConnId::index`].
     wakers: Vec<Option<Waker>>,
+    /// Where connections come from, by [`ConnId::index`].
+    sources: Vec<Option<Source>>,
     timer: Option<Waker>,
     /// When the timer will look at the hub by itself.
     timer_at: Option<Time>,
@@ -74,7 +79,7 @@ pub(super) struct Wakes {
 enum Note {
     Joined(ConnId, Address),
     JoinRefused(Address, JoinRefusal),
-    Ended(ConnId, Address, CloseCause),
+    Ended(ConnId, Address, Option<Source>, CloseCause),
 }
 
 impl<R: Runtime> Shared<R> {
@@ -96,6 +101,7 @@ impl<R: Runtime> Shared<R> {
         let switchboard = Switchboard {
             hub,
             wakers: Vec::new(),
+            sources: Vec::new(),
             timer: None,
             timer_at: None,
             store,
@@ -136,6 +142,30 @@ impl<R: Runtime> Shared<R> {
         self.after_lock(&mut wakes);
     }
 
+    /// Enters a connection from `source` into the routing table.
+    pub(super) fn register(
+        &self,
+        address: Address,
+        admission: Admission,
+        source: Source,
+    ) -> Result<ConnId, JoinRefusal> {
+        let mut outcome = Err(JoinRefusal::ShuttingDown);
+        let mut wakes = Wakes::default();
+        let mut switchboard = self.lock();
+        let input = Input::Register { address, admission };
+        switchboard.handle(input, self.clock.now(), &mut wakes, |own| match own {
+            Own::Registered(conn) => outcome = Ok(conn),
+            Own::Refused(refusal) => outcome = Err(refusal),
+            Own::Transmit(_) => {}
+        });
+        if let Ok(conn) = outcome {
+            switchboard.set_source(conn, source);
+        }
+        drop(switchboard);
+        self.after_lock(&mut wakes);
+        outcome
+    }
+
     /// Does what is left to do when the lock is released: calls wakers, then writes logs.
     pub(super) fn after_lock(&self, wakes: &mut Wakes) {
         wakes.wakers.drain(..).for_each(Waker::wake);
@@ -143,9 +173,10 @@ impl<R: Runtime> Shared<R> {
             match note {
                 Note::Joined(conn, address) => debug!(?conn, %address, "joined"),
                 Note::JoinRefused(address, refusal) => debug!(%address, %refusal, "join refused"),
-                Note::Ended(conn, address, cause) => {
-                    debug!(?conn, %address, %cause, "ended");
-                    if let Some(report) = Report::of_end(&address, &cause) {
+                Note::Ended(conn, address, source, cause) => {
+                    let peer = source.unwrap_or(Source::of(None));
+                    debug!(?conn, %address, %peer, %cause, "ended");
+                    if let Some(report) = Report::of_end(&address, peer, &cause) {
                         self.report(report);
                     }
                 }
@@ -406,9 +437,19 @@ impl Switchboard {
         self.store.health = health;
     }
 
+    fn set_source(&mut self, conn: ConnId, source: Source) {
+        if self.sources.len() <= conn.index() {
+            self.sources.resize(conn.index() + 1, None);
+        }
+        if let Some(slot) = self.sources.get_mut(conn.index()) {
+            *slot = Some(source);
+        }
+    }
+
     fn split(&mut self) -> (&mut Hub, Outside<'_>) {
         let outside = Outside {
             wakers: &mut self.wakers,
+            sources: &self.sources,
             store: &mut self.store,
             shut_down: &mut self.shut_down,
         };
@@ -461,6 +502,7 @@ pub(super) enum Own {
 /// Everything but the hub: where its outputs go.
 struct Outside<'a> {
     wakers: &'a mut [Option<Waker>],
+    sources: &'a [Option<Source>],
     store: &'a mut StoreDesk,
     shut_down: &'a mut bool,
 }
@@ -501,7 +543,8 @@ impl Outside<'_> {
                     cause,
                 } => {
                     wake(conn);
-                    notes.push(Note::Ended(conn, address, cause));
+                    let source = self.sources.get(conn.index()).copied().flatten();
+                    notes.push(Note::Ended(conn, address, source, cause));
                 }
                 Output::Store(request) => self.store.requests.push(request),
                 Output::ShutDown => *self.shut_down = true,
