@@ -238,6 +238,18 @@ impl Config {
         self.envelope_bytes
     }
 
+    /// The shortest of the timeouts, none of which a pause of the process uses up.
+    pub(super) fn shortest_timeout(&self) -> Duration {
+        let timeouts = [
+            self.dial_timeout,
+            self.join_timeout,
+            self.pong_timeout,
+            self.stall_timeout,
+            self.close_timeout,
+        ];
+        timeouts.into_iter().min().unwrap_or_default()
+    }
+
     /// Checks that the settings fit each other.
     ///
     /// # Errors

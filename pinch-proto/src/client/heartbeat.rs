@@ -10,6 +10,7 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use crate::Time;
+use crate::attended::{AttendedClock, AttendedTime};
 
 /// How far the ping of a link is.
 ///
@@ -42,7 +43,7 @@ pub(super) struct Heartbeat {
     pong_timeout: Duration,
     ping: Ping,
     next_at: Time,
-    deadline: Option<Time>,
+    deadline: Option<AttendedTime>,
 }
 
 impl Heartbeat {
@@ -62,7 +63,7 @@ impl Heartbeat {
     }
 
     /// When the link is dead, unless a sign of life comes before.
-    pub(super) const fn deadline(&self) -> Option<Time> {
+    pub(super) const fn deadline(&self) -> Option<AttendedTime> {
         self.deadline
     }
 
@@ -76,14 +77,15 @@ impl Heartbeat {
     }
 
     /// The interval is over: a ping is due, or the one on its way becomes the heartbeat.
-    pub(super) fn tick(&mut self, now: Time) {
+    pub(super) fn tick(&mut self, now: Time, attended: &AttendedClock) {
         self.next_at = now + self.interval;
         match &mut self.ping {
             Ping::Idle => self.ping = Ping::Due,
             Ping::Due => {}
             Ping::HandedOut { is_heartbeat, .. } => *is_heartbeat = true,
             Ping::Taken { .. } => {
-                self.deadline.get_or_insert(now + self.pong_timeout);
+                self.deadline
+                    .get_or_insert(attended.deadline(self.pong_timeout));
             }
         }
     }
@@ -99,14 +101,14 @@ impl Heartbeat {
     }
 
     /// The socket has taken everything that was handed out.
-    pub(super) fn taken(&mut self, now: Time) {
+    pub(super) fn taken(&mut self, attended: &AttendedClock) {
         if let Ping::HandedOut {
             payload,
             is_heartbeat,
         } = &mut self.ping
         {
             if *is_heartbeat {
-                self.deadline = Some(now + self.pong_timeout);
+                self.deadline = Some(attended.deadline(self.pong_timeout));
             }
             self.ping = Ping::Taken {
                 payload: core::mem::take(payload),

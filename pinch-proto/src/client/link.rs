@@ -11,14 +11,14 @@ use crate::Frame;
 impl Client {
     pub(super) fn writable(&mut self, bytes: usize) {
         if let Some(heartbeat) = self.state.heartbeat_mut() {
-            heartbeat.taken(self.now);
+            heartbeat.taken(&self.attended);
         }
         let before = self.outputs.len();
         if bytes > 0 {
             self.hand_out(bytes);
         }
         let got_nothing = self.outputs.len() == before && !self.has_frame();
-        let stalls_at = self.now + self.config.stall_timeout;
+        let stalls_at = self.attended.deadline(self.config.stall_timeout);
         if let Some(link) = self.state.link_mut() {
             *link = if got_nothing {
                 Link::Asleep
@@ -33,7 +33,7 @@ impl Client {
         if !self.has_frame() {
             return;
         }
-        let stalls_at = self.now + self.config.stall_timeout;
+        let stalls_at = self.attended.deadline(self.config.stall_timeout);
         if let Some(link @ Link::Asleep) = self.state.link_mut() {
             *link = Link::Writing { stalls_at };
             self.outputs.push_back(Output::Wake);

@@ -56,6 +56,16 @@
 //! A client ends in exactly one [`Event::GaveUp`] or [`Event::Closed`]. After it there are no more
 //! outputs and no wake-up.
 //!
+//! # Pauses
+//!
+//! A process can stand still for any time: SIGSTOP, a debugger, a suspended machine. The relay
+//! answers meanwhile; but when the process goes on, its runtime may notice that time has passed
+//! before it notices what has arrived. So all timeouts of a client count *attended* time: of the
+//! time between two calls, at most one step of 250 ms counts (a quarter of the shortest timeout, if
+//! that is less). While one of them runs, wakeups come that often, and two steps of grace are added
+//! to each. A driver reads what the link has before it calls
+//! [`handle_timeout`](Client::handle_timeout).
+//!
 //! # What happens to an envelope
 //!
 //! The protocol has no acknowledgement, but a connection keeps its order and a relay answers pings.
@@ -118,6 +128,7 @@ use self::duplicates::Seen;
 use self::heartbeat::PingNumbers;
 use self::outbox::Outbox;
 use self::state::State;
+use crate::attended::{AttendedClock, AttendedTime};
 use crate::{Address, EnvelopeView, Host, SecretKey, Time, UnixMillis};
 
 /// Who an agent is, and thereby how it joins (protocol section 3).
@@ -145,11 +156,13 @@ pub struct Client {
     address: Address,
     /// The latest time that was handed in.
     now: Time,
+    /// The time by which the link is given up.
+    attended: AttendedClock,
     /// What the wall clock showed at [`Time::ZERO`], so to speak.
     unix_at_zero: i64,
     state: State,
     /// Set once the user wants to leave: until when unconfirmed envelopes are waited for.
-    flush_until: Option<Time>,
+    flush_until: Option<AttendedTime>,
     outbox: Outbox,
     backoff: Backoff,
     pings: PingNumbers,
@@ -183,6 +196,7 @@ impl Client {
             address,
             identity,
             now,
+            attended: AttendedClock::new(config.shortest_timeout()),
             unix_at_zero: unix.0.saturating_sub(millis(now)),
             state: State::Waiting { until: now },
             flush_until: None,
@@ -335,6 +349,7 @@ impl Client {
     }
 
     fn advance(&mut self, now: Time) {
+        self.attended.advance(now.since(self.now));
         self.now = self.now.max(now);
     }
 

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::heartbeat::Heartbeat;
 use super::io::{Disconnect, Event, Output, UpgradeRejection};
 use super::{Client, Identity};
+use crate::attended::AttendedTime;
 use crate::handshake::{Agent, AgentError, AwaitingResult};
 use crate::wire::MessageType;
 use crate::{Address, Close, CloseCode, EnvelopeView, Time};
@@ -35,7 +36,7 @@ pub(super) enum State {
     /// A link is asked for.
     Dialing {
         since: Time,
-        deadline: Time,
+        deadline: AttendedTime,
     },
     Joining(Joining),
     Joined(Joined),
@@ -51,7 +52,7 @@ pub(super) struct Joining {
     pub(super) dialed_at: Time,
     pub(super) link: Link,
     pub(super) step: Step,
-    pub(super) deadline: Time,
+    pub(super) deadline: AttendedTime,
 }
 
 /// How far the handshake is.
@@ -80,7 +81,7 @@ pub(super) struct Leaving {
     pub(super) heartbeat: Heartbeat,
     /// The close frame waits to be handed out.
     pub(super) farewell: Option<Close>,
-    pub(super) deadline: Time,
+    pub(super) deadline: AttendedTime,
 }
 
 /// Longest wait that a relay's `Retry-After` can cause. Maintenance pages ask for less; more is more
@@ -101,7 +102,7 @@ pub(super) enum Link {
     /// The driver waits for [`Output::Wake`].
     Asleep,
     /// The driver owes a `Writable`.
-    Writing { stalls_at: Time },
+    Writing { stalls_at: AttendedTime },
 }
 
 impl State {
@@ -129,7 +130,7 @@ impl Client {
         self.backoff.count_try();
         self.state = State::Dialing {
             since: self.now,
-            deadline: self.now + self.config.dial_timeout,
+            deadline: self.attended.deadline(self.config.dial_timeout),
         };
         self.outputs.push_back(Output::Dial);
     }
@@ -144,7 +145,7 @@ impl Client {
                     dialed_at: since,
                     link: Link::Asleep,
                     step: Step::AwaitingChallenge,
-                    deadline: self.now + self.config.join_timeout,
+                    deadline: self.attended.deadline(self.config.join_timeout),
                 });
             }
             Identity::Name(address) => self.joined(address.clone(), Link::Asleep),
@@ -309,7 +310,7 @@ impl Client {
 
     pub(super) fn close(&mut self) {
         if self.flush_until.is_none() && !self.is_ended() {
-            self.flush_until = Some(self.now + self.config.close_timeout);
+            self.flush_until = Some(self.attended.deadline(self.config.close_timeout));
             if self.outbox.is_empty() {
                 self.leave();
             }
@@ -326,7 +327,7 @@ impl Client {
                     link,
                     heartbeat,
                     farewell: Some(Close::new(CloseCode::NORMAL, "")),
-                    deadline: self.now + self.config.close_timeout,
+                    deadline: self.attended.deadline(self.config.close_timeout),
                 });
                 self.wake();
             }

@@ -4,6 +4,7 @@ use super::Client;
 use super::io::{Disconnect, Wakeup, WakeupReason};
 use super::state::{Link, State};
 use crate::Time;
+use crate::attended::AttendedTime;
 
 impl Client {
     pub(super) fn next_wakeup(&self) -> Option<Wakeup> {
@@ -31,7 +32,7 @@ impl Client {
             WakeupReason::Pong => self.lose(Disconnect::HeartbeatTimeout),
             WakeupReason::Ping => {
                 if let Some(heartbeat) = self.state.heartbeat_mut() {
-                    heartbeat.tick(self.now);
+                    heartbeat.tick(self.now, &self.attended);
                 }
                 self.wake();
             }
@@ -41,24 +42,26 @@ impl Client {
 
     fn next_deadline(&self) -> Option<Wakeup> {
         let at = |at: Time, reason| Wakeup { at, reason };
+        let by =
+            |deadline: AttendedTime, reason| at(self.attended.wakeup(deadline, self.now), reason);
         let first = match &self.state {
             State::Waiting { until } => at(*until, WakeupReason::Dial),
-            State::Dialing { deadline, .. } => at(*deadline, WakeupReason::DialTimeout),
-            State::Joining(joining) => at(joining.deadline, WakeupReason::Join),
+            State::Dialing { deadline, .. } => by(*deadline, WakeupReason::DialTimeout),
+            State::Joining(joining) => by(joining.deadline, WakeupReason::Join),
             State::Joined(joined) => {
                 let mut first = at(joined.heartbeat.next_at(), WakeupReason::Ping);
                 if let Link::Writing { stalls_at } = joined.link {
-                    first = first.min(at(stalls_at, WakeupReason::Stall));
+                    first = first.min(by(stalls_at, WakeupReason::Stall));
                 }
                 if let Some(deadline) = joined.heartbeat.deadline() {
-                    first = first.min(at(deadline, WakeupReason::Pong));
+                    first = first.min(by(deadline, WakeupReason::Pong));
                 }
                 first
             }
-            State::Leaving(leaving) => return Some(at(leaving.deadline, WakeupReason::Close)),
+            State::Leaving(leaving) => return Some(by(leaving.deadline, WakeupReason::Close)),
             State::Ended => return None,
         };
-        let flush = self.flush_until.map(|until| at(until, WakeupReason::Flush));
+        let flush = self.flush_until.map(|until| by(until, WakeupReason::Flush));
         Some(flush.map_or(first, |flush| flush.min(first)))
     }
 }

@@ -50,7 +50,7 @@ fn closing_does_not_wait_for_ever() {
         }
         let closed = Output::Event(Event::Closed { unsent });
         assert_eq!(rig.wait_for(WakeupReason::Close), [Output::Hangup, closed]);
-        assert_eq!(rig.now, Time::ZERO + secs(10));
+        assert_eq!(rig.now, Time::ZERO + secs(10) + 2 * GRACE);
     }
 }
 
@@ -85,7 +85,7 @@ fn closing_without_a_join_says_nothing_to_the_relay() {
             rig.wait_for(WakeupReason::Flush),
             [Output::Hangup, closed(vec![envelope])]
         );
-        assert_eq!(rig.now, Time::ZERO + secs(5));
+        assert_eq!(rig.now, Time::ZERO + secs(5) + GRACE);
     }
 }
 
@@ -131,5 +131,5 @@ fn how_long_a_goodbye_may_take_is_a_setting() {
     rig.writable(PLENTY);
     let closed = Output::Event(Event::Closed { unsent: vec![] });
     assert_eq!(rig.wait_for(WakeupReason::Close), [Output::Hangup, closed]);
-    assert_eq!(rig.now, Time::ZERO + secs(2));
+    assert_eq!(rig.now, Time::ZERO + secs(2) + GRACE);
 }

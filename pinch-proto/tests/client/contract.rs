@@ -35,6 +35,9 @@ fn time_that_goes_backwards_stands_still() {
     rig.now = Time::ZERO;
     rig.submit(envelope(1)).unwrap();
     rig.writable(PLENTY);
+    let step = Time::ZERO + secs(20) + STEP;
+    assert_eq!(rig.due(), (step, WakeupReason::Stall));
+    rig.writable(PLENTY);
     assert_eq!(rig.due(), (Time::ZERO + secs(45), WakeupReason::Ping));
 }
 

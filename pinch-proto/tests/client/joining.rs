@@ -182,7 +182,7 @@ fn dialling_and_joining_have_deadlines() {
     let outputs = rig.wait_for(WakeupReason::DialTimeout);
     assert_eq!(
         (rig.now, &outputs[0]),
-        (Time::ZERO + secs(3), &Output::Hangup)
+        (Time::ZERO + secs(3) + GRACE, &Output::Hangup)
     );
     assert_eq!(rig.redial(&outputs).0, Disconnect::DialTimeout);
     let connected_at = rig.now;
@@ -190,7 +190,7 @@ fn dialling_and_joining_have_deadlines() {
     let outputs = rig.wait_for(WakeupReason::Join);
     assert_eq!(
         (rig.now, &outputs[0]),
-        (connected_at + secs(4), &Output::Hangup)
+        (connected_at + secs(4) + GRACE, &Output::Hangup)
     );
     assert_eq!(rig.redial(&outputs).0, Disconnect::JoinTimeout);
 }

@@ -11,5 +11,6 @@ mod duplicates;
 mod histories;
 mod joining;
 mod liveness;
+mod pauses;
 mod returning;
 mod rig;

@@ -14,6 +14,11 @@ pub(crate) const HOST: &str = "relay.example.com";
 pub(crate) const UNIX: UnixMillis = UnixMillis(1_700_000_000_000);
 pub(crate) const PLENTY: usize = 1 << 20;
 
+/// Time between two looks at a timeout; more of it does not count.
+pub(crate) const STEP: Duration = Duration::from_millis(250);
+/// The time that is added to each timeout.
+pub(crate) const GRACE: Duration = Duration::from_millis(500);
+
 pub(crate) const fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
 }
@@ -138,13 +143,20 @@ impl Rig {
         self.input(Input::Disconnected { why: why.into() })
     }
 
-    /// Sleeps until the client wants to be called, checks what for, and calls it.
+    /// Calls the client whenever it wants to be, until something is due: for this reason.
     pub(crate) fn wait_for(&mut self, reason: WakeupReason) -> Vec<Output> {
-        let wakeup = self.wakeup.unwrap();
-        assert_eq!(wakeup.reason, reason, "at {:?}", wakeup.at);
-        assert!(wakeup.at >= self.now);
-        self.now = wakeup.at;
-        self.timeout()
+        loop {
+            let wakeup = self.wakeup.unwrap();
+            assert!(wakeup.at >= self.now);
+            self.now = wakeup.at;
+            let outputs = self.timeout();
+            // It only looks at a timeout that a pause would not use up.
+            let looks = outputs.is_empty() && wakeup.reason != WakeupReason::Ping;
+            if !looks || self.wakeup.is_none() {
+                assert_eq!(wakeup.reason, reason, "at {:?}", wakeup.at);
+                return outputs;
+            }
+        }
     }
 
     pub(crate) fn due(&self) -> (Time, WakeupReason) {

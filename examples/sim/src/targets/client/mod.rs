@@ -109,12 +109,12 @@ fn recover(world: &mut World) -> Outcome {
 /// dialled until there are no more tries, or the user leaves.
 fn fall_silent(world: &mut World, settings: &Settings) -> Outcome {
     let patience = settings.heartbeat_interval + settings.pong_timeout;
-    let mut patience = patience.max(settings.join_timeout);
+    let mut patience = patience.max(settings.join_timeout) + 2 * settings.step();
     if world.model.flush_until.is_some() {
-        patience += settings.close_timeout;
+        patience += settings.close_timeout + 2 * settings.step();
     }
     let mut silent_since = world.now();
-    for _ in 0..100 {
+    for _ in 0..2000 {
         if !world.has_link() {
             silent_since = world.now();
         }

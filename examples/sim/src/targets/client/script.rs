@@ -197,6 +197,20 @@ impl Settings {
         })
     }
 
+    /// Of the time between two calls of a client, at most this counts for its timeouts: a quarter
+    /// of the shortest.
+    pub(super) fn step(&self) -> Duration {
+        let timeouts = [
+            self.dial_timeout,
+            self.join_timeout,
+            self.pong_timeout,
+            self.stall_timeout,
+            self.close_timeout,
+        ];
+        let shortest = timeouts.into_iter().min().expect("there are some");
+        (shortest / 4).clamp(Duration::from_millis(10), Duration::from_millis(250))
+    }
+
     pub(super) fn config(&self) -> Config {
         let duplicates = match self.remembered {
             Some(remembered) => Duplicates::Drop { remembered },

@@ -50,50 +50,50 @@ impl Model {
         }
     }
 
-    /// Whether a client in this state may want to be called at that time and for that reason.
+    /// When a client in this state wants to be called, and what for.
+    pub(in crate::targets::client) fn next_due(&self) -> Option<Wakeup> {
+        let at = |at: Time, reason| Wakeup { at, reason };
+        // While a timeout runs that a pause does not use up, it is looked at once in a step.
+        let by = |until: Duration, reason| {
+            let left = until.saturating_sub(self.attended);
+            at(self.now + left.min(self.settings.step()), reason)
+        };
+        let mut due = vec![];
+        match self.phase {
+            Phase::Away { until } => due.push(at(until, WakeupReason::Dial)),
+            Phase::Dialing { until, .. } => due.push(by(until, WakeupReason::DialTimeout)),
+            Phase::Joining { until, .. } => due.push(by(until, WakeupReason::Join)),
+            Phase::Joined { .. } => {
+                due.push(at(self.next_ping, WakeupReason::Ping));
+                if !self.is_asleep {
+                    due.push(by(self.stalls_at, WakeupReason::Stall));
+                }
+                due.extend(self.pong_due.map(|until| by(until, WakeupReason::Pong)));
+            }
+            Phase::Leaving { until, .. } => due.push(by(until, WakeupReason::Close)),
+            Phase::Ended => {}
+        }
+        if !matches!(self.phase, Phase::Leaving { .. } | Phase::Ended) {
+            due.extend(self.flush_until.map(|until| by(until, WakeupReason::Flush)));
+        }
+        due.into_iter().min()
+    }
+
+    /// What is due now.
+    pub(in crate::targets::client) fn is_due(&self) -> Option<WakeupReason> {
+        let due = self.next_due().filter(|due| due.at <= self.now);
+        due.map(|due| due.reason)
+    }
+
+    /// Whether a client in this state wants to be called then.
     pub(in crate::targets::client) fn check_wakeup(
         &self,
         wakeup: Option<Wakeup>,
     ) -> Result<(), String> {
-        let mut due = vec![];
-        match self.phase {
-            Phase::Away { until } => due.push((until, WakeupReason::Dial)),
-            Phase::Dialing { until, .. } => due.push((until, WakeupReason::DialTimeout)),
-            Phase::Joining { until, .. } => due.push((until, WakeupReason::Join)),
-            Phase::Joined { .. } => {
-                due.push((self.next_ping, WakeupReason::Ping));
-                if !self.is_asleep {
-                    due.push((self.stalls_at, WakeupReason::Stall));
-                }
-            }
-            Phase::Leaving { until, .. } => due.push((until, WakeupReason::Close)),
-            Phase::Ended => {}
-        }
-        if !matches!(self.phase, Phase::Leaving { .. } | Phase::Ended) {
-            due.extend(self.flush_until.map(|until| (until, WakeupReason::Flush)));
-        }
-        let first = due.iter().map(|(at, _)| *at).min();
-        let is_right = match wakeup {
-            None => first.is_none(),
-            Some(Wakeup {
-                at,
-                reason: WakeupReason::Pong,
-            }) => first.is_some_and(|first| at <= first) && self.may_miss_pong_at(at),
-            Some(Wakeup { at, reason }) => first == Some(at) && due.contains(&(at, reason)),
-        };
-        is_right
+        let expected = self.next_due();
+        (wakeup == expected)
             .then_some(())
-            .ok_or_else(|| format!("{wakeup:?}, expected the first of {due:?}"))
-    }
-
-    /// A link is dead only if the socket has taken a ping, and nothing has come since, for as long
-    /// as a pong may take.
-    fn may_miss_pong_at(&self, at: Time) -> bool {
-        let patience = self.settings.pong_timeout;
-        let taken_at = self.ping.as_ref().and_then(|ping| ping.taken_at);
-        matches!(self.phase, Phase::Joined { .. })
-            && taken_at.is_some_and(|taken_at| at >= taken_at + patience)
-            && at >= self.last_life + patience
+            .ok_or_else(|| format!("{wakeup:?}, expected {expected:?}"))
     }
 
     /// Whether these outputs are those that must come.
@@ -121,7 +121,8 @@ impl Model {
                 self.pings.push(payload.clone());
                 self.ping = Some(Ping {
                     payload: payload.clone(),
-                    taken_at: None,
+                    is_taken: false,
+                    is_heartbeat: self.heartbeat_is_due,
                 });
                 self.covered = self.sent;
                 self.heartbeat_is_due = false;

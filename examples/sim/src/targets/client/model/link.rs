@@ -11,8 +11,12 @@ impl Model {
         if !self.has_link() {
             return vec![];
         }
+        let pong_due = self.after(self.settings.pong_timeout);
         if let Some(ping) = &mut self.ping {
-            ping.taken_at.get_or_insert(self.now);
+            let was_taken = core::mem::replace(&mut ping.is_taken, true);
+            if ping.is_heartbeat && !was_taken {
+                self.pong_due = Some(pong_due);
+            }
         }
         let wants = if bytes > 0 {
             self.hand_out(bytes)
@@ -20,7 +24,7 @@ impl Model {
             vec![]
         };
         self.is_asleep = wants.is_empty() && !self.has_frame();
-        self.stalls_at = self.now + self.settings.stall_timeout;
+        self.stalls_at = self.after(self.settings.stall_timeout);
         wants
     }
 
@@ -77,7 +81,7 @@ impl Model {
             return vec![];
         }
         self.is_asleep = false;
-        self.stalls_at = self.now + self.settings.stall_timeout;
+        self.stalls_at = self.after(self.settings.stall_timeout);
         vec![Want::Exactly(Output::Wake)]
     }
 
@@ -85,7 +89,7 @@ impl Model {
         let (Phase::Joined { .. } | Phase::Leaving { .. }) = self.phase else {
             return vec![];
         };
-        self.last_life = self.now;
+        self.pong_due = None;
         if self.ping_on_its_way() != Some(payload) {
             return vec![];
         }

@@ -26,18 +26,19 @@ pub(super) enum Phase {
     },
     Dialing {
         since: Time,
-        until: Time,
+        /// In attended time, as all that a pause does not bring about.
+        until: Duration,
     },
     Joining {
         dialed_at: Time,
-        until: Time,
+        until: Duration,
         step: Step,
     },
     Joined {
         since: Time,
     },
     Leaving {
-        until: Time,
+        until: Duration,
         has_said_so: bool,
     },
     Ended,
@@ -75,7 +76,9 @@ pub(super) enum Meaning {
 #[derive(Debug)]
 struct Ping {
     payload: Bytes,
-    taken_at: Option<Time>,
+    is_taken: bool,
+    /// A pong is due once the socket has taken it.
+    is_heartbeat: bool,
 }
 
 /// What is known of a client.
@@ -83,6 +86,8 @@ struct Ping {
 pub(super) struct Model {
     settings: Settings,
     pub(super) now: Time,
+    /// How much time was attended: of the time between two calls, a step at most.
+    attended: Duration,
     pub(super) phase: Phase,
     pub(super) address: Address,
     pub(super) accepted: Vec<Bytes>,
@@ -94,13 +99,14 @@ pub(super) struct Model {
     pub(super) pings: Vec<Bytes>,
     heartbeat_is_due: bool,
     next_ping: Time,
-    last_life: Time,
+    /// By when there has to be a sign of life, in attended time.
+    pong_due: Option<Duration>,
     /// Whether the driver waits to be woken.
     is_asleep: bool,
-    stalls_at: Time,
+    stalls_at: Duration,
     /// How long the relay has asked to stay away.
     retry_after: Duration,
-    pub(super) flush_until: Option<Time>,
+    pub(super) flush_until: Option<Duration>,
     tries: u32,
     remembered: VecDeque<Bytes>,
     pub(super) dropped: u64,
@@ -111,6 +117,7 @@ impl Model {
         Self {
             settings: settings.clone(),
             now,
+            attended: Duration::ZERO,
             phase: Phase::Away { until: now },
             address,
             accepted: vec![],
@@ -121,15 +128,26 @@ impl Model {
             pings: vec![],
             heartbeat_is_due: false,
             next_ping: now,
-            last_life: now,
+            pong_due: None,
             is_asleep: true,
-            stalls_at: now,
+            stalls_at: Duration::ZERO,
             retry_after: Duration::ZERO,
             flush_until: None,
             tries: 0,
             remembered: VecDeque::new(),
             dropped: 0,
         }
+    }
+
+    /// The client looks at the clock.
+    pub(super) fn look(&mut self, now: Time) {
+        self.attended += now.since(self.now).min(self.settings.step());
+        self.now = self.now.max(now);
+    }
+
+    /// The end of a timeout that begins now, in attended time: two steps later than it says.
+    fn after(&self, timeout: Duration) -> Duration {
+        self.attended + timeout + 2 * self.settings.step()
     }
 
     pub(super) fn is_ended(&self) -> bool {
@@ -171,7 +189,7 @@ impl Model {
         if self.settings.has_key {
             self.phase = Phase::Joining {
                 dialed_at: since,
-                until: self.now + self.settings.join_timeout,
+                until: self.after(self.settings.join_timeout),
                 step: Step::Asked,
             };
             return vec![];
@@ -182,7 +200,7 @@ impl Model {
     fn joined(&mut self) -> Vec<Want> {
         self.phase = Phase::Joined { since: self.now };
         self.next_ping = self.now + self.settings.heartbeat_interval;
-        self.last_life = self.now;
+        self.pong_due = None;
         self.heartbeat_is_due = false;
         let address = self.address.clone();
         let mut wants = vec![Want::Exactly(Output::Event(Event::Joined { address }))];
@@ -252,7 +270,7 @@ impl Model {
 
     /// An envelope for somebody who has joined.
     fn heard(&mut self, message: &Bytes, meaning: Meaning) -> Vec<Want> {
-        self.last_life = self.now;
+        self.pong_due = None;
         let event = Want::Exactly(Output::Event(Event::Received(message.clone())));
         match meaning {
             Meaning::NoEnvelope => self.lose(Why::Malformed),
@@ -334,6 +352,7 @@ impl Model {
         self.sent = self.confirmed;
         self.covered = self.confirmed;
         self.ping = None;
+        self.pong_due = None;
         self.heartbeat_is_due = false;
         self.is_asleep = true;
     }
@@ -342,7 +361,7 @@ impl Model {
         if self.flush_until.is_some() || self.is_ended() {
             return vec![];
         }
-        self.flush_until = Some(self.now + self.settings.close_timeout);
+        self.flush_until = Some(self.after(self.settings.close_timeout));
         if self.outbox().is_empty() {
             self.leave()
         } else {
@@ -368,7 +387,7 @@ impl Model {
             return vec![];
         }
         self.phase = Phase::Leaving {
-            until: self.now + self.settings.close_timeout,
+            until: self.after(self.settings.close_timeout),
             has_said_so: false,
         };
         self.wake()
@@ -388,7 +407,7 @@ impl Model {
                 self.tries += 1;
                 self.phase = Phase::Dialing {
                     since: self.now,
-                    until: self.now + self.settings.dial_timeout,
+                    until: self.after(self.settings.dial_timeout),
                 };
                 vec![Want::Exactly(Output::Dial)]
             }
@@ -399,7 +418,12 @@ impl Model {
             WakeupReason::Pong => self.lose(lost(Disconnect::HeartbeatTimeout)),
             WakeupReason::Ping => {
                 self.next_ping = self.now + self.settings.heartbeat_interval;
-                self.heartbeat_is_due |= self.ping.is_none();
+                let pong_due = self.after(self.settings.pong_timeout);
+                match &mut self.ping {
+                    None => self.heartbeat_is_due = true,
+                    Some(ping) if ping.is_taken => drop(self.pong_due.get_or_insert(pong_due)),
+                    Some(ping) => ping.is_heartbeat = true,
+                }
                 self.wake()
             }
             WakeupReason::Backlog | _ => vec![],

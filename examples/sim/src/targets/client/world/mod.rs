@@ -200,20 +200,18 @@ impl World {
     }
 
     fn input(&mut self, input: Input, expect: impl FnOnce(&mut Model) -> Vec<Want>) -> Outcome {
-        self.model.now = self.now();
+        self.model.look(self.now);
         let wants = expect(&mut self.model);
         let (outputs, wakeup) = drain(self.client.handle_input(input.clone(), self.now));
         self.end_turn(Act::Input(input), outputs, wakeup, &wants)
     }
 
     fn timeout(&mut self) -> Outcome {
-        self.model.now = self.now();
-        // Before the first call nothing has said so, but a client is due from the start.
-        let due = self.wakeup.map_or_else(
-            || (!self.model.is_ended()).then_some(pinch_proto::client::WakeupReason::Dial),
-            |wakeup| (wakeup.at <= self.model.now).then_some(wakeup.reason),
-        );
-        let wants = due.map_or(vec![], |reason| self.model.expired(reason));
+        self.model.look(self.now);
+        let wants = self
+            .model
+            .is_due()
+            .map_or(vec![], |reason| self.model.expired(reason));
         let (outputs, wakeup) = drain(self.client.handle_timeout(self.now));
         self.end_turn(Act::Timeout, outputs, wakeup, &wants)
     }

@@ -42,7 +42,7 @@ impl World {
         };
         let is_mine = !matches!(draft, Draft::Stranger);
 
-        self.model.now = self.now();
+        self.model.look(self.now);
         let act = Act::Submit(envelope.clone());
         match self.client.submit(envelope.clone(), self.now) {
             Ok(turn) => {
