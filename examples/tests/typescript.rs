@@ -1,9 +1,9 @@
 //! The TypeScript client in `examples/typescript`: it is compiled, and its own tests run against
-//! each of the relays, and in a browser.
+//! each of the relays, in a browser, and in the versions of Node and the Bun that `runtimes` names.
 //!
-//! Nothing is written beside the sources: packages and what the compiler makes go into the target
-//! folder. Where Node or Chromium can't be had, the tests say that they are skipped, or fail if the
-//! environment variable `CI` is set.
+//! Nothing is written beside the sources: packages, runtimes and what the compiler makes go into the
+//! target folder. Where Node, one of the runtimes or Chromium can't be had, the tests say that they
+//! are skipped, or fail if the environment variable `CI` is set.
 #![cfg(unix)]
 
 use core::time::Duration;
@@ -106,14 +106,48 @@ fn sources(project: &Path) -> BTreeMap<PathBuf, String> {
     sources
 }
 
+/// The program of `runtime`, for `test`.
+fn runtime(test: &str, runtime: &str) -> Option<PathBuf> {
+    static MODULES: OnceLock<Result<PathBuf, Unavailable>> = OnceLock::new();
+    let modules = MODULES.get_or_init(|| {
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("typescript");
+        let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("typescript/runtimes");
+        let folder = packages::npm(&target, "runtimes", &project)?;
+        Ok(folder.join("node_modules"))
+    });
+    let program = modules.clone().and_then(|modules| {
+        let (node, bun) = match std::env::consts::ARCH {
+            "aarch64" => ("arm64", "aarch64"),
+            _ => ("x64", "x64"),
+        };
+        let program = if runtime == "bun" {
+            modules.join(format!("@oven/bun-linux-{bun}/bin/bun"))
+        } else {
+            modules.join(format!("{runtime}-linux-{node}/bin/node"))
+        };
+        // npm leaves out what is not for this machine.
+        if program.exists() {
+            Ok(program)
+        } else {
+            Err(Unavailable::new(runtime, "there is none for this machine"))
+        }
+    });
+    packages::or_skip(test, program)
+}
+
 /// Lets Node run the tests in `folder`, with these variables.
 async fn run(package: &Path, folder: &str, variables: &[(&str, &str)]) {
+    run_by(Path::new("node"), package, folder, variables).await;
+}
+
+/// Lets the Node at `node` run the tests in `folder`, with these variables.
+async fn run_by(node: &Path, package: &Path, folder: &str, variables: &[(&str, &str)]) {
     let compiled = fs::read_dir(package.join("dist/test").join(folder));
     let files = compiled
         .expect("it was compiled")
         .map(|entry| entry.expect("an entry").path())
         .filter(|path| path.to_string_lossy().ends_with(".test.js"));
-    let mut node = Command::new("node");
+    let mut node = Command::new(node);
     node.args(["--enable-source-maps", "--test", "--test-reporter=tap"]);
     node.args(files).current_dir(package);
     let output = output(node.envs(variables.iter().copied())).await;
@@ -159,6 +193,56 @@ async fn suite_at_relay_async_std() {
 #[tokio::test]
 async fn suite_at_relay_polling() {
     suite_at(POLLING, "suite_at_relay_polling").await;
+}
+
+/// What the client leaves behind in `name`, which is a Node or Bun.
+async fn leaves_nothing_in(name: &str, test: &str) {
+    if let Some(runtime) = runtime(test, name)
+        && let Some(package) = package(test)
+    {
+        let program = runtime.to_str().expect("a path of ours is text");
+        let variables = [("PINCH_RUNTIME", program), ("PINCH_RELAY", TOKIO)];
+        run(&package, "runtime", &variables).await;
+    }
+}
+
+#[tokio::test]
+async fn leaves_nothing_in_node_20() {
+    leaves_nothing_in("node20", "leaves_nothing_in_node_20").await;
+}
+
+#[tokio::test]
+async fn leaves_nothing_in_node_22() {
+    leaves_nothing_in("node22", "leaves_nothing_in_node_22").await;
+}
+
+#[tokio::test]
+async fn leaves_nothing_in_node_24() {
+    leaves_nothing_in("node24", "leaves_nothing_in_node_24").await;
+}
+
+#[tokio::test]
+async fn leaves_nothing_in_bun() {
+    leaves_nothing_in("bun", "leaves_nothing_in_bun").await;
+}
+
+/// The suite itself on a Node that has a WebSocket of its own.
+async fn suite_on(name: &str, test: &str) {
+    if let Some(node) = runtime(test, name)
+        && let Some(package) = package(test)
+    {
+        run_by(&node, &package, "relay", &[("PINCH_RELAY", TOKIO)]).await;
+    }
+}
+
+#[tokio::test]
+async fn suite_on_node_22() {
+    suite_on("node22", "suite_on_node_22").await;
+}
+
+#[tokio::test]
+async fn suite_on_node_24() {
+    suite_on("node24", "suite_on_node_24").await;
 }
 
 /// A page in a headless Chromium, with its origin on the relay's list and not.

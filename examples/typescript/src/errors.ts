@@ -1,5 +1,7 @@
 /** Everything that can go wrong. Each message says what was found, what was expected, and what to do. */
 
+import { type Rejection, advice, isPermanent } from './rejection.js';
+
 /** What all errors of this package have in common. */
 export abstract class RelayError extends Error {
   /** Which error it is, for `switch`. */
@@ -103,15 +105,20 @@ function describeSendFault(fault: SendFault): string {
   }
 }
 
+/** What a relay says of a key that it does not accept. */
+export const AUTHENTICATION_FAILED = 'authentication failed';
+
 /** Why a connection ended, or did not come about. */
 export type LinkFault =
   | { readonly kind: 'dial-failed'; readonly detail: string }
   | { readonly kind: 'dial-timeout'; readonly afterMs: number }
+  | ({ readonly kind: 'upgrade-rejected' } & Rejection)
   | { readonly kind: 'join-timeout'; readonly afterMs: number }
   | { readonly kind: 'heartbeat-timeout'; readonly afterMs: number }
   | { readonly kind: 'link-lost'; readonly detail: string }
   | { readonly kind: 'closed'; readonly code: number; readonly reason: string }
   | { readonly kind: 'refused'; readonly reason: string }
+  | { readonly kind: 'maybe-late' }
   | { readonly kind: 'key-needed' }
   | { readonly kind: 'wrong-host'; readonly found: string; readonly expected: string }
   | { readonly kind: 'wrong-version'; readonly found: number }
@@ -120,6 +127,7 @@ export type LinkFault =
   | { readonly kind: 'signer-failed'; readonly error: unknown }
   | { readonly kind: 'unexpected-message'; readonly type: number; readonly expected: string }
   | { readonly kind: 'text-message' }
+  | { readonly kind: 'message-too-large'; readonly limit: number }
   | { readonly kind: 'malformed'; readonly error: EnvelopeError };
 
 /** A connection that ended, or did not come about. */
@@ -138,8 +146,8 @@ export class LinkError extends RelayError {
    * does not, then.
    *
    * `address already connected` is not permanent: the other connection may be this client's own,
-   * dead but not yet noticed by the relay. Neither is `authentication failed`: the answer may have
-   * been on the way for too long.
+   * dead but not yet noticed by the relay. `authentication failed` is, unless the answer may have been
+   * on the way for too long (`maybe-late`).
    */
   get permanent(): boolean {
     const { fault } = this;
@@ -150,7 +158,9 @@ export class LinkError extends RelayError {
       case 'wrong-address':
         return true;
       case 'refused':
-        return fault.reason === 'key not registered';
+        return [AUTHENTICATION_FAILED, 'key not registered'].includes(fault.reason);
+      case 'upgrade-rejected':
+        return isPermanent(fault.status);
       case 'closed':
         // Those that would come again when the same envelopes are sent again.
         return (
@@ -176,6 +186,8 @@ function describeLinkFault(fault: LinkFault): string {
         `no WebSocket to the relay came about (${fault.detail}); check that it runs at this URL in this mode, ` +
         "and, in a browser, that the page's origin is one of its --allowed-origins"
       );
+    case 'upgrade-rejected':
+      return `the relay answered ${`${fault.status} ${fault.reason}`.trim()}; ${advice(fault.status)}`;
     case 'dial-timeout':
       return `the WebSocket was not open after ${fault.afterMs} ms; check the URL and the network`;
     case 'join-timeout':
@@ -188,6 +200,8 @@ function describeLinkFault(fault: LinkFault): string {
       return `closed by the relay: ${`${fault.code} ${fault.reason}`.trim()}`;
     case 'refused':
       return `the relay refuses this client: ${fault.reason}`;
+    case 'maybe-late':
+      return 'the relay refuses the answer to its challenge, which may have come too late';
     case 'key-needed':
       return "the relay is in challenge mode; join with { mode: 'challenge' } and a key";
     case 'wrong-host':
@@ -207,6 +221,8 @@ function describeLinkFault(fault: LinkFault): string {
       return `the relay sent type ${fault.type} where ${fault.expected} was due; check that this is a Pinch relay`;
     case 'text-message':
       return 'the relay sent a text message, expected binary ones only; check that this is a Pinch relay';
+    case 'message-too-large':
+      return `the relay sent a message of more than ${fault.limit} bytes; check that this is a Pinch relay`;
     case 'malformed':
       return `the relay sent something that is no envelope (${fault.error.message}); check that this is a Pinch relay`;
   }

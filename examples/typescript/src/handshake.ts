@@ -17,11 +17,18 @@ export function signedBytes(relayHost: string, nonce: Uint8Array): Uint8Array {
   return concat([new TextEncoder().encode(`pinch-auth-v1\0${relayHost}\0`), nonce]);
 }
 
-/** The AUTH_RESPONSE to a challenge, or what is wrong with the challenge: then nothing was signed. */
+/** An AUTH_RESPONSE. */
+export interface Answer {
+  readonly response: Uint8Array;
+  /** How long the challenge is valid. */
+  readonly lifetimeMs: number;
+}
+
+/** The answer to a challenge, or what is wrong with the challenge: then nothing was signed. */
 export async function answerChallenge(
   message: Uint8Array,
   { signer, host }: KeyIdentity,
-): Promise<Uint8Array | LinkFault> {
+): Promise<Answer | LinkFault> {
   const challenge = expectPayload(message, MessageType.AuthChallenge, 'authChallenge', 'AUTH_CHALLENGE');
   if (challenge.kind !== 'authChallenge') return challenge;
   const { version, nonce, relayHost } = challenge;
@@ -43,7 +50,7 @@ export async function answerChallenge(
   } catch (error) {
     return { kind: 'signer-failed', error };
   }
-  return encodeEnvelope({
+  const response = encodeEnvelope({
     version: VERSION,
     fromAddress: '',
     toAddress: '',
@@ -52,6 +59,7 @@ export async function answerChallenge(
     timestamp: BigInt(Date.now()),
     payload: { kind: 'authResponse', version: VERSION, publicKey: signer.publicKey, signature, nonce },
   });
+  return { response, lifetimeMs: Number(challenge.expiresAtMs - challenge.issuedAtMs) };
 }
 
 /** The address that an AUTH_RESULT assigns, or why it does not. */

@@ -23,5 +23,6 @@ export { type Identity, type Signer, generateSeed, nobleSigner, signerFromSeed, 
 export { MessageType, type Payload, type PayloadKind, type PayloadOf } from './messages.js';
 export type { RelayClientOptions } from './options.js';
 export type { OutgoingEnvelope } from './outgoing.js';
+export type { Rejection } from './rejection.js';
 export { type ClientState, RelayClient, type RelayEvent, type Unsubscribe } from './relay-client.js';
 export type { WebSocketLike } from './socket.js';

@@ -1,13 +1,13 @@
 /** One connection to the relay, from the dial to its end. What comes after it is decided elsewhere. */
 
 import { type Envelope, type SealedEnvelope, VERSION, encodeEnvelope, parseEnvelope } from './envelope.js';
-import { EnvelopeError, type LinkFault } from './errors.js';
+import { AUTHENTICATION_FAILED, EnvelopeError, type LinkFault } from './errors.js';
 import { type KeyIdentity, answerChallenge, readResult } from './handshake.js';
 import { Heartbeat } from './heartbeat.js';
 import { MessageType } from './messages.js';
 import type { Settings } from './options.js';
 import { randomId } from './outgoing.js';
-import { Socket, type SocketEnd } from './socket.js';
+import { MAX_MESSAGE_BYTES, Socket, type SocketEnd } from './socket.js';
 import { Unconfirmed } from './unconfirmed.js';
 
 /**
@@ -44,6 +44,9 @@ export class Link {
   #stage: Stage = 'dialing';
   #socket: Socket | undefined;
   #address = '';
+  #dialledAt = 0;
+  /** How long the challenge is valid; 0 until it is answered. */
+  #lifetimeMs = 0;
   #cancelDeadline: () => void = () => {};
 
   constructor(settings: Settings, listener: LinkListener) {
@@ -63,12 +66,14 @@ export class Link {
 
   /** Opens the WebSocket, then joins. */
   async dial(): Promise<void> {
-    const { url, dialTimeoutMs, openWebSocket } = this.#settings;
+    const { url, dialTimeoutMs, openWebSocket, clock } = this.#settings;
+    this.#dialledAt = clock.now();
     this.#limit(dialTimeoutMs, { kind: 'dial-timeout', afterMs: dialTimeoutMs });
     try {
       const socket = new Socket(await openWebSocket(url), {
         opened: () => this.#opened(),
         received: (message) => this.#received(message),
+        oversized: () => this.#break({ kind: 'message-too-large', limit: MAX_MESSAGE_BYTES }),
         closed: (end) => this.#closed(end),
       });
       this.#socket = socket;
@@ -133,7 +138,7 @@ export class Link {
     }
     // A refusal may come before the answer: when the signer takes too long, say.
     const result = readResult(message, identity);
-    if (!('address' in result)) this.#break(result);
+    if (!('address' in result)) this.#break(this.#isMaybeLate(result) ? { kind: 'maybe-late' } : result);
     else if (this.#is('judged')) this.#joined(result.address);
     else this.#break({ kind: 'unexpected-message', type: MessageType.AuthResult, expected: 'no verdict yet' });
   }
@@ -141,12 +146,20 @@ export class Link {
   async #answer(challenge: Uint8Array, identity: KeyIdentity): Promise<void> {
     const answer = await answerChallenge(challenge, identity);
     if (!this.#is('signing')) return;
-    if (answer instanceof Uint8Array) {
+    if ('response' in answer) {
       this.#stage = 'judged';
-      this.#socket?.send(answer);
+      this.#lifetimeMs = answer.lifetimeMs;
+      this.#socket?.send(answer.response);
     } else {
       this.#break(answer);
     }
+  }
+
+  /** Whether the relay may have got the answer to its challenge when that had expired. */
+  #isMaybeLate(fault: LinkFault): boolean {
+    // The challenge was issued after the dial began.
+    const elapsedMs = this.#settings.clock.now() - this.#dialledAt;
+    return fault.kind === 'refused' && fault.reason === AUTHENTICATION_FAILED && elapsedMs >= this.#lifetimeMs;
   }
 
   #joined(address: string): void {
@@ -202,13 +215,14 @@ export class Link {
     this.#socket?.send(encodeEnvelope(heartbeat));
   }
 
-  #closed({ code, reason, detail }: SocketEnd): void {
+  #closed({ code, reason, detail, rejection }: SocketEnd): void {
     if (this.#is('leaving') && code === 1000) {
       // The relay has answered the close frame, and thereby read all before it.
       this.unconfirmed.cover();
       this.unconfirmed.confirm();
     }
     if (this.#is('leaving')) this.#end(undefined);
+    else if (rejection !== undefined) this.#end({ kind: 'upgrade-rejected', ...rejection });
     else if (this.#is('dialing')) this.#end({ kind: 'dial-failed', detail });
     else if (code === 1006) this.#end({ kind: 'link-lost', detail });
     else this.#end({ kind: 'closed', code, reason });

@@ -51,7 +51,7 @@ export interface RelayClientOptions {
 export type Settings = Required<Omit<RelayClientOptions, 'url'>> & { readonly url: string };
 
 /** The longest delay that timers of JavaScript know; a longer one would be none at all. */
-const MAX_DELAY_MS = 2 ** 31 - 1;
+export const MAX_DELAY_MS = 2 ** 31 - 1;
 
 const DEFAULTS = {
   dialTimeoutMs: 10_000,

@@ -5,7 +5,7 @@ import { Backoff } from './backoff.js';
 import { type Envelope, type SealedEnvelope, openEnvelope } from './envelope.js';
 import { DisconnectedError, EnvelopeError, LinkError, type LinkFault, SendError, StateError } from './errors.js';
 import { Link } from './link.js';
-import { type RelayClientOptions, type Settings, complete } from './options.js';
+import { MAX_DELAY_MS, type RelayClientOptions, type Settings, complete } from './options.js';
 import { type OutgoingEnvelope, toBytes } from './outgoing.js';
 
 /** How far a client is. */
@@ -235,12 +235,14 @@ export class RelayClient {
     const error = new LinkError(fault);
     for (const { reject } of this.#flushing.splice(0)) reject(error);
     const mayRetry = !error.permanent || (error.replaced && rejoinWhenReplaced);
-    const retryInMs = mayRetry ? this.#backoff.nextDelay() : undefined;
-    if (retryInMs === undefined) {
+    const delayMs = mayRetry ? this.#backoff.nextDelay() : undefined;
+    if (delayMs === undefined) {
       this.#state = 'idle';
       for (const { reject } of this.#connecting.splice(0)) reject(error);
       this.#tell({ type: 'gave-up', error, tries: this.#backoff.tries, unconfirmed });
     } else {
+      const askedMs = fault.kind === 'upgrade-rejected' ? fault.retryAfterMs : 0;
+      const retryInMs = Math.min(askedMs + delayMs, MAX_DELAY_MS);
       this.#state = 'waiting';
       this.#cancelRetry = clock.after(retryInMs, () => this.#dial());
       this.#tell({ type: 'disconnected', error, retryInMs, unconfirmed });

@@ -1,6 +1,8 @@
-/** The platform's WebSocket, or that of the package `ws` where the platform has none. */
+/** The WebSocket of browsers, or that of the package `ws` in Node, Bun and Deno. */
 
-/** What is needed of a WebSocket: that of browsers, of Node 22, and of `ws` have it. */
+import { type Rejection, readRejection } from './rejection.js';
+
+/** What is needed of a WebSocket: that of browsers and that of `ws` have it. */
 export interface WebSocketLike {
   binaryType: string;
   readonly bufferedAmount: number;
@@ -19,6 +21,8 @@ export interface SocketListener {
   opened(): void;
   /** A binary message, or `undefined` for any other. */
   received(message: Uint8Array | undefined): void;
+  /** A message came that is larger than any of a relay. */
+  oversized(): void;
   closed(end: SocketEnd): void;
 }
 
@@ -28,19 +32,35 @@ export interface SocketEnd {
   readonly reason: string;
   /** What the platform says of an error; browsers say nothing. */
   readonly detail: string;
+  /** The answer to the upgrade, if there was one and the platform shows it. */
+  readonly rejection?: Rejection | undefined;
 }
 
-/** Larger than whatever a relay sends. */
-const MAX_MESSAGE_BYTES = 1 << 20;
+/** Maximum size of a message that is read: more than a relay sends. */
+export const MAX_MESSAGE_BYTES = 1 << 20;
 
-/** Opens a WebSocket by what the platform has. */
+/**
+ * Opens a WebSocket: that of the package `ws` where programs have a process, else the platform's.
+ *
+ * The one that Node has since version 22 cannot be dropped: after `close()` it waits for the other
+ * end, and keeps socket and process if that is gone. Neither does it limit what it reads.
+ */
 export async function openWebSocket(url: string): Promise<WebSocketLike> {
-  if (typeof globalThis.WebSocket === 'function') return new globalThis.WebSocket(url) as unknown as WebSocketLike;
+  if (!hasProcess()) return new globalThis.WebSocket(url) as unknown as WebSocketLike;
   const { WebSocket } = await import('ws');
-  return new WebSocket(url, {
-    maxPayload: MAX_MESSAGE_BYTES,
-    perMessageDeflate: false,
-  }) as unknown as WebSocketLike;
+  const socket = new WebSocket(url, { maxPayload: MAX_MESSAGE_BYTES, perMessageDeflate: false });
+  socket.on('unexpected-response', (_request, response) => {
+    void readRejection(response).then((rejection) => {
+      const message = `Unexpected server response: ${rejection.status}`;
+      socket.emit('error', Object.assign(new Error(message), { rejection }));
+    });
+  });
+  return socket as unknown as WebSocketLike;
+}
+
+/** Whether this is Node, Bun or Deno. */
+function hasProcess(): boolean {
+  return typeof process === 'object' && typeof process.versions?.node === 'string';
 }
 
 /** A WebSocket and who listens to it, until it is closed or dropped. */
@@ -52,12 +72,13 @@ export class Socket {
   #detail = 'the platform does not say why';
 
   constructor(socket: WebSocketLike, listener: SocketListener) {
-    const end = (event: object): void => {
+    const end = (event: object, rejection?: Rejection): void => {
       this.#detach();
       listener.closed({
         code: Number(property(event, 'code') ?? 1006),
         reason: String(property(event, 'reason') ?? ''),
         detail: this.#detail,
+        rejection,
       });
     };
     this.#socket = socket;
@@ -68,13 +89,17 @@ export class Socket {
       },
       message: (event) => {
         const data = property(event, 'data');
-        listener.received(data instanceof ArrayBuffer ? new Uint8Array(data) : undefined);
+        if (data instanceof ArrayBuffer && data.byteLength > MAX_MESSAGE_BYTES) listener.oversized();
+        else listener.received(data instanceof ArrayBuffer ? new Uint8Array(data) : undefined);
       },
       error: (event) => {
+        if (this.#isOver) return;
         const message = property(event, 'message');
         if (typeof message === 'string' && message !== '') this.#detail = message;
-        // The first WebSocket of Node closes without a word when the upgrade is refused.
-        if (!this.#isOpen && !this.#isOver) end({});
+        const error = property(event, 'error') ?? {};
+        if (property(error, 'code') === 'WS_ERR_UNSUPPORTED_MESSAGE_LENGTH') listener.oversized();
+        // What cannot be opened may stay without a `close`.
+        else if (!this.#isOpen) end({}, property(error, 'rejection') as Rejection | undefined);
       },
       close: (event) => end(event),
     };

@@ -21,7 +21,7 @@ import {
   webCryptoSigner,
 } from 'pinch-relay-client';
 
-import { type KeyIdentity, answerChallenge, readResult } from '../../src/handshake.js';
+import { type Answer, type KeyIdentity, answerChallenge, readResult } from '../../src/handshake.js';
 import { ALICE } from '../support/agents.js';
 import { hex, unhex } from '../support/inbox.js';
 import { HOST } from '../support/relay.js';
@@ -82,8 +82,8 @@ for (const [name, signerOf] of Object.entries({ webCryptoSigner, nobleSigner }))
       const signer = await signerOf(unhex(seed));
       assert.equal(addressOf(signer.publicKey, HOST), address);
       const answer = await answerChallenge(challenge(), { mode: 'challenge', signer, host: HOST });
-      assert.ok(answer instanceof Uint8Array);
-      const envelope = decodeEnvelope(answer);
+      assert.ok('response' in answer);
+      const envelope = decodeEnvelope(answer.response);
       assert.equal(envelope.type, MessageType.AuthResponse);
       const response = payloadOf(envelope, 'authResponse');
       assert.equal(hex(response?.signature ?? NONCE), signature);
@@ -129,15 +129,15 @@ test('a challenge that may not be signed is not', async () => {
     assert.equal(new LinkError(fault).permanent, permanent, fault.kind);
   }
   const answer = await answerChallenge(Uint8Array.of(0x80), identity);
-  assert.ok(!(answer instanceof Uint8Array) && answer.kind === 'malformed' && answer.error instanceof EnvelopeError);
+  assert.ok('kind' in answer && answer.kind === 'malformed' && answer.error instanceof EnvelopeError);
 });
 
 test('the host of a challenge is signed as the relay writes it', async () => {
   const identity = await alice();
   const upper = await answerChallenge(challenge({ relayHost: HOST.toUpperCase() }), identity);
   const lower = await answerChallenge(challenge(), identity);
-  assert.ok(upper instanceof Uint8Array && lower instanceof Uint8Array);
-  const signature = (bytes: Uint8Array): Uint8Array | undefined =>
+  assert.ok('response' in upper && 'response' in lower);
+  const signature = ({ response: bytes }: Answer): Uint8Array | undefined =>
     payloadOf(decodeEnvelope(bytes), 'authResponse')?.signature;
   assert.notDeepEqual(signature(upper), signature(lower));
 });

@@ -199,6 +199,68 @@ test('a dial that fails is told with what the platform says, and tried again', a
   await assert.rejects(broken.client.connect(), /no socket/);
 });
 
+test('an upgrade is tried again unless the answer will be the same', async () => {
+  const permanent = [301, 308, 400, 401, 403, 404, 405, 410, 426, 431, 451];
+  const temporary = [200, 302, 307, 408, 409, 421, 423, 425, 429, 500, 502, 503, 504, 0];
+  for (const status of [...permanent, ...temporary]) {
+    const desk = new Desk();
+    const connected = desk.client.connect().catch((error: unknown) => error);
+    const rejection = { status, reason: 'so it is', retryAfterMs: 0 };
+    (await desk.network.socket()).emit('error', { message: 'rejected', error: { rejection } });
+    const isFinal = permanent.includes(status);
+    const { error } = await desk.watch.event(isFinal ? 'gave-up' : 'disconnected');
+    assert.deepEqual(error.fault, { kind: 'upgrade-rejected', ...rejection });
+    assert.match(error.message, new RegExp(`^the relay answered ${status} so it is; .+`));
+    if (isFinal) assert.equal(await connected, error);
+    else await desk.client.disconnect();
+    assert.ok(desk.isAtRest());
+  }
+});
+
+test('the wait that a rejection asks for comes before the backoff', async () => {
+  const desk = new Desk();
+  void desk.client.connect().catch(() => {});
+  const rejection = { status: 503, reason: '', retryAfterMs: 120_000 };
+  (await desk.network.socket()).emit('error', { error: { rejection } });
+  assert.equal((await desk.watch.event('disconnected')).retryInMs, 120_500);
+  desk.clock.advance(120_500);
+  await desk.admit();
+});
+
+test('a wrong key ends the tries, unless the answer may have been late', async () => {
+  for (const [elapsedMs, kind] of [
+    [0, 'refused'],
+    [1, 'maybe-late'],
+  ] as const) {
+    // The challenge is valid for a millisecond.
+    const desk = new Desk({ identity: await identityIn('challenge', ALICE) });
+    void desk.client.connect().catch(() => {});
+    const socket = await desk.network.socket();
+    const answered = new Promise<void>((resolve) => (socket.onSend = resolve));
+    socket.emit('open');
+    socket.receive(challenge);
+    await soon('the answer', answered);
+    desk.clock.advance(elapsedMs);
+    socket.receive(result(false, 'authentication failed'));
+    const { error } = await desk.watch.event(kind === 'refused' ? 'gave-up' : 'disconnected');
+    assert.equal(error.fault.kind, kind);
+    await desk.client.disconnect();
+  }
+});
+
+test('a message that no relay sends ends the link', async () => {
+  const desk = new Desk();
+  const socket = await desk.join();
+  socket.receive(new Uint8Array((1 << 20) + 1));
+  const { error } = await desk.watch.event('disconnected');
+  assert.deepEqual(error.fault, { kind: 'message-too-large', limit: 1 << 20 });
+  assert.ok(socket.isDropped);
+  desk.clock.advance(500);
+  // Where `ws` has not even handed it over.
+  (await desk.admit()).emit('error', { error: { code: 'WS_ERR_UNSUPPORTED_MESSAGE_LENGTH' } });
+  assert.equal((await desk.watch.event('disconnected')).error.fault.kind, 'message-too-large');
+});
+
 test('a client comes back after a lost link, and a lasting join forgets what failed before', async () => {
   const desk = new Desk({ backoffBaseMs: 100, stableAfterMs: 1000 });
   const first = await desk.join();
@@ -256,5 +318,6 @@ test('after what would come again, a client does not', async () => {
   (await jealous.admit()).end(1003);
   await jealous.watch.event('gave-up');
   assert.ok(new LinkError({ kind: 'refused', reason: 'key not registered' }).permanent);
-  assert.ok(!new LinkError({ kind: 'refused', reason: 'authentication failed' }).permanent);
+  assert.ok(new LinkError({ kind: 'refused', reason: 'authentication failed' }).permanent);
+  assert.ok(!new LinkError({ kind: 'refused', reason: DUPLICATE }).permanent);
 });

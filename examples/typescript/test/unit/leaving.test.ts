@@ -103,13 +103,15 @@ test('nothing is sent behind the close frame', async () => {
 
 test('a socket ends once', () => {
   const ends: unknown[] = [];
-  const listener = { opened: () => {}, received: () => {}, closed: (end: unknown) => ends.push(end) };
+  const nothing = (): void => {};
+  const closed = (end: unknown): unknown => ends.push(end);
+  const listener = { opened: nothing, received: nothing, oversized: nothing, closed };
   const failing = new FakeSocket('', () => {});
   new Socket(failing, listener);
   failing.emit('error', { message: 'why' });
   failing.emit('error', {});
   failing.end(1006);
-  assert.deepEqual(ends, [{ code: 1006, reason: '', detail: 'why' }]);
+  assert.deepEqual(ends, [{ code: 1006, reason: '', detail: 'why', rejection: undefined }]);
   const dropped = new FakeSocket('', () => {});
   new Socket(dropped, listener).drop();
   dropped.emit('error', {});
