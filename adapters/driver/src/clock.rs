@@ -2,10 +2,11 @@
 
 use core::future::Future;
 use core::pin::pin;
+use core::time::Duration;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::{Either, select};
-use pinch_proto::{Time, UnixMillis};
+use pinch_proto::{Time, Timeout, UnixMillis};
 
 use crate::Runtime;
 
@@ -26,6 +27,24 @@ impl<R: Runtime> Clock<R> {
         Time::ZERO + self.runtime.now().saturating_duration_since(self.epoch)
     }
 
+    /// Completes with `None` when `timeout`, which began by this clock, is over, if `future` has
+    /// not completed by then.
+    pub(crate) async fn within<T>(
+        &self,
+        timeout: &mut Timeout,
+        future: impl Future<Output = T>,
+    ) -> Option<T> {
+        let mut future = pin!(future);
+        loop {
+            let sleep = self.runtime.sleep_until(self.instant(timeout.wakeup()));
+            match select(future.as_mut(), pin!(sleep)).await {
+                Either::Left((output, _)) => return Some(output),
+                Either::Right(_) if timeout.is_over(self.now()) => return None,
+                Either::Right(_) => {}
+            }
+        }
+    }
+
     /// The runtime's moment of `time`, or one that lies practically never.
     pub(crate) fn instant(&self, time: Time) -> Instant {
         const FAR: core::time::Duration = core::time::Duration::from_secs(86_400 * 365);
@@ -36,16 +55,16 @@ impl<R: Runtime> Clock<R> {
     }
 }
 
-/// Completes with `None` at `until`, if `future` has not completed by then.
+/// Completes with `None` when `timeout` is over, if `future` has not completed by then. A pause of
+/// the process does not use it up.
 pub(crate) async fn within<R: Runtime, T>(
     runtime: &R,
-    until: Instant,
+    timeout: Duration,
     future: impl Future<Output = T>,
 ) -> Option<T> {
-    match select(pin!(future), pin!(runtime.sleep_until(until))).await {
-        Either::Left((output, _)) => Some(output),
-        Either::Right(_) => None,
-    }
+    let clock = Clock::new(runtime.clone());
+    let mut timeout = Timeout::new(timeout, clock.now());
+    clock.within(&mut timeout, future).await
 }
 
 /// The wall clock. A clock set before 1970 counts as 1970.

@@ -55,7 +55,7 @@ impl Operation for HandshakeRelay {
         let relay = relay(self.host.clone());
         black_box(relay.challenge());
         let claim = relay
-            .handle_message(&self.response, Time::ZERO, UNIX)
+            .handle_message(&self.response, Time::ZERO)
             .expect("an answer");
         if self.verified {
             let proof = claim.verify().expect("the right signature");

@@ -13,7 +13,7 @@ use thiserror::Error;
 use super::{AUTHENTICATION_FAILED, NONCE_LEN, Unexpected, auth_failed, decode, signed_bytes};
 use crate::wire::{AuthChallenge, Envelope, MessageType, Payload, VERSION};
 use crate::{
-    Address, Close, CloseCode, EnvelopeError, Host, PublicKey, Signature, Time, UnixMillis,
+    Address, Close, CloseCode, EnvelopeError, Host, PublicKey, Signature, Time, Timeout, UnixMillis,
 };
 
 /// A challenge that waits for its answer.
@@ -22,7 +22,7 @@ use crate::{
 ///          handle_message            verify
 ///  Relay ────────────────► Claim ────────────► Proof
 ///    │                       │
-///    │ handle_timeout        │ the signature is wrong
+///    │ the timeout is over   │ the signature is wrong
 ///    ▼                       ▼
 ///  Refusal ◄─────────────────┘
 /// ```
@@ -33,14 +33,15 @@ use crate::{
 /// use pinch_proto::{CloseCode, Host, Time, UnixMillis};
 ///
 /// let host = Host::parse("relay.example.com")?;
-/// let relay = Relay::new(host, Duration::from_secs(10), [7; 32], Time::ZERO, UnixMillis(0));
-/// assert_eq!(relay.poll_timeout(), Time::ZERO + Duration::from_secs(10));
+/// let mut relay = Relay::new(host, Duration::from_secs(10), [7; 32], Time::ZERO, UnixMillis(0));
+/// let challenge = relay.challenge();
 ///
-/// let relay = relay.handle_timeout(Time::ZERO + Duration::from_secs(9))?;
-/// let deadline = relay.poll_timeout();
-/// let refusal = relay.handle_timeout(deadline).unwrap_err();
-/// assert_eq!(refusal, Refusal::TimedOut);
-/// assert_eq!(refusal.close().code, CloseCode::POLICY);
+/// // The agent says nothing.
+/// let mut now = Time::ZERO;
+/// while !relay.timeout().is_over(now) {
+///     now = relay.timeout().wakeup();
+/// }
+/// assert_eq!(Refusal::TimedOut.close().code, CloseCode::POLICY);
 /// # Ok::<(), Box<dyn core::error::Error>>(())
 /// ```
 ///
@@ -48,10 +49,10 @@ use crate::{
 ///
 /// ```compile_fail,E0382
 /// # use pinch_proto::handshake::Relay;
-/// # use pinch_proto::{Time, UnixMillis};
-/// fn twice(relay: Relay, message: &[u8], now: Time, unix: UnixMillis) {
-///     let first = relay.handle_message(message, now, unix);
-///     let second = relay.handle_message(message, now, unix);
+/// # use pinch_proto::Time;
+/// fn twice(relay: Relay, message: &[u8], now: Time) {
+///     let first = relay.handle_message(message, now);
+///     let second = relay.handle_message(message, now);
 /// }
 /// ```
 #[derive(Debug)]
@@ -61,11 +62,12 @@ pub struct Relay {
     nonce: [u8; NONCE_LEN],
     issued_at: UnixMillis,
     expires_at: UnixMillis,
-    deadline: Time,
+    timeout: Timeout,
 }
 
 impl Relay {
-    /// A challenge at the relay `host` that can be answered for `timeout` (protocol: 10 s).
+    /// A challenge at the relay `host` that can be answered for `timeout` (protocol: 10 s), pauses
+    /// of the process apart.
     ///
     /// `nonce` must be fresh and unpredictable: it is all that keeps an old answer from being used
     /// again. `now` and `unix` are the same moment on the two clocks.
@@ -81,7 +83,7 @@ impl Relay {
             nonce,
             issued_at: unix,
             expires_at: unix + timeout,
-            deadline: now + timeout,
+            timeout: Timeout::new(timeout, now),
         }
     }
 
@@ -98,40 +100,23 @@ impl Relay {
         Envelope::from_relay(Payload::AuthChallenge(challenge), self.issued_at).to_bytes()
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) has to be called. It never changes.
+    /// The time for the answer. When it is over, the agent is given up: [`Refusal::TimedOut`].
     #[must_use]
-    pub const fn poll_timeout(&self) -> Time {
-        self.deadline
-    }
-
-    /// Gives the agent up if its time is over. Called too early, it changes nothing.
-    ///
-    /// # Errors
-    ///
-    /// [`Refusal::TimedOut`] from [`poll_timeout`](Self::poll_timeout) on.
-    pub fn handle_timeout(self, now: Time) -> Result<Self, Refusal> {
-        if now < self.deadline {
-            Ok(self)
-        } else {
-            Err(Refusal::TimedOut)
-        }
+    pub const fn timeout(&mut self) -> &mut Timeout {
+        &mut self.timeout
     }
 
     /// Checks everything about the agent's first message but its signature.
     ///
-    /// It is too late if either clock says so: the monotonic one cannot be set, the wall clock
-    /// goes on while a machine is suspended.
+    /// Whether it is too late is up to the [timeout](Self::timeout), and not to the wall clock,
+    /// which may be set at any time: nobody can use a nonce that is answered once, on one
+    /// connection.
     ///
     /// # Errors
     ///
     /// Every [`Refusal`] but [`TimedOut`](Refusal::TimedOut) and
     /// [`WrongSignature`](Refusal::WrongSignature).
-    pub fn handle_message(
-        self,
-        message: &[u8],
-        now: Time,
-        unix: UnixMillis,
-    ) -> Result<Claim, Refusal> {
+    pub fn handle_message(mut self, message: &[u8], now: Time) -> Result<Claim, Refusal> {
         let Payload::AuthResponse(response) = decode(message, MessageType::AuthResponse)? else {
             return Err(Refusal::MalformedPayload);
         };
@@ -152,7 +137,7 @@ impl Relay {
         if *response.nonce != self.nonce {
             return Err(Refusal::WrongNonce);
         }
-        if now >= self.deadline || unix > self.expires_at {
+        if self.timeout.is_over(now) {
             return Err(Refusal::Expired);
         }
         Ok(Claim {

@@ -35,7 +35,7 @@ fn a_key_joins_by_answering_the_challenge() {
         panic!("{outputs:?}")
     };
     let proof = relay
-        .handle_message(response, rig.now, UNIX)
+        .handle_message(response, rig.now)
         .unwrap()
         .verify()
         .unwrap();

@@ -8,7 +8,7 @@ use pinch_proto::handshake::{
     AUTHENTICATION_FAILED, AgentError, Refusal, Relay, auth_failed, signed_bytes,
 };
 use pinch_proto::wire::{MessageType, Payload};
-use pinch_proto::{Address, CloseCode, SecretKey, Time, UnixMillis};
+use pinch_proto::{Address, CloseCode, SecretKey, Time};
 
 #[test]
 fn the_relay_refuses_every_answer_that_is_not_exactly_right() {
@@ -87,39 +87,54 @@ fn relay_with_other_nonce() -> Relay {
     Relay::new(host(), TIMEOUT, [9; 32], START, UNIX)
 }
 
+/// With each wakeup on time, the end of a timeout: it has half a second of grace.
+fn waits(relay: &mut Relay) -> Time {
+    let mut now = START;
+    while !relay.timeout().is_over(now) {
+        now = relay.timeout().wakeup();
+    }
+    now
+}
+
 #[test]
-fn an_answer_is_too_late_when_either_clock_says_so() {
+fn an_answer_is_too_late_when_the_timeout_is_over() {
     let response = envelope(Payload::AuthResponse(good_response()));
-    let ms = Duration::from_millis(1);
-    let cases = [
-        (START + (TIMEOUT - ms), UNIX + TIMEOUT, true),
-        (START + TIMEOUT, UNIX, false),
-        (START, UNIX + (TIMEOUT + ms), false),
-        // A wall clock that is set back harms nobody: the other clock still counts.
-        (START + (TIMEOUT - ms), UnixMillis(0), true),
-        (START + TIMEOUT, UnixMillis(0), false),
-    ];
-    for (now, unix, is_in_time) in cases {
-        let result = relay().handle_message(&response, now, unix);
-        assert_eq!(
-            result.as_ref().err(),
-            (!is_in_time).then_some(&Refusal::Expired),
-            "{now:?} {unix:?}"
+    let mut late = relay();
+    let over = waits(&mut late);
+    assert_eq!(over, START + TIMEOUT + Duration::from_millis(500));
+    assert_eq!(
+        late.handle_message(&response, over).err(),
+        Some(Refusal::Expired)
+    );
+    for pause in [1, 9_999, 10_500, 86_400_000] {
+        let now = START + Duration::from_millis(pause);
+        assert!(relay().handle_message(&response, now).is_ok(), "{pause}");
+    }
+}
+
+#[test]
+fn a_pause_of_any_length_leaves_time_to_read_the_answer() {
+    for pause in [1, 700, 20_000, 86_400_000] {
+        let mut relay = relay();
+        let mut now = START;
+        while now < START + TIMEOUT {
+            assert!(!relay.timeout().is_over(now));
+            now = relay.timeout().wakeup();
+        }
+        now = now + Duration::from_millis(pause);
+        assert!(!relay.timeout().is_over(now), "{pause}");
+        let wakeup = relay.timeout().wakeup();
+        assert!(
+            !relay
+                .timeout()
+                .is_over(Time::from_nanos(wakeup.as_nanos() - 1))
         );
     }
 }
 
 #[test]
-fn a_relay_times_out_at_its_deadline_and_not_before() {
-    let mut relay = relay();
-    let deadline = relay.poll_timeout();
-    assert_eq!(deadline, START + TIMEOUT);
-    for now in [Time::ZERO, START, Time::from_nanos(deadline.as_nanos() - 1)] {
-        relay = relay.handle_timeout(now).unwrap();
-        assert_eq!(relay.poll_timeout(), deadline);
-    }
-    let refusal = relay.handle_timeout(deadline).unwrap_err();
-    assert_eq!(refusal, Refusal::TimedOut);
+fn an_agent_that_times_out_is_told_so() {
+    let refusal = Refusal::TimedOut;
     assert_eq!(refusal.auth_result(UNIX), None);
     assert_eq!(refusal.close().code, CloseCode::POLICY);
 }

@@ -91,7 +91,7 @@ pub(crate) fn awaiting() -> AwaitingResult {
 
 /// What the relay makes of an answer at the moment when it asked.
 pub(crate) fn judge(message: &[u8]) -> Result<Address, Refusal> {
-    let proof = relay().handle_message(message, START, UNIX)?.verify()?;
+    let proof = relay().handle_message(message, START)?.verify()?;
     Ok(proof.into_address())
 }
 

@@ -25,7 +25,7 @@ fn known_keys_join_under_their_known_addresses_with_known_signatures() {
         };
         assert_eq!(&*answer.signature, hex::<64>(signature));
 
-        let claim = relay().handle_message(&response, START, UNIX).unwrap();
+        let claim = relay().handle_message(&response, START).unwrap();
         assert_eq!(claim.public_key().as_bytes()[..], answer.public_key);
         let proof = claim.verify().unwrap();
         assert_eq!(proof.address().as_str(), address);
@@ -86,7 +86,7 @@ fn a_host_in_another_case_is_signed_as_the_relay_writes_it() {
     let relay = Relay::new(shouting.clone(), TIMEOUT, nonce(), START, UNIX);
     let (response, agent) = agent().handle_challenge(&relay.challenge(), UNIX).unwrap();
     let proof = relay
-        .handle_message(&response, START, UNIX)
+        .handle_message(&response, START)
         .unwrap()
         .verify()
         .unwrap();
@@ -109,7 +109,7 @@ fn the_error_texts_are_those_that_clients_match_on() {
 #[test]
 fn a_claim_can_be_verified_on_another_thread() {
     let response = envelope(Payload::AuthResponse(good_response()));
-    let claim = relay().handle_message(&response, START, UNIX).unwrap();
+    let claim = relay().handle_message(&response, START).unwrap();
     let proof = std::thread::spawn(move || claim.verify())
         .join()
         .unwrap()
@@ -142,7 +142,7 @@ proptest! {
         let relay = Relay::new(host.clone(), TIMEOUT, nonce, START, UNIX);
         let agent = Agent::new(SecretKey::from_seed(seed), host);
         let (response, agent) = agent.handle_challenge(&relay.challenge(), UNIX).unwrap();
-        let proof = relay.handle_message(&response, START, UNIX).unwrap().verify().unwrap();
+        let proof = relay.handle_message(&response, START).unwrap().verify().unwrap();
         let joined = agent.handle_result(&auth_succeeded(proof.address(), UNIX), Duration::ZERO).unwrap();
         prop_assert_eq!(&joined, proof.address());
     }

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::io;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use pinch_proto::Time;
 use pinch_proto::client::{Event, Input, Output};
@@ -160,6 +161,11 @@ impl<R: Runtime> Link<R> {
                     .machine
                     .handle_input(Input::Writable { bytes: BATCH }, now),
             );
+        }
+        if state.is_full() && matches!(self.socket, Socket::Up(_)) {
+            // The user pauses: a pong that is not read is not missing.
+            let payload = Bytes::new();
+            drop(state.machine.handle_input(Input::Pong { payload }, now));
         }
         let mut turn = state.machine.handle_timeout(now);
         let mut again = false;

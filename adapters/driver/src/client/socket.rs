@@ -1,4 +1,5 @@
-//! The WebSocket of a client: the bytes of a stream on one side, what the machine takes on the other.
+//! The WebSocket of a client: the bytes of a stream on one side, what the machine takes on the
+//! other.
 
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
@@ -190,12 +191,11 @@ impl WebSocket {
         if !self.is_closing || self.broken.is_some() {
             return;
         }
-        let until = runtime.now() + FAREWELL;
         let task_runtime = runtime.clone();
         runtime.spawn(async move {
             let rest = self.outgoing.get(self.written..).unwrap_or_default();
             let farewell = farewell(&mut self.stream, rest);
-            let _ = within(&task_runtime, until, farewell).await;
+            let _ = within(&task_runtime, FAREWELL, farewell).await;
         });
     }
 }

@@ -91,7 +91,7 @@ pub(super) async fn upgrade<R: Runtime>(
         io::Result::Ok(())
     };
     // What has come by then is better than nothing.
-    let _ = within(runtime, runtime.now() + BODY_TIMEOUT, body).await;
+    let _ = within(runtime, BODY_TIMEOUT, body).await;
     rest.truncate(length);
     *response.body_mut() = rest;
     Err(UpgradeError::Rejected(Box::new(response)))

@@ -19,7 +19,7 @@ use http::header::RETRY_AFTER;
 use http::{Method, Response, StatusCode};
 use pinch_proto::hub::{Admission, ConnId};
 use pinch_proto::peers::{self, Place};
-use pinch_proto::{Address, Close, CloseCode, Frame, Time, handshake};
+use pinch_proto::{Address, Close, CloseCode, Frame, Timeout, handshake};
 use tracing::debug;
 
 use super::connection::Connection;
@@ -27,7 +27,7 @@ use super::counts::TaskCount;
 use super::peers::{Outcome, Pending, Reason};
 use super::reports::Report;
 use super::switchboard::Shared;
-use crate::clock::{self, unix_now};
+use crate::clock::unix_now;
 use crate::codec::{Decoder, Incoming, encode};
 use crate::ends::{Turns, farewell, read_head, read_proxy_header, say};
 use crate::http::{self as head, Route};
@@ -93,8 +93,8 @@ impl<R: Runtime, S: Stream> Future for Task<R, S> {
     }
 }
 
-/// Everything before the join; `None` if there was none. Ends at once when the relay is cut; when it
-/// shuts down, the peer is told.
+/// Everything before the join; `None` if there was none. Ends at once when the relay is cut; when
+/// it shuts down, the peer is told.
 async fn accept<R: Runtime, S: Stream>(
     shared: Arc<Shared<R>>,
     mut stream: S,
@@ -191,8 +191,9 @@ async fn join<R: Runtime>(
         }
         Err(Rejection::Told(outcome, bytes)) => {
             pending.set_outcome(outcome);
-            let until = shared.clock.now() + FAREWELL;
-            let _ = until_time(shared, &pending, until, farewell(stream, &bytes)).await;
+            let mut timeout = Timeout::new(FAREWELL, shared.clock.now());
+            let farewell = farewell(stream, &bytes);
+            let _ = until_over(shared, &pending, &mut timeout, farewell).await;
             None
         }
     }
@@ -254,12 +255,12 @@ async fn request<R: Runtime>(
     may_be_proxied: bool,
 ) -> Result<Joined, Rejection> {
     let settings = &shared.settings;
-    let until = shared.clock.now() + settings.auth_timeout;
+    let mut timeout = Timeout::new(settings.auth_timeout, shared.clock.now());
     let mut begun = Vec::new();
     let mut source = peer;
     if may_be_proxied && settings.expects_proxy_header(peer) {
         let header = read_proxy_header(stream);
-        let header = in_time(within(shared, pending, until, header).await)??;
+        let header = in_time(within(shared, pending, &mut timeout, header).await)??;
         let (named, rest) = header.map_err(|error| malformed(&error.to_string()))?;
         begun = rest;
         if let Some(named) = named {
@@ -268,7 +269,7 @@ async fn request<R: Runtime>(
         }
     }
     let head = read_head(stream, begun);
-    let head = in_time(within(shared, pending, until, head).await)??;
+    let head = in_time(within(shared, pending, &mut timeout, head).await)??;
     let head = head.map_err(|error| Rejection::http(Reason::Malformed, &error.response()));
     let (request, rest) = head?;
     if let Some(peer) = source {
@@ -388,22 +389,14 @@ async fn prove<R: Runtime>(
         inbox.write(stream, &bytes).await?;
         inbox.next(stream).await
     };
-    let mut answer = within(shared, pending, relay.poll_timeout(), first).await;
-    let answer = loop {
-        match answer {
-            Waited::Done(answer) => break answer?,
-            Waited::Late => {
-                relay = relay
-                    .handle_timeout(shared.clock.now())
-                    .map_err(|late| inbox.rejection(&late))?;
-            }
-            Waited::Closing => return Err(inbox.going_away()),
-            Waited::Evicted => return Err(inbox.evicted()),
-        }
-        answer = within(shared, pending, relay.poll_timeout(), inbox.next(stream)).await;
+    let answer = match within(shared, pending, relay.timeout(), first).await {
+        Waited::Done(answer) => answer?,
+        Waited::Late => return Err(inbox.rejection(&handshake::Refusal::TimedOut)),
+        Waited::Closing => return Err(inbox.going_away()),
+        Waited::Evicted => return Err(inbox.evicted()),
     };
     let proof = relay
-        .handle_message(&answer, shared.clock.now(), unix_now())
+        .handle_message(&answer, shared.clock.now())
         .and_then(handshake::Claim::verify)
         .map_err(|refusal| Rejection::handshake(Reason::Authentication, &refusal))?;
     let conn = register(shared, pending, proof.into_address(), Admission::Proven)?;
@@ -576,16 +569,16 @@ enum Waited<T> {
     Evicted,
 }
 
-/// Awaits `future`, at most until `until`, and no longer once the relay shuts down or `pending` has to
-/// give way.
+/// Awaits `future`, until `timeout` is over, and no longer once the relay shuts down or `pending`
+/// has to give way.
 async fn within<R: Runtime, T>(
     shared: &Shared<R>,
     pending: &Pending<R>,
-    until: Time,
+    timeout: &mut Timeout,
     future: impl Future<Output = T>,
 ) -> Waited<T> {
     let (future, closed) = (pin!(future), pin!(shared.closed()));
-    match until_time(shared, pending, until, select(future, closed)).await {
+    match until_over(shared, pending, timeout, select(future, closed)).await {
         Waited::Done(Either::Left((output, _))) => Waited::Done(output),
         // That is the end of this future, too.
         Waited::Done(Either::Right(_)) if shared.is_cut() => core::future::pending().await,
@@ -595,16 +588,16 @@ async fn within<R: Runtime, T>(
     }
 }
 
-/// Awaits `future`, at most until `until`, and no longer once `pending` has to give way.
-async fn until_time<R: Runtime, F: Future>(
+/// Awaits `future`, until `timeout` is over, and no longer once `pending` has to give way.
+async fn until_over<R: Runtime, F: Future>(
     shared: &Shared<R>,
     pending: &Pending<R>,
-    until: Time,
+    timeout: &mut Timeout,
     future: F,
 ) -> Waited<F::Output> {
     let (future, evicted) = (pin!(future), pin!(pending.evicted()));
     let either = select(future, evicted);
-    match clock::within(&shared.runtime, shared.clock.instant(until), either).await {
+    match shared.clock.within(timeout, either).await {
         Some(Either::Left((output, _))) => Waited::Done(output),
         Some(Either::Right(_)) => Waited::Evicted,
         None => Waited::Late,

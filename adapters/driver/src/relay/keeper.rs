@@ -4,7 +4,7 @@
 //! commits a batch at once makes one commit for however many senders wait. What the operations mean
 //! is the hub's business; here they are carried there and back.
 
-use core::future::{Future, poll_fn};
+use core::future::{Future, pending, poll_fn};
 use core::pin::pin;
 use core::task::Poll;
 use core::time::Duration;
@@ -18,6 +18,7 @@ use tracing::error;
 use super::counts::VitalTask;
 use super::reports::Report;
 use super::switchboard::{Shared, Wakes};
+use crate::clock::within;
 use crate::{Runtime, Store};
 
 /// How long a store may take for what a relay that is dropped leaves behind.
@@ -116,8 +117,7 @@ async fn unless_over<R: Runtime, T>(
         })
         .await;
         if shared.is_cut() {
-            let until = shared.runtime.now() + LAST_WORDS;
-            shared.runtime.sleep_until(until).await;
+            let _ = within(&shared.runtime, LAST_WORDS, pending::<()>()).await;
         }
     };
     match select(pin!(work), pin!(over)).await {

@@ -169,7 +169,7 @@ impl Attempt {
             challenge.nonce == vec![self.nonce; 32] && challenge.relay_host == self.host
         });
         let verdict = relay
-            .handle_message(response, Time::ZERO, UNIX)
+            .handle_message(response, Time::ZERO)
             .and_then(pinch_proto::handshake::Claim::verify);
         (verdict.is_ok() == is_as_asked)
             .then_some(())

@@ -212,8 +212,8 @@ impl World {
                 Ok(())
             }
             Step::WaitForDeadline { session, offset } => {
-                if let Some((relay, _)) = &self.sessions[usize::from(*session)] {
-                    let nanos = relay.poll_timeout().as_nanos();
+                if let Some((relay, _)) = &mut self.sessions[usize::from(*session)] {
+                    let nanos = relay.timeout().wakeup().as_nanos();
                     let at = Time::from_nanos(nanos.saturating_add(*offset).saturating_sub(1));
                     self.now = self.now.max(at);
                 }
@@ -239,7 +239,8 @@ impl World {
         let challenge = Challenge {
             host: self.host,
             nonce,
-            asked_at: self.now,
+            looked_at: self.now,
+            attended: Duration::ZERO,
             asked_at_unix: self.unix,
             timeout,
         };
@@ -252,17 +253,18 @@ impl World {
     }
 
     fn hear(&mut self, session: u8, message: &Bytes) -> core::result::Result<(), String> {
-        let Some((relay, challenge)) = self.sessions[usize::from(session)].take() else {
+        let Some((relay, mut challenge)) = self.sessions[usize::from(session)].take() else {
             return Ok(());
         };
-        let is_good = challenge.is_answered_by(message, self.now, self.unix);
-        match relay.handle_message(message, self.now, self.unix) {
+        challenge.look(self.now);
+        let is_good = challenge.is_answered_by(message);
+        match relay.handle_message(message, self.now) {
             Ok(claim) if is_good => {
                 self.claims.push((claim, challenge, message.clone()));
                 Ok(())
             }
             Err(refusal) if !is_good => {
-                challenge.check_refusal(&refusal, message, self.now, self.unix)?;
+                challenge.check_refusal(&refusal, message)?;
                 check_words(&refusal, self.unix)
             }
             other => Err(format!(
@@ -273,19 +275,19 @@ impl World {
 
     fn time_out(&mut self, session: u8) -> core::result::Result<(), String> {
         let place = &mut self.sessions[usize::from(session)];
-        let Some((relay, challenge)) = place.take() else {
+        let Some((relay, challenge)) = place else {
             return Ok(());
         };
-        let deadline = relay.poll_timeout();
-        let is_over = challenge.is_over(self.now);
-        match relay.handle_timeout(self.now) {
-            Ok(relay) if !is_over && relay.poll_timeout() == deadline => {
-                *place = Some((relay, challenge));
-                Ok(())
-            }
-            Err(refusal @ Refusal::TimedOut) if is_over => check_words(&refusal, self.unix),
-            other => Err(format!("{other:?} at {:?}", self.now)),
+        challenge.look(self.now);
+        let (is_over, wakeup) = (relay.timeout().is_over(self.now), relay.timeout().wakeup());
+        if (is_over, wakeup) != (challenge.is_over(), challenge.wakeup()) {
+            return Err(format!("over {is_over} at {:?}, then {wakeup:?}", self.now));
         }
+        if is_over {
+            *place = None;
+            check_words(&Refusal::TimedOut, self.unix)?;
+        }
+        Ok(())
     }
 
     fn verify_all(&mut self) -> core::result::Result<(), String> {

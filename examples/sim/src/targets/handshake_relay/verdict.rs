@@ -16,7 +16,9 @@ pub(super) struct Challenge {
     pub(super) host: &'static str,
     /// All 32 bytes of it.
     pub(super) nonce: u8,
-    pub(super) asked_at: Time,
+    /// When the relay has looked at the clock last, and the time that it has attended.
+    pub(super) looked_at: Time,
+    pub(super) attended: Duration,
     pub(super) asked_at_unix: UnixMillis,
     pub(super) timeout: Duration,
 }
@@ -45,24 +47,39 @@ impl Challenge {
             + i128::from(self.timeout.subsec_millis())
     }
 
-    /// Whether nobody waits for an answer any more.
-    pub(super) fn is_over(&self, now: Time) -> bool {
-        now.since(self.asked_at) >= self.timeout
+    /// Of the time between two looks at the clock, at most this counts.
+    fn step(&self) -> Duration {
+        let quarter = self.timeout / 4;
+        quarter.clamp(Duration::from_millis(10), Duration::from_millis(250))
     }
 
-    /// Whether an answer comes too late by one of the clocks.
-    fn is_late(&self, now: Time, unix: UnixMillis) -> bool {
-        self.is_over(now) || i128::from(unix.0) > self.expires_at_unix()
+    /// The relay looks at the clock.
+    pub(super) fn look(&mut self, now: Time) {
+        self.attended += now.since(self.looked_at).min(self.step());
+        self.looked_at = self.looked_at.max(now);
+    }
+
+    /// Whether an answer comes too late, as far as the relay has looked: two steps after the
+    /// timeout.
+    pub(super) fn is_over(&self) -> bool {
+        self.attended >= self.timeout + 2 * self.step()
+    }
+
+    /// When the relay has to look again.
+    pub(super) fn wakeup(&self) -> Time {
+        let over = self.timeout + 2 * self.step();
+        let left = over.saturating_sub(self.attended);
+        self.looked_at + left.min(self.step())
     }
 
     /// Whether all is right with an answer, as far as can be seen without looking at the signature.
-    pub(super) fn is_answered_by(&self, message: &Bytes, now: Time, unix: UnixMillis) -> bool {
+    pub(super) fn is_answered_by(&self, message: &Bytes) -> bool {
         response_of(message).is_some_and(|response| {
             response.version == 1
                 && response.public_key.len() == 32
                 && response.signature.len() == 64
                 && response.nonce == vec![self.nonce; 32]
-                && !self.is_late(now, unix)
+                && !self.is_over()
         })
     }
 
@@ -75,13 +92,7 @@ impl Challenge {
     }
 
     /// Whether what is said against an answer is so.
-    pub(super) fn check_refusal(
-        &self,
-        refusal: &Refusal,
-        message: &Bytes,
-        now: Time,
-        unix: UnixMillis,
-    ) -> Result<(), String> {
+    pub(super) fn check_refusal(&self, refusal: &Refusal, message: &Bytes) -> Result<(), String> {
         let decoded = Envelope::decode(message.clone());
         let response = response_of(message);
         let is_true = match *refusal {
@@ -101,7 +112,7 @@ impl Challenge {
                 len != 64 && response.is_some_and(|it| it.signature.len() == len)
             }
             Refusal::WrongNonce => response.is_some_and(|it| it.nonce != vec![self.nonce; 32]),
-            Refusal::Expired => response.is_some() && self.is_late(now, unix),
+            Refusal::Expired => response.is_some() && self.is_over(),
             Refusal::TimedOut | Refusal::WrongSignature { .. } | _ => false,
         };
         is_true
