@@ -127,8 +127,9 @@ async fn talk_over_tls<R: Runtime + Default>() {
     let adopting = Arc::clone(&relay);
     runtime.spawn(async move {
         for _ in 0..2 {
-            let (stream, _) = R::default().accept(&listener).await.unwrap();
-            adopting.adopt(acceptor.accept(stream).await.unwrap());
+            let (stream, peer) = R::default().accept(&listener).await.unwrap();
+            let stream = acceptor.accept(stream).await.unwrap();
+            adopting.adopt_from(stream, peer.ip());
         }
     });
     let dial = move || {

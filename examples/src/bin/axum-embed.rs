@@ -3,12 +3,13 @@
 //! `GET /` is the service; `GET /agents/ws` is upgraded to a WebSocket and handed to the relay. The
 //! first line on stdout says where it listens; `--port` chooses the port (default: 8080).
 
+use core::net::SocketAddr;
 use std::io::{self, Write as _};
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::response::Response;
 use axum::routing::get;
 use clap::Parser;
@@ -44,7 +45,8 @@ async fn main() -> Result<(), Box<dyn core::error::Error>> {
     let service = Router::new()
         .route("/", get(async || "a web service\n"))
         .route("/agents/ws", get(agents))
-        .with_state(Arc::clone(&relay));
+        .with_state(Arc::clone(&relay))
+        .into_make_service_with_connect_info::<SocketAddr>();
 
     let listener = TcpListener::bind(("127.0.0.1", port)).await?;
     writeln!(
@@ -62,7 +64,11 @@ async fn main() -> Result<(), Box<dyn core::error::Error>> {
 
 /// Checks and upgrades a request, and hands its connection to the relay, which asks for the agent's
 /// key.
-async fn agents(State(relay): State<Arc<Relay>>, mut request: Request) -> Response {
+async fn agents(
+    State(relay): State<Arc<Relay>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    mut request: Request,
+) -> Response {
     let upgrading = hyper::upgrade::on(&mut request);
     let (upgrade, response) = match relay.check_upgrade(&request) {
         Ok(checked) => checked,
@@ -71,6 +77,7 @@ async fn agents(State(relay): State<Arc<Relay>>, mut request: Request) -> Respon
     tokio::spawn(async move {
         // If the client goes away before the upgrade, there is nobody to serve.
         if let Ok(upgraded) = upgrading.await {
+            let upgrade = upgrade.peer(peer.ip());
             relay.adopt_upgraded(TokioIo::new(upgraded).compat(), upgrade);
         }
     });
