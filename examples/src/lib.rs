@@ -2,21 +2,21 @@
 //!
 //! The relays (`relay-tokio` and its sisters) differ in their runtime alone: what they do is in
 //! [`relay`], their settings are in [`options`], their logs in [`logging`], what they say of a
-//! queue in [`inspection`], a port that several of them have in [`shared_port`], and how many files
-//! they may open in [`descriptors`]. The terminal's `agent` is made of [`key_file`], [`sealing`],
+//! queue in [`inspection`], the sockets they listen on in [`listening`], and how many files they may
+//! open in [`descriptors`]. The terminal's `agent` is made of [`key_file`], [`sealing`],
 //! [`plaintext`] and [`mailbox`], which hold all of its cryptography and do no network I/O, and of
 //! [`terminal`], which makes a stranger's text safe to print.
 
 pub mod descriptors;
 pub mod inspection;
 pub mod key_file;
+pub mod listening;
 pub mod logging;
 pub mod mailbox;
 pub mod options;
 pub mod plaintext;
 pub mod relay;
 pub mod sealing;
-pub mod shared_port;
 pub mod signals;
 pub mod terminal;
 

@@ -14,7 +14,7 @@ use tracing::{error, info, warn};
 
 use crate::options::{Database, Invocation, Options};
 use crate::signals::{Signals, Stop};
-use crate::{descriptors, inspection, logging, shared_port};
+use crate::{descriptors, inspection, listening, logging};
 
 /// Why a relay did not start.
 #[derive(Debug, Error)]
@@ -38,10 +38,13 @@ pub enum Failure {
 /// one.
 pub type Ended = Result<Option<Stop>, Failure>;
 
-/// Does what this process is asked to: runs a relay, or says what is in the queue of one. `block_on`
-/// runs a future on the runtime `R`.
-pub fn main<R: Runtime + Default>(block_on: impl FnOnce(Running) -> Ended) -> ExitCode {
-    let options = match Invocation::of_process() {
+/// Does what this process, which is a `program`, is asked to: runs a relay, or says what is in the
+/// queue of one. `block_on` runs a future on the runtime `R`.
+pub fn main<R: Runtime + Default>(
+    program: &'static str,
+    block_on: impl FnOnce(Running) -> Ended,
+) -> ExitCode {
+    let options = match Invocation::of_process(program) {
         Invocation::Relay(options) => *options,
         Invocation::InspectQueue(options) => return inspection::main(&options),
     };
@@ -81,14 +84,15 @@ async fn run<R: Runtime + Default>(mut options: Options) -> Ended {
         store.name().clone_into(&mut queue);
         relay = relay.store(store);
     }
-    let relay = if options.reuse_port {
-        let addr = options.listen;
-        let listen = |source| BindError::Listen { addr, source };
-        relay.listen_on(shared_port::listen(addr).map_err(listen)?)?
-    } else {
-        relay.bind(options.listen).await?
-    };
-    let listen = relay.local_addr().unwrap_or(options.listen);
+    let addr = options.listen.addr();
+    let listen = |source| BindError::Listen { addr, source };
+    let (listener, other) =
+        listening::listen(options.listen, options.reuse_port).map_err(listen)?;
+    let relay = relay.listen_on(listener)?;
+    if let Some(other) = other {
+        relay.add_listener(other)?;
+    }
+    let listen = relay.local_addr().unwrap_or(addr);
     let (host, auth) = (options.hub.host(), options.auth);
     info!(%listen, %host, ?auth, queue, runtime = R::NAME, "started");
     if options.auth == Auth::Open {

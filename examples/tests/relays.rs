@@ -99,7 +99,7 @@ fn relay_polling_takes_a_number_of_threads_from_the_environment_and_nothing_else
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         Relay(command.spawn().unwrap())
     };
-    for nonsense in ["0", "two", "", "1025"] {
+    for nonsense in ["0", "two", " ", "1025"] {
         let mut relay = run(nonsense);
         let (mut said, mut log) = (String::new(), String::new());
         let stdout = relay.0.stdout.as_mut().unwrap();
@@ -113,11 +113,13 @@ fn relay_polling_takes_a_number_of_threads_from_the_environment_and_nothing_else
         assert!(log.contains(&expected), "{log}");
         assert_eq!(said, "");
     }
-    let mut relay = run("1");
-    let mut line = String::new();
-    let stdout = relay.0.stdout.as_mut().unwrap();
-    BufReader::new(stdout).read_line(&mut line).unwrap();
-    assert!(line.starts_with("listening on ws://"), "{line}");
+    for threads in ["1", ""] {
+        let mut relay = run(threads);
+        let mut line = String::new();
+        let stdout = relay.0.stdout.as_mut().unwrap();
+        BufReader::new(stdout).read_line(&mut line).unwrap();
+        assert!(line.starts_with("listening on ws://"), "{line}");
+    }
 }
 
 #[cfg(target_os = "linux")]

@@ -159,7 +159,8 @@ impl Drop for Handle {
 /// As many as the environment says, or half of those that can run at the same time: where every byte
 /// comes from a socket and goes to one, the system needs the other half.
 fn threads_of_process() -> Result<NonZero<usize>, StartError> {
-    let Some(value) = std::env::var_os(VARIABLE) else {
+    // One that is set and empty counts as unset.
+    let Some(value) = std::env::var_os(VARIABLE).filter(|value| !value.is_empty()) else {
         let cores = thread::available_parallelism()?;
         return Ok(NonZero::new(cores.get().div_ceil(2)).unwrap_or(cores));
     };

@@ -37,6 +37,16 @@ pub enum OpenError {
         /// The directory.
         directory: PathBuf,
     },
+    /// The Go relay keeps its queue in this file, in a format (bbolt) that this crate does not read.
+    #[error(
+        "{}: this is the file of the Go relay, which this relay cannot read; name another file for \
+         the queue",
+        path.display()
+    )]
+    GoRelay {
+        /// The file.
+        path: PathBuf,
+    },
     /// The file is no queue, or no longer one. An empty queue in its place would lose what it
     /// holds without a word, so the operator decides.
     #[error(

@@ -45,7 +45,7 @@ pub(crate) fn inspect(path: &Path) -> Result<Inspection, OpenError> {
         let path = path.to_owned();
         return Err(OpenError::Missing { path });
     }
-    inspect_on(&OnDisk(path.to_owned()))
+    inspect_on(&OnDisk::new(path.to_owned()))
 }
 
 pub(crate) fn inspect_on(medium: &dyn Medium) -> Result<Inspection, OpenError> {

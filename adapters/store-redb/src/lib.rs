@@ -38,6 +38,8 @@
 //! | the disk is full or read-only | what would change something fails and says so, what only reads goes on; every batch tries again, so that there is nothing to do once there is room |
 //! | the file is damaged | it is not opened, and never replaced by an empty one: [`OpenError::Damaged`]; only of a relay that has crashed, a damaged last commit looks like one that was never finished, and is undone as such |
 //! | two processes want the file | the second is told: [`OpenError::InUse`] |
+//! | the file is unlinked or replaced while it is open (Unix) | [`warning`](pinch_driver::Store::warning) says so, within a second or two, and so do a log line and the relay's `/health`; it is not opened again under its name |
+//! | others may read the file (Unix) | it gets mode 0600 when it is made, and when it is opened |
 //!
 //! # Why redb
 //!
@@ -71,8 +73,8 @@
 //! out faster, since it notes down what is removed instead of removing it. That has its price in
 //! memory, in a disk that stays full long after the queue is empty, and in the time that a restart
 //! takes. A relay batches what its agents send, and there redb keeps up; it gives back what it no
-//! longer needs; and it is one file, which can be copied and looked at, with a checksum on every
-//! page.
+//! longer needs; and it is one file, with a checksum on every page. To copy it, end the relay first: a
+//! copy of a file that is being written to may hold neither the old state nor the new one.
 
 mod accounts;
 mod backend;
@@ -80,6 +82,7 @@ mod error;
 mod execute;
 mod inspect;
 mod medium;
+mod place;
 mod read;
 mod schema;
 #[cfg(any(test, feature = "simulation"))]

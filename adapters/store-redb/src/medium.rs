@@ -5,6 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::panic;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use pinch_proto::queue::Restored;
 use redb::backends::FileBackend;
@@ -12,6 +13,7 @@ use redb::{Builder, Database, ReadableDatabase as _, StorageBackend};
 
 use crate::backend::{View, Writable};
 use crate::error::OpenError;
+use crate::place::Identity;
 use crate::schema::{self, FORMAT};
 
 /// How much of a file redb keeps in memory. A queue is written once, read once and removed, so
@@ -35,18 +37,38 @@ pub(crate) trait Medium: Send {
 
 /// A file.
 #[derive(Debug)]
-pub(crate) struct OnDisk(pub(crate) PathBuf);
+pub(crate) struct OnDisk {
+    path: PathBuf,
+    /// The file that was opened first; another in its place is another queue.
+    identity: Arc<OnceLock<Identity>>,
+}
+
+impl OnDisk {
+    pub(crate) fn new(path: PathBuf) -> Self {
+        let identity = Arc::default();
+        Self { path, identity }
+    }
+
+    /// The file, once it was opened.
+    pub(crate) fn identity(&self) -> Arc<OnceLock<Identity>> {
+        Arc::clone(&self.identity)
+    }
+}
 
 impl Medium for OnDisk {
     fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 
     fn open(&self, is_writable: bool) -> io::Result<Box<dyn StorageBackend>> {
         let file = OpenOptions::new()
             .read(true)
             .write(is_writable)
-            .open(&self.0)?;
+            .open(&self.path)?;
+        let identity = Identity::of(&file.metadata()?);
+        if *self.identity.get_or_init(|| identity) != identity {
+            return Err(io::Error::other("another file has taken its place"));
+        }
         Ok(Box::new(FileBackend::new(file).map_err(io::Error::other)?))
     }
 }
@@ -101,6 +123,19 @@ fn not_empty(file: &impl StorageBackend) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether it is a file of bbolt, in which the Go relay keeps its queue: behind the header of its first
+/// page stands a magic number.
+fn is_bbolt(file: &impl StorageBackend) -> io::Result<bool> {
+    const OFFSET: u64 = 16;
+    const MAGIC: [u8; 4] = 0xed0c_daed_u32.to_le_bytes();
+    if file.len()? < OFFSET + MAGIC.len() as u64 {
+        return Ok(false);
+    }
+    let mut found = [0; MAGIC.len()];
+    file.read(OFFSET, &mut found)?;
+    Ok(found == MAGIC)
+}
+
 fn examined(
     medium: &dyn Medium,
     file: impl StorageBackend,
@@ -120,7 +155,12 @@ fn examine(
 ) -> Result<(Database, Restored), OpenError> {
     let path = medium.path();
     let of_redb = |error| OpenError::from_redb(path.to_owned(), error);
-    not_empty(&file).map_err(|error| OpenError::from_io(path.to_owned(), error))?;
+    let of_io = |error| OpenError::from_io(path.to_owned(), error);
+    not_empty(&file).map_err(of_io)?;
+    if is_bbolt(&file).map_err(of_io)? {
+        let path = path.to_owned();
+        return Err(OpenError::GoRelay { path });
+    }
     let mut builder = builder(medium.cache_bytes());
     builder.set_check_integrity_on_open(true);
     let database = builder.create_with_backend(file);
@@ -206,6 +246,9 @@ pub(crate) fn create_if_missing(path: &Path) -> Result<(), OpenError> {
 fn create_beside(path: &Path) -> io::Result<(PathBuf, File)> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create_new(true);
+    // Who writes to whom is nobody else's business.
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut number = 0;
     loop {
         let mut beside = path.to_owned().into_os_string();

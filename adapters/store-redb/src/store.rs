@@ -11,6 +11,7 @@ use pinch_proto::queue::{Failure, Operation, Outcome, Restored};
 use crate::error::OpenError;
 use crate::inspect::{self, Inspection};
 use crate::medium::{self, Medium, OnDisk};
+use crate::place::{self, Watch};
 use crate::worker::{Job, Worker};
 
 /// A queue in a file.
@@ -37,13 +38,16 @@ pub struct RedbStore {
     /// Has room for one job. `None` only while the store is being dropped.
     jobs: Option<async_channel::Sender<Job>>,
     thread: Option<JoinHandle<()>>,
+    /// Looks whether the file is still at its place, if it is one.
+    watch: Option<Watch>,
 }
 
 impl RedbStore {
     /// Opens the queue at `path`, or makes one if there is no such file.
     ///
     /// Every page of the file is read and checked, and what a crash has left unfinished is undone:
-    /// that blocks, for a time that grows with the file.
+    /// that blocks, for a time that grows with the file. On Unix, nobody but the owner of the file may
+    /// read it from then on (mode 0600), for it says who writes to whom.
     ///
     /// # Errors
     ///
@@ -51,7 +55,16 @@ impl RedbStore {
     pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
         let path = path.as_ref();
         medium::create_if_missing(path)?;
-        Self::open_on(Box::new(OnDisk(path.to_owned())))
+        let medium = OnDisk::new(path.to_owned());
+        let identity = medium.identity();
+        let mut store = Self::open_on(Box::new(medium))?;
+        place::restrict(path);
+        if let Some(&identity) = identity.get() {
+            let path = path.to_owned();
+            let watch = Watch::start(path.clone(), identity);
+            store.watch = Some(watch.map_err(|source| OpenError::Io { path, source })?);
+        }
+        Ok(store)
     }
 
     /// Says what waits in the queue at `path`, and for whom; never the contents.
@@ -78,6 +91,7 @@ impl RedbStore {
             name,
             jobs: Some(jobs),
             thread: Some(thread),
+            watch: None,
         })
     }
 
@@ -98,6 +112,10 @@ impl Store for RedbStore {
         let asked = self.jobs().send_blocking(Job::Restore(reply));
         let restored = asked.ok().and_then(|()| replied.recv_blocking().ok());
         restored.expect("the thread of a store ends when the store is dropped")
+    }
+
+    fn warning(&self) -> Option<&'static str> {
+        self.watch.as_ref().and_then(Watch::warning)
     }
 
     fn execute(&self, batch: Vec<Operation>) -> BoxFuture<'_, Vec<Outcome>> {

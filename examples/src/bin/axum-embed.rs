@@ -22,6 +22,7 @@ use tokio_util::compat::TokioAsyncReadCompatExt as _;
 
 /// A web service with a relay at /agents/ws
 #[derive(Parser)]
+#[command(name = env!("CARGO_BIN_NAME"), version)]
 struct Flags {
     /// The port on loopback; 0 lets the system pick one.
     #[arg(long, default_value_t = 8080)]

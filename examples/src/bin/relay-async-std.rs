@@ -6,5 +6,5 @@ use pinch_async_std::AsyncStd;
 use pinch_examples::relay;
 
 fn main() -> ExitCode {
-    relay::main::<AsyncStd>(async_std::task::block_on)
+    relay::main::<AsyncStd>(env!("CARGO_BIN_NAME"), async_std::task::block_on)
 }

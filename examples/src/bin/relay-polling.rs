@@ -9,7 +9,7 @@ use pinch_examples::relay::{self, Failure};
 use pinch_polling::{Polling, block_on};
 
 fn main() -> ExitCode {
-    relay::main::<Polling>(|running| {
+    relay::main::<Polling>(env!("CARGO_BIN_NAME"), |running| {
         Polling::start().map_err(|error| Failure::Runtime(error.into()))?;
         block_on(running)
     })

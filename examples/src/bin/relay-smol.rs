@@ -6,5 +6,5 @@ use pinch_examples::relay;
 use pinch_smol::Smol;
 
 fn main() -> ExitCode {
-    relay::main::<Smol>(smol::block_on)
+    relay::main::<Smol>(env!("CARGO_BIN_NAME"), smol::block_on)
 }

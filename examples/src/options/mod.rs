@@ -1,27 +1,29 @@
 //! The settings of a relay: flags, then environment variables, then defaults.
 //!
 //! All relay binaries have the same ones. A flag wins over its variable; a variable that is set must
-//! make sense even then, and an empty one makes none. What cannot be understood ends the program
+//! make sense even then, and an empty one counts as unset. What cannot be understood ends the program
 //! with code 2 and a message that names the flag or variable, the value, and what is accepted: a
 //! relay never starts with other settings than it was given.
 
+mod environment;
 mod inspect;
 mod limits;
 mod queue;
 mod values;
 
-use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+use core::net::{Ipv4Addr, SocketAddr};
 use core::time::Duration;
 use std::ffi::OsString;
 use std::path::Path;
 
 use clap::error::ErrorKind;
-use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use pinch_driver::{AllowedOrigins, Auth, Builder, Runtime};
 use pinch_proto::Host;
 use pinch_proto::hub::{Config, ConfigError, OnDuplicate, RateLimit};
 use thiserror::Error;
 
+use self::environment::Environment;
 use self::inspect::InspectFlags;
 pub use self::inspect::InspectOptions;
 use self::limits::LimitFlags;
@@ -30,6 +32,7 @@ pub use self::queue::Database;
 use self::queue::{QueueFlags, QueueVariables};
 use self::values::Rate;
 use crate::descriptors;
+use crate::listening::Listen;
 
 /// What a relay's program is asked to do.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,7 +47,7 @@ pub enum Invocation {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
     /// Where it listens.
-    pub listen: SocketAddr,
+    pub listen: Listen,
     /// Whether other relays may listen there, too.
     pub reuse_port: bool,
     /// How agents show that an address is their own.
@@ -66,14 +69,16 @@ pub struct Options {
 }
 
 /// Variables of older relays for what this one does not do: registration.
-const WITHOUT_EFFECT: [&str; 6] = [
+const WITHOUT_EFFECT: [&str; 5] = [
     "PINCH_RELAY_PENDING_KEY_TTL_HOURS",
     "PINCH_RELAY_PENDING_SWEEP_INTERVAL_MINUTES",
     "PINCH_RELAY_REGISTER_RATE_LIMIT",
     "PINCH_RELAY_REGISTER_RATE_BURST",
     "PINCH_TURNSTILE_SITE_KEY",
-    "PINCH_TURNSTILE_SECRET_KEY",
 ];
+
+/// The variable that locks a relay: only approved keys may join.
+const LOCK: &str = "PINCH_TURNSTILE_SECRET_KEY";
 
 /// The form in which logs are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, ValueEnum)]
@@ -105,9 +110,9 @@ struct Flags {
     #[command(subcommand)]
     command: Option<Command>,
 
-    /// Where to listen; port 0 lets the system pick one. PINCH_RELAY_PORT, without this flag,
-    /// sets the port and listens on every interface; with this flag, it has no effect.
-    /// [default: 127.0.0.1:8080]
+    /// Where to listen; port 0 lets the system pick one. PINCH_RELAY_PORT (or PORT, where it is
+    /// absent), without this flag, sets the port and listens on every interface, with IPv4 and IPv6;
+    /// with this flag, it has no effect. [default: 127.0.0.1:8080]
     #[arg(long, value_name = "IP:PORT", value_parser = values::listen)]
     listen: Option<SocketAddr>,
 
@@ -201,40 +206,54 @@ struct VariableError {
 }
 
 impl Invocation {
-    /// What this process is asked to do. Prints what is asked for, or what is wrong, and ends the
-    /// process if it cannot go on.
+    /// What this process, which is a `program`, is asked to do. Prints what is asked for, or what is
+    /// wrong, and ends the process if it cannot go on.
     #[must_use]
-    pub fn of_process() -> Self {
-        Self::parse(std::env::args_os(), |name| std::env::var_os(name))
+    pub fn of_process(program: &'static str) -> Self {
+        Self::parse(program, std::env::args_os(), std::env::vars_os())
             .unwrap_or_else(|error| error.exit())
     }
 
-    /// What is asked for by `arguments` (of which the first is the program's name) and by the
-    /// environment variables that `variable` finds.
+    /// What a `program` is asked for by `arguments` (of which the first is the name that it was called
+    /// by) and by environment variables.
     ///
     /// # Errors
     /// An error that prints itself. Help and version are errors of that kind, too.
     pub fn parse(
+        program: &'static str,
         arguments: impl IntoIterator<Item = OsString>,
-        variables: impl Fn(&str) -> Option<OsString>,
+        variables: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Self, clap::Error> {
         let arguments: Vec<OsString> = arguments.into_iter().collect();
-        let program = arguments.first().map(Path::new).and_then(Path::file_name);
-        let program = program.unwrap_or_default().to_string_lossy().into_owned();
-        let mut flags = Flags::try_parse_from(arguments)?;
+        let called = arguments.first().map(Path::new).and_then(Path::file_name);
+        let called = called.unwrap_or_default().to_string_lossy().into_owned();
+        let command = Flags::command().name(program);
+        let mut flags = Flags::from_arg_matches(&command.try_get_matches_from(arguments)?)?;
         let invalid = |message: String| {
-            let mut command = Flags::command().bin_name(&program);
+            let mut command = Flags::command().bin_name(&called);
             command.error(ErrorKind::ValueValidation, message)
         };
+        let environment = Environment::new(variables);
+        environment.check_names().map_err(invalid)?;
+        let variables = |name: &str| environment.get(name);
         if let Some(Command::Queue(QueueCommand::Inspect(flags))) = flags.command.take() {
-            let options = flags.merge(&variables).map_err(invalid)?;
+            let options = flags.merge(variables).map_err(invalid)?;
             return Ok(Self::InspectQueue(options));
         }
         let without_effect = WITHOUT_EFFECT.into_iter();
         let without_effect = without_effect
             .filter(|name| variables(name).is_some())
             .collect();
-        let variables = Variables::read(&variables).map_err(|error| invalid(error.to_string()))?;
+        if variables(LOCK).is_some() {
+            return Err(invalid(format!(
+                "the environment variable {LOCK} is set, which locks a relay: only approved keys may \
+                 join. This relay cannot be locked, and does not start open instead; unset it to let \
+                 every key join"
+            )));
+        }
+        let is_listening = flags.listen.is_some();
+        let variables = Variables::read(variables, is_listening);
+        let variables = variables.map_err(|error| invalid(error.to_string()))?;
         let options = Options::merge(flags, variables);
         let options = options.map_err(|error| invalid(error.to_string()))?;
         Ok(Self::Relay(Box::new(Options {
@@ -246,10 +265,8 @@ impl Invocation {
 
 impl Options {
     fn merge(flags: Flags, variables: Variables) -> Result<Self, ConfigError> {
-        let by_port = variables
-            .port
-            .map(|port| SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port));
-        let default = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+        let by_port = variables.port.map(Listen::EveryInterface);
+        let default = Listen::Address((Ipv4Addr::LOCALHOST, 8080).into());
         let rate = flags
             .rate_limit
             .or(variables.rate_limit)
@@ -273,7 +290,11 @@ impl Options {
             });
         let (database, hub) = flags.queue.merge(variables.queue, hub);
         Ok(Self {
-            listen: flags.listen.or(by_port).unwrap_or(default),
+            listen: flags
+                .listen
+                .map(Listen::Address)
+                .or(by_port)
+                .unwrap_or(default),
             reuse_port: flags.reuse_port,
             auth: match flags.auth {
                 AuthFlag::Challenge => Auth::Challenge,
@@ -325,9 +346,18 @@ struct Variables {
 }
 
 impl Variables {
-    fn read(variables: impl Fn(&str) -> Option<OsString>) -> Result<Self, VariableError> {
+    /// `is_listening` says that a flag has the address to listen on. Then `PORT` may mean anything:
+    /// other programs have it, too.
+    fn read(
+        variables: impl Fn(&str) -> Option<OsString>,
+        is_listening: bool,
+    ) -> Result<Self, VariableError> {
+        let mut port = variable(&variables, "PINCH_RELAY_PORT", values::port)?;
+        if port.is_none() && !is_listening {
+            port = variable(&variables, "PORT", values::port)?;
+        }
         Ok(Self {
-            port: variable(&variables, "PINCH_RELAY_PORT", values::port)?,
+            port,
             public_host: variable(&variables, "PINCH_RELAY_PUBLIC_HOST", values::host)?,
             rate_limit: variable(&variables, "PINCH_RELAY_RATE_LIMIT", values::rate)?,
             rate_burst: variable(&variables, "PINCH_RELAY_RATE_BURST", values::burst)?,

@@ -9,6 +9,7 @@ use pinch_proto::Host;
 use pinch_proto::hub::RateLimit;
 
 use super::Database;
+use super::environment::NO_SERVICE_LINKS;
 
 /// How fast an agent may send.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -37,8 +38,14 @@ pub(super) fn listen(text: &str) -> Result<SocketAddr, String> {
 }
 
 pub(super) fn port(text: &str) -> Result<u16, String> {
-    text.parse()
-        .map_err(|_| "expected a port, 0 to 65535".into())
+    const EXPECTED: &str = "expected a port, 0 to 65535";
+    text.parse().map_err(|_| {
+        if text.starts_with("tcp://") {
+            format!("{EXPECTED}. {NO_SERVICE_LINKS}")
+        } else {
+            EXPECTED.into()
+        }
+    })
 }
 
 pub(super) fn host(text: &str) -> Result<Host, String> {
@@ -111,19 +118,32 @@ pub(super) fn burst(text: &str) -> Result<u32, String> {
     }
 }
 
+/// Blanks and empty items are ignored, and `*` anywhere allows all.
 pub(super) fn origins(text: &str) -> Result<AllowedOrigins, String> {
-    if text.trim() == "*" {
+    if text.is_empty() {
+        return origin(text).map(|origin| AllowedOrigins::List(vec![origin]));
+    }
+    let items: Vec<&str> = text
+        .split(',')
+        .map(str::trim)
+        .filter(|item| !item.is_empty())
+        .collect();
+    if items.contains(&"*") {
         return Ok(AllowedOrigins::Any);
     }
-    text.split(',')
-        .map(origin)
-        .collect::<Result<_, _>>()
-        .map(AllowedOrigins::List)
+    let list = items.into_iter().map(origin).collect::<Result<Vec<_>, _>>();
+    list.map(|list| {
+        if list.is_empty() {
+            AllowedOrigins::None
+        } else {
+            AllowedOrigins::List(list)
+        }
+    })
 }
 
 /// An origin as browsers write it: without the slash that people like to add.
 fn origin(text: &str) -> Result<String, String> {
-    let origin = text.trim().trim_end_matches('/');
+    let origin = text.strip_suffix('/').unwrap_or(text);
     let is_origin = origin.parse().is_ok_and(|uri: http::Uri| {
         let authority = uri
             .authority()
@@ -134,7 +154,7 @@ fn origin(text: &str) -> Result<String, String> {
         Ok(origin.to_ascii_lowercase())
     } else {
         Err(
-            "expected origins such as https://app.example.com, separated by commas, or * alone"
+            "expected origins such as https://app.example.com, separated by commas; * for all"
                 .into(),
         )
     }

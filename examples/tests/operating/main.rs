@@ -4,7 +4,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should fail")]
 
 mod logs;
+mod queue;
 mod relay;
+mod settings;
 mod signals;
 
 use core::time::Duration;

@@ -35,17 +35,20 @@ pub enum StoreHealth {
     None,
     /// It did what it was last asked.
     Working,
+    /// It did, but an operator has to see to this: see [`Store::warning`].
+    Warning(&'static str),
     /// It has failed, and has written nothing since.
     Failing(Failure),
 }
 
 impl StoreHealth {
-    /// One word for it, as `/health` says it.
+    /// A few words for it, as `/health` says them.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::None => "none",
             Self::Working => "ok",
+            Self::Warning(warning) => warning,
             Self::Failing(Failure::DiskFull) => "disk full",
             Self::Failing(Failure::ReadOnly) => "read-only",
             Self::Failing(Failure::Broken) => "broken",

@@ -327,8 +327,13 @@ impl<R: Runtime> Builder<R> {
         self.settings.limits = limits.also_exempt(&self.settings.trusted_proxies);
         let mut seed = [0; 16];
         getrandom::fill(&mut seed)?;
-        let restored = self.store.as_deref().map(Store::restored);
-        let shared = Shared::new(self.runtime, self.settings, config, seed, restored);
+        let shared = Shared::new(
+            self.runtime,
+            self.settings,
+            config,
+            seed,
+            self.store.as_ref(),
+        );
         let shared = Arc::new(shared);
         timer::spawn(Arc::clone(&shared));
         if let Some(store) = self.store {
@@ -367,6 +372,21 @@ impl<R: Runtime> Relay<R> {
     #[must_use]
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.local_addr
+    }
+
+    /// Accepts connections from a further socket that listens, such as one for the other version of
+    /// IP; see [`Builder::listen_on`].
+    ///
+    /// # Errors
+    /// The socket cannot be listened on.
+    pub fn add_listener(&self, listener: TcpListener) -> Result<(), BindError> {
+        tcp::prepare(&listener).map_err(BindError::Socket)?;
+        let listener = self.shared.runtime.listen(listener);
+        listener::spawn(
+            Arc::clone(&self.shared),
+            listener.map_err(BindError::Socket)?,
+        );
+        Ok(())
     }
 
     /// What it is doing.

@@ -6,14 +6,14 @@
 
 use core::sync::atomic::Ordering;
 use core::task::Waker;
-use std::sync::{OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError, Weak};
 
 use event_listener::EventListener;
 use pinch_proto::hub::{
     self, Admission, CloseCause, ConnId, Hub, Input, JoinRefusal, Output, Turn, Wakeup,
 };
 use pinch_proto::peers::Source;
-use pinch_proto::queue::{Request, Restored};
+use pinch_proto::queue::Request;
 use pinch_proto::{Address, Frame, Time};
 use tracing::{Level, debug, enabled, error, info};
 
@@ -22,8 +22,8 @@ use super::peers::Desk;
 use super::reports::{Line, Report, Reports};
 use super::sync::{AtomicBool, AtomicUsize, Event, Mutex, MutexGuard};
 use super::{RelayStats, Settings, timer};
-use crate::Runtime;
 use crate::clock::{Clock, unix_now};
+use crate::{Runtime, Store};
 
 /// What all tasks of a relay share.
 pub(super) struct Shared<R> {
@@ -32,6 +32,8 @@ pub(super) struct Shared<R> {
     pub(super) clock: Clock<R>,
     switchboard: Mutex<Switchboard>,
     pub(super) desk: Mutex<Desk>,
+    /// Its task drops it at its end.
+    store: Option<Weak<dyn Store>>,
     /// No more connections: the listener and what has not joined yet have to end.
     closing: AtomicBool,
     /// Everything has to end, at once.
@@ -83,20 +85,20 @@ enum Note {
 }
 
 impl<R: Runtime> Shared<R> {
-    /// `restored` is what the store holds, if there is one.
+    /// The hub begins with what `store` holds, if there is one.
     pub(super) fn new(
         runtime: R,
         settings: Settings,
         config: hub::Config,
         seed: [u8; 16],
-        restored: Option<Restored>,
+        store: Option<&Arc<dyn Store>>,
     ) -> Self {
         let clock = Clock::new(runtime.clone());
-        let mut store = StoreDesk::default();
+        let mut store_desk = StoreDesk::default();
         let mut hub = Hub::new(config, seed, clock.now(), unix_now());
-        if let Some(restored) = restored {
-            store.health = StoreHealth::Working;
-            hub = hub.with_restored(restored);
+        if let Some(store) = store {
+            store_desk.health = StoreHealth::Working;
+            hub = hub.with_restored(store.restored());
         }
         let switchboard = Switchboard {
             hub,
@@ -104,7 +106,7 @@ impl<R: Runtime> Shared<R> {
             sources: Vec::new(),
             timer: None,
             timer_at: None,
-            store,
+            store: store_desk,
             shut_down: false,
         };
         let desk = Desk::new(settings.limits.clone(), seed);
@@ -114,6 +116,7 @@ impl<R: Runtime> Shared<R> {
             settings,
             clock,
             switchboard: Mutex::new(switchboard),
+            store: store.map(Arc::downgrade),
             closing: AtomicBool::new(false),
             cut: AtomicBool::new(false),
             changed: Event::new(),
@@ -235,10 +238,16 @@ impl<R: Runtime> Shared<R> {
 
     pub(super) fn stats(&self) -> RelayStats {
         let (pending, handshakes) = self.desk().stats();
+        let store = self.store.as_ref().and_then(Weak::upgrade);
+        let warning = store.and_then(|store| store.warning());
         let switchboard = self.lock();
+        let health = match (switchboard.store.health, warning) {
+            (StoreHealth::Working, Some(warning)) => StoreHealth::Warning(warning),
+            (health, _) => health,
+        };
         RelayStats {
             hub: switchboard.hub.stats(),
-            store: switchboard.store.health,
+            store: health,
             tasks: self.tasks.load(Ordering::Relaxed),
             pending,
             handshakes,

@@ -64,6 +64,12 @@ pub trait Store: Send + Sync + 'static {
     /// What the store holds, for a hub that begins with it. Asked once, before the first batch.
     fn restored(&self) -> Restored;
 
+    /// What an operator has to see to although operations succeed, in a few words: `/health` says it
+    /// in place of `ok`. Asked often; it must not block. Default: nothing.
+    fn warning(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Executes `batch` in its order, and comes to one outcome for each operation, in the same
     /// order. An operation sees the effect of those before it.
     ///
@@ -81,6 +87,10 @@ impl<S: Store + ?Sized> Store for Arc<S> {
 
     fn restored(&self) -> Restored {
         (**self).restored()
+    }
+
+    fn warning(&self) -> Option<&'static str> {
+        (**self).warning()
     }
 
     fn execute(&self, batch: Vec<Operation>) -> BoxFuture<'_, Vec<Outcome>> {

@@ -228,7 +228,7 @@ fn kill(mut running: Running, path: &Path, model: &mut Model, mut is_underway: b
     }
     drop(running);
 
-    check(&OnDisk(path.to_owned()));
+    check(&OnDisk::new(path.to_owned()));
     let found = contents(&RedbStore::open(path).unwrap());
     let is_there = found != model.contents();
     if is_there {

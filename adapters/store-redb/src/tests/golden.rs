@@ -171,7 +171,7 @@ fn a_golden_file_holds_what_was_put_into_it() {
             [full, expired(2), refused, Outcome::Done, Outcome::Done]
         );
         drop(store);
-        check(&OnDisk(path));
+        check(&OnDisk::new(path));
     }
 }
 

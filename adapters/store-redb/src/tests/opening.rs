@@ -1,11 +1,14 @@
 //! What is said of a file that is not opened.
 
+use core::time::Duration;
 use std::fs;
 use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::thread;
+use std::time::Instant;
 
+use pinch_driver::Store as _;
 use redb::{Database, TableDefinition};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tempfile::TempDir;
@@ -56,7 +59,7 @@ fn open_makes_a_file_that_is_missing_and_inspect_does_not() {
 
     drop(RedbStore::open(&path).unwrap());
     assert_eq!(names(&directory), ["relay.queue"]);
-    check(&OnDisk(path.clone()));
+    check(&OnDisk::new(path.clone()));
     assert_eq!(RedbStore::inspect(&path).unwrap().count, 0);
 }
 
@@ -79,7 +82,7 @@ fn of_all_who_make_the_same_file_at_once_one_gets_it_and_all_find_it_whole() {
         drop(opened);
         assert_eq!(names(&directory), ["relay.queue"]);
         drop(RedbStore::open(&path).unwrap());
-        check(&OnDisk(path));
+        check(&OnDisk::new(path));
     }
 }
 
@@ -248,7 +251,7 @@ fn a_store_has_its_file_for_itself() {
     drop(store);
 
     // Those who only look do not keep each other away.
-    let one = medium::open_view(&OnDisk(path.clone())).unwrap();
+    let one = medium::open_view(&OnDisk::new(path.clone())).unwrap();
     RedbStore::inspect(&path).unwrap();
     let error = refused(&path, "end it first");
     assert!(matches!(error, OpenError::InUse { .. }), "{error:?}");
@@ -320,4 +323,87 @@ fn what_may_not_be_written_to_or_read_is_told_so() {
 /// Says on the standard error stream, even of a test that passes, what was not tried.
 fn skip(what: &str) {
     let _ = writeln!(io::stderr(), "skipped: {what}");
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn nobody_else_may_read_a_queue() {
+    let (_directory, path) = place();
+    drop(RedbStore::open(&path).unwrap());
+    assert_eq!(mode(&path), 0o600);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o664)).unwrap();
+    RedbStore::inspect(&path).unwrap();
+    assert_eq!(mode(&path), 0o664, "to look at it changes nothing");
+    drop(RedbStore::open(&path).unwrap());
+    assert_eq!(mode(&path), 0o600);
+}
+
+#[test]
+fn a_file_that_is_no_queue_keeps_its_mode() {
+    let (_directory, path) = place();
+    fs::write(&path, "something else").unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    refused(&path, "restore it from a copy");
+    assert_eq!(mode(&path), 0o644);
+}
+
+#[test]
+fn the_file_of_the_go_relay_is_named() {
+    let (_directory, path) = place();
+    // The first page of bbolt: its header, and the magic number of its metadata.
+    let mut page = vec![0; 32 << 10];
+    page[8] = 4;
+    page[16..20].copy_from_slice(&[0xed, 0xda, 0x0c, 0xed]);
+    fs::write(&path, &page).unwrap();
+    for error in [
+        refused(&path, "the file of the Go relay"),
+        unseen(&path, "the file of the Go relay"),
+    ] {
+        assert!(matches!(error, OpenError::GoRelay { .. }), "{error:?}");
+    }
+    assert_eq!(fs::read(&path).unwrap(), page);
+}
+
+/// Waits until the store says `warning`.
+fn warned(store: &RedbStore, warning: Option<&str>) {
+    let end = Instant::now() + Duration::from_secs(20);
+    while store.warning() != warning {
+        assert!(Instant::now() < end, "{:?}", store.warning());
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn a_queue_that_is_no_longer_at_its_place_is_noticed() {
+    let (_directory, path) = place();
+    let store = RedbStore::open(&path).unwrap();
+    assert_eq!(store.warning(), None);
+    let aside = path.with_extension("aside");
+    fs::rename(&path, &aside).unwrap();
+    warned(&store, Some("file unlinked"));
+    fs::copy(&aside, &path).unwrap();
+    warned(&store, Some("file replaced"));
+    fs::rename(&aside, &path).unwrap();
+    warned(&store, None);
+}
+
+#[test]
+fn a_queue_is_not_opened_again_in_another_file() {
+    let (_directory, path) = place();
+    drop(RedbStore::open(&path).unwrap());
+    let medium = OnDisk::new(path.clone());
+    drop(medium::open(&medium).unwrap());
+    let aside = path.with_extension("aside");
+    fs::rename(&path, &aside).unwrap();
+    fs::copy(&aside, &path).unwrap();
+    let error = medium::reopen(&medium).unwrap_err().to_string();
+    assert!(
+        error.contains("another file has taken its place"),
+        "{error}"
+    );
+    fs::rename(&aside, &path).unwrap();
+    drop(medium::reopen(&medium).unwrap());
 }

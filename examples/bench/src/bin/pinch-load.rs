@@ -10,7 +10,7 @@ use pinch_bench::load::{LoadError, describe_idle, describe_throughput};
 
 /// Puts a load on a relay that speaks the Pinch wire protocol
 #[derive(Parser)]
-#[command(version)]
+#[command(name = env!("CARGO_BIN_NAME"), version)]
 struct Flags {
     /// Report as JSON, on one line
     #[arg(long, global = true)]

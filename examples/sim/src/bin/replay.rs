@@ -15,6 +15,7 @@ use thiserror::Error;
 
 /// Replays an input of the fuzzer.
 #[derive(Debug, Parser)]
+#[command(name = env!("CARGO_BIN_NAME"), version)]
 struct Flags {
     /// The input: a file of a corpus, of the regressions, or one that the fuzzer left behind.
     file: PathBuf,

@@ -13,6 +13,7 @@ use pinch_sim::network::{Fate, Habits, World};
 
 /// Simulates a relay and its agents, in virtual time.
 #[derive(Debug, Parser)]
+#[command(name = env!("CARGO_BIN_NAME"), version)]
 struct Flags {
     /// How many agents there are.
     #[arg(long, default_value_t = 10_000)]

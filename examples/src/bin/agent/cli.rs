@@ -11,7 +11,7 @@ use crate::notice::Form;
 
 /// An agent for the terminal: sends and receives end-to-end encrypted messages through a Pinch relay.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(name = env!("CARGO_BIN_NAME"), version)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,

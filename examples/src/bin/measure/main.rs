@@ -23,6 +23,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Measures relays that run with `--auth open --rate-limit off`
 #[derive(Parser)]
+#[command(name = env!("CARGO_BIN_NAME"), version)]
 struct Flags {
     #[command(subcommand)]
     command: Command,

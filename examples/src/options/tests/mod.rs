@@ -11,12 +11,10 @@ type Variable = (&'static str, &'static str);
 
 fn parse(flags: &[&str], variables: &[Variable]) -> Result<Invocation, clap::Error> {
     let arguments = ["relay"].iter().chain(flags).map(OsString::from);
-    Invocation::parse(arguments, |name| {
-        variables
-            .iter()
-            .find(|variable| variable.0 == name)
-            .map(|variable| variable.1.into())
-    })
+    let variables = variables
+        .iter()
+        .map(|(name, value)| (name.into(), value.into()));
+    Invocation::parse("relay-test", arguments, variables)
 }
 
 fn valid(flags: &[&str], variables: &[Variable]) -> Options {
@@ -75,7 +73,7 @@ fn handshakes_and_connections_fit_the_descriptors() {
 #[test]
 fn the_defaults_are_those_of_the_protocol() {
     let expected = Options {
-        listen: "127.0.0.1:8080".parse().unwrap(),
+        listen: Listen::Address("127.0.0.1:8080".parse().unwrap()),
         reuse_port: false,
         auth: Auth::Challenge,
         auth_timeout: Duration::from_secs(10),
@@ -130,7 +128,7 @@ fn every_flag_has_its_effect() {
         .sender_bytes(1 << 20)
         .total_bytes(2_000_000);
     let expected = Options {
-        listen: "[::1]:0".parse().unwrap(),
+        listen: Listen::Address("[::1]:0".parse().unwrap()),
         reuse_port: true,
         auth: Auth::Open,
         auth_timeout: Duration::from_secs(3),
@@ -176,7 +174,7 @@ fn every_variable_has_its_effect() {
         .recipient_count(10)
         .ttl(Duration::from_secs(12 * 3600));
     let expected = Options {
-        listen: "0.0.0.0:9000".parse().unwrap(),
+        listen: Listen::EveryInterface(9000),
         allowed_origins: AllowedOrigins::Any,
         hub: Config::new(Host::parse("relay.example.com").unwrap())
             .rate_limit(Some(RateLimit::new(0.5, 20).unwrap()))
@@ -302,7 +300,8 @@ fn the_queue_that_is_inspected_is_the_one_that_a_relay_would_open() {
 
     assert!(error(&["queue", "inspect", "--db=none"], &[]).contains("no queue to inspect"));
     assert!(error(&["queue", "inspect", "--db="], &[]).contains("'--db <PATH>"));
-    assert!(error(&["queue", "inspect"], &[("PINCH_RELAY_DB", "")]).contains("PINCH_RELAY_DB"));
+    let empty = [("PINCH_RELAY_DB", "")];
+    assert_eq!(inspection(&[], &empty), table("./pinch-relay.db"));
     assert!(error(&["--auth=open", "queue", "inspect"], &[]).contains("cannot be used with"));
 }
 
@@ -313,4 +312,73 @@ fn an_error_names_the_program_that_was_called() {
         error.to_string().contains("Usage: relay [OPTIONS]"),
         "{error}"
     );
+}
+
+#[test]
+fn an_empty_variable_counts_as_unset() {
+    let names = [
+        "PINCH_RELAY_PORT",
+        "PINCH_RELAY_PUBLIC_HOST",
+        "PINCH_RELAY_RATE_LIMIT",
+        "PINCH_RELAY_RATE_BURST",
+        "PINCH_RELAY_ALLOWED_ORIGINS",
+        "PINCH_RELAY_DB",
+        "PINCH_RELAY_QUEUE_MAX",
+        "PINCH_RELAY_QUEUE_TTL",
+        "PINCH_TURNSTILE_SITE_KEY",
+        "PINCH_TURNSTILE_SECRET_KEY",
+        "PINCH_RELAY_UNKNOWN",
+        "PORT",
+    ];
+    let empty = names.map(|name| (name, ""));
+    assert_eq!(valid(&[], &empty), valid(&[], &[]));
+}
+
+#[test]
+fn the_port_of_a_hosting_platform_counts_where_there_is_no_other() {
+    let on = |flags, variables: &[Variable]| valid(flags, variables).listen;
+    let port = ("PORT", "10000");
+    assert_eq!(on(&[], &[port]), Listen::EveryInterface(10000));
+    let own = on(&[], &[port, ("PINCH_RELAY_PORT", "9000")]);
+    assert_eq!(own, Listen::EveryInterface(9000));
+    let empty = on(&[], &[port, ("PINCH_RELAY_PORT", "")]);
+    assert_eq!(empty, Listen::EveryInterface(10000));
+    // Where it does not count, it may be anything.
+    for (flags, variable) in [
+        (&["--listen=127.0.0.1:1"][..], ("PINCH_RELAY_DB", "none")),
+        (&[], ("PINCH_RELAY_PORT", "1")),
+    ] {
+        on(flags, &[variable, ("PORT", "/dev/ttyS0")]);
+    }
+    let wrong = error(&[], &[("PORT", "/dev/ttyS0")]);
+    assert!(
+        wrong.contains("for the environment variable PORT: expected a port"),
+        "{wrong}"
+    );
+}
+
+#[test]
+fn the_list_of_origins_is_read_with_patience() {
+    let of = |list| valid(&[], &[("PINCH_RELAY_ALLOWED_ORIGINS", list)]).allowed_origins;
+    for all in ["*", " * ", "https://a.example.com,*", ",*,,"] {
+        assert_eq!(of(all), AllowedOrigins::Any, "{all:?}");
+    }
+    for none in [" ", ",", " , ,"] {
+        assert_eq!(of(none), AllowedOrigins::None, "{none:?}");
+    }
+    let expected = origins(&["https://a.example.com", "http://localhost:3000"]);
+    assert_eq!(
+        of("HTTPS://A.Example.Com/ ,, http://localhost:3000,"),
+        expected
+    );
+}
+
+#[test]
+fn a_program_names_itself() {
+    let version = parse(&["--version"], &[]).unwrap_err();
+    assert_eq!(
+        version.to_string(),
+        format!("relay-test {}\n", env!("CARGO_PKG_VERSION"))
+    );
+    assert_eq!(version.exit_code(), 0);
 }
