@@ -92,6 +92,7 @@ macro_rules! cases {
             ]
             dial: [
                 an_address_that_swallows_syns_does_not_cost_the_try,
+                an_address_at_which_no_relay_answers_does_not_cost_every_try,
                 every_address_that_fails_is_named,
                 a_resolver_that_hangs_holds_up_nobody,
                 an_upgrade_is_tried_again_after_503_and_not_after_404,

@@ -78,6 +78,33 @@ pub(crate) async fn an_address_that_swallows_syns_does_not_cost_the_try<R: Runti
     .await;
 }
 
+pub(crate) async fn an_address_at_which_no_relay_answers_does_not_cost_every_try<R: Runtime>(
+    runtime: &Tracked<R>,
+) {
+    let relay = relay(runtime).await;
+    // The system accepts what connects there, and nobody reads.
+    let mute = bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let addrs = vec![mute.local_addr().unwrap(), relay.local_addr().unwrap()];
+    let config = patient()
+        .dial_timeout(Duration::from_secs(1))
+        .backoff(Duration::from_millis(1), Duration::from_millis(1));
+    let mut client = client(
+        &runtime.with_names(Names::Have(addrs)),
+        SOMEWHERE.into(),
+        key(1),
+    )
+    .config(config)
+    .start()
+    .unwrap();
+    loop {
+        match soon("a join", client.next_event()).await {
+            Some(Event::Joined { .. }) => break,
+            Some(Event::Disconnected { .. }) => {}
+            other => panic!("unexpected {other:?}"),
+        }
+    }
+}
+
 pub(crate) async fn every_address_that_fails_is_named<R: Runtime>(runtime: &Tracked<R>) {
     let addrs = [refusing(), refusing()];
     let runtime = runtime.with_names(Names::Have(addrs.into()));

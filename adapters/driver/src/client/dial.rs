@@ -1,13 +1,15 @@
 //! Reaching a host by TCP: the first of its addresses that answers.
 //!
 //! Several addresses are tried as RFC 8305 ("Happy Eyeballs") says: families alternate, each attempt
-//! has 250 ms for itself before the next one starts beside it, and the first connection wins.
+//! has 250 ms for itself before the next one starts beside it, and the first connection wins. A client
+//! tries an address last whose connection did not lead to a join: something else may answer there.
 
 use core::fmt;
 use core::net::SocketAddr;
 use core::pin::pin;
 use core::time::Duration;
 use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::{Either, select};
 use futures_util::stream::FuturesUnordered;
@@ -86,29 +88,64 @@ impl fmt::Display for List<'_> {
 /// # Cancel safety
 /// Dropping the future closes what has begun.
 pub async fn dial<R: Runtime>(runtime: &R, host: &str, port: u16) -> Result<R::Stream, DialError> {
-    let resolved = runtime.resolve(host, port).await;
-    connect(runtime, host, port, resolved).await
+    dial_with_history(runtime, host, port, &History::default()).await
 }
 
-/// Connects to the first of the `resolved` addresses of `host` that answers.
-pub(super) async fn connect<R: Runtime>(
+/// Like [`dial`], for one who comes back: the addresses in `history` are tried last. The one that wins
+/// is added to it.
+pub(super) async fn dial_with_history<R: Runtime>(
     runtime: &R,
     host: &str,
     port: u16,
-    resolved: io::Result<Vec<SocketAddr>>,
+    history: &History,
 ) -> Result<R::Stream, DialError> {
+    let resolved = runtime.resolve(host, port).await;
     let addrs = resolved.map_err(|error| DialError::Resolve {
         host: host.into(),
         error,
     })?;
+    let addrs = history.defer(ordered(addrs));
     let delay = || runtime.sleep_until(runtime.now() + ATTEMPT_DELAY);
-    race(&ordered(addrs), |addr| runtime.connect(addr), delay)
-        .await
-        .map_err(|attempts| DialError::Connect {
+    match race(&addrs, |addr| runtime.connect(addr), delay).await {
+        Ok((addr, stream)) => {
+            history.connected(addr);
+            Ok(stream)
+        }
+        Err(attempts) => Err(DialError::Connect {
             host: host.into(),
             port,
             attempts,
-        })
+        }),
+    }
+}
+
+/// The addresses to which a client has connected since it last joined, the oldest first.
+#[derive(Clone, Debug, Default)]
+pub(super) struct History(Arc<Mutex<Vec<SocketAddr>>>);
+
+impl History {
+    fn lock(&self) -> MutexGuard<'_, Vec<SocketAddr>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Moves those that it holds behind all others, and forgets those that are not in `addrs`.
+    fn defer(&self, mut addrs: Vec<SocketAddr>) -> Vec<SocketAddr> {
+        let mut tried = self.lock();
+        tried.retain(|addr| addrs.contains(addr));
+        addrs.sort_by_key(|addr| tried.iter().position(|tried| tried == addr));
+        addrs
+    }
+
+    fn connected(&self, addr: SocketAddr) {
+        let mut tried = self.lock();
+        tried.retain(|tried| *tried != addr);
+        tried.push(addr);
+    }
+
+    /// Forgets all of them: the client has joined.
+    pub(super) fn joined(&self) {
+        self.lock().clear();
+    }
 }
 
 /// Lets the families alternate, beginning with that of the first address (RFC 8305, section 4). Within
@@ -134,13 +171,13 @@ fn ordered(addrs: Vec<SocketAddr>) -> Vec<SocketAddr> {
     ordered
 }
 
-/// The first connection, or why each attempt failed. The next attempt starts when one fails, or when
+/// The first connection and its address, or why each attempt failed. The next attempt starts when one fails, or when
 /// the last one started a `delay` ago. Attempts that lose are dropped.
 async fn race<T, C, D>(
     addrs: &[SocketAddr],
     connect: impl Fn(SocketAddr) -> C,
     delay: impl Fn() -> D,
-) -> Result<T, Vec<(SocketAddr, io::Error)>>
+) -> Result<(SocketAddr, T), Vec<(SocketAddr, io::Error)>>
 where
     C: Future<Output = io::Result<T>>,
     D: Future<Output = ()>,
@@ -160,7 +197,7 @@ where
             }
         };
         match ended {
-            Some((_, Ok(stream))) => return Ok(stream),
+            Some((addr, Ok(stream))) => return Ok((addr, stream)),
             Some((addr, Err(error))) => failed.push((addr, error)),
             None => return Err(failed),
         }
@@ -261,6 +298,7 @@ mod tests {
                 .as_mut()
                 .poll(&mut Context::from_waker(Waker::noop()));
             if let Poll::Ready(result) = polled {
+                let result = result.map(|(_, number)| number);
                 return (Some(result.map_err(|failed| failed.len())), started.take());
             }
         }
@@ -285,6 +323,30 @@ mod tests {
         for (case, (fates, expected, starts)) in cases.into_iter().enumerate() {
             assert_eq!(run(fates), (expected, starts.to_vec()), "case {case}");
         }
+    }
+
+    #[test]
+    fn an_address_without_a_join_is_tried_last() {
+        let history = History::default();
+        let [first, second, third] = ["[::1]:1", "1.1.1.1:1", "[::2]:1"].map(addr);
+        let order = || history.defer(vec![first, second, third]);
+        assert_eq!(order(), [first, second, third]);
+        history.connected(first);
+        assert_eq!(order(), [second, third, first]);
+        history.connected(third);
+        assert_eq!(order(), [second, first, third]);
+        history.connected(second);
+        history.connected(first);
+        assert_eq!(
+            order(),
+            [third, second, first],
+            "the one of the last try comes last"
+        );
+        // The name has another address now, and has the old one back later.
+        assert_eq!(history.defer(vec![second]), [second]);
+        assert_eq!(order(), [first, third, second]);
+        history.joined();
+        assert_eq!(order(), [first, second, third]);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use pinch_proto::Time;
 use pinch_proto::client::{Event, Input, Output};
 use tracing::debug;
 
-use super::dial::dial;
+use super::dial::{History, dial_with_history};
 use super::rejection;
 use super::shared::Shared;
 use super::socket::WebSocket;
@@ -34,7 +34,7 @@ const ROUNDS: usize = 128;
 const MESSAGE_BYTES: usize = 131_072;
 
 /// Starts the task of a client. It ends when the client has, or when the client is dropped.
-pub(super) fn spawn<R: Runtime>(shared: Arc<Shared<R>>, url: Url, dial: Dial) {
+pub(super) fn spawn<R: Runtime>(shared: Arc<Shared<R>>, url: Url, dial: Dial, history: History) {
     let runtime = shared.runtime.clone();
     let sendable = shared.lock().machine.config().max_envelope_bytes();
     runtime.spawn(async move {
@@ -43,6 +43,7 @@ pub(super) fn spawn<R: Runtime>(shared: Arc<Shared<R>>, url: Url, dial: Dial) {
             message_bytes: sendable.max(MESSAGE_BYTES),
             url: Arc::new(url),
             dial,
+            history,
             socket: Socket::None,
             flushed: false,
             sleep: None,
@@ -56,12 +57,13 @@ pub(super) type Dial =
     Arc<dyn Fn() -> BoxFuture<'static, io::Result<Box<dyn Stream>>> + Send + Sync>;
 
 /// Reaches a relay by TCP.
-pub(super) fn tcp<R: Runtime>(runtime: &R, url: &Url) -> Dial {
+pub(super) fn tcp<R: Runtime>(runtime: &R, url: &Url, history: &History) -> Dial {
     let (runtime, host, port) = (runtime.clone(), url.host.clone(), url.port);
+    let history = history.clone();
     Arc::new(move || {
-        let (runtime, host) = (runtime.clone(), host.clone());
+        let (runtime, host, history) = (runtime.clone(), host.clone(), history.clone());
         Box::pin(async move {
-            let stream = dial(&runtime, &host, port).await?;
+            let stream = dial_with_history(&runtime, &host, port, &history).await?;
             Ok(Box::new(stream) as Box<dyn Stream>)
         })
     })
@@ -79,6 +81,7 @@ struct Link<R: Runtime> {
     message_bytes: usize,
     url: Arc<Url>,
     dial: Dial,
+    history: History,
     socket: Socket,
     /// The socket has taken everything that the machine handed out.
     flushed: bool,
@@ -195,6 +198,9 @@ impl<R: Runtime> Link<R> {
             shared.events.notify(usize::MAX);
         }
         for event in events {
+            if let Event::Joined { .. } = event {
+                self.history.joined();
+            }
             if let Event::Disconnected { why, .. } | Event::GaveUp { why, .. } = &event {
                 debug!(relay = self.url.shown, %why, "disconnected");
             }

@@ -37,6 +37,7 @@ pub use self::dial::{DialError, dial};
 pub use self::error::{ConnectError, Ended, SendError, SinkError};
 pub use self::url::UrlError;
 
+use self::dial::History;
 use self::link::Dial;
 use self::shared::Shared;
 use self::url::Url;
@@ -109,12 +110,14 @@ impl<R: Runtime> ClientBuilder<R> {
     /// The URL or the settings cannot be used.
     pub fn start(self) -> Result<Client<R>, ConnectError> {
         let url = Url::parse(&self.url, &self.identity, self.dial.is_some())?;
-        let dial = self.dial.unwrap_or_else(|| link::tcp(&self.runtime, &url));
+        let history = History::default();
+        let tcp = || link::tcp(&self.runtime, &url, &history);
+        let dial = self.dial.unwrap_or_else(tcp);
         let config = self.config.build()?;
         let mut seed = [0; 16];
         getrandom::fill(&mut seed)?;
         let shared = Arc::new(Shared::new(self.runtime, config, self.identity, seed));
-        link::spawn(Arc::clone(&shared), url, dial);
+        link::spawn(Arc::clone(&shared), url, dial, history);
         Ok(Client {
             sender: Sender {
                 shared,
