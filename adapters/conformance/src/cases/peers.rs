@@ -8,7 +8,7 @@ use pinch_driver::proto::peers::{IpNet, Limits};
 use pinch_driver::{Auth, Builder, HandshakeStats, Runtime, Upgrade};
 
 use super::http::health;
-use crate::envelopes::{address, message};
+use crate::envelopes::{address, key, message};
 use crate::peer::{Heard, Peer};
 use crate::pipe::{Pipe, pipe};
 use crate::raw::{BINARY, Raw, Response, TEXT, answer, named_target, upgrade_request};
@@ -344,8 +344,7 @@ pub(crate) async fn a_trusted_proxy_names_its_clients_by_the_proxy_protocol<R: R
 pub(crate) async fn rejections_before_the_join_are_counted_by_reason<R: Runtime>(
     runtime: &Tracked<R>,
 ) {
-    let relay = builder(runtime).hub(config()).auth_timeout(millis(500));
-    let relay = bind(relay).await;
+    let relay = bind(builder(runtime).hub(config())).await;
     let alice = Peer::proven(&relay, 1).await;
     let refused = [
         ("hello\r\n\r\n".into(), 400),
@@ -358,12 +357,8 @@ pub(crate) async fn rejections_before_the_join_are_counted_by_reason<R: Runtime>
     for (request, status) in refused {
         assert_eq!(Raw::ask(&relay, &request).await.status, status);
     }
-    let mut late = Raw::connect(&relay).await;
-    assert_eq!(late.response().await.status, 408);
-    let (mut late, _) = Raw::challenged(&relay).await;
-    assert!(matches!(late.hear().await, Heard::Close(1008, _)));
     let (mut wrong, challenge) = Raw::challenged(&relay).await;
-    let forged = answer(&challenge, &crate::envelopes::key(2), |response| {
+    let forged = answer(&challenge, &key(2), |response| {
         response.signature = response.signature.slice(1..);
     });
     wrong.send(BINARY, &forged).await;
@@ -372,31 +367,53 @@ pub(crate) async fn rejections_before_the_join_are_counted_by_reason<R: Runtime>
     text.send(TEXT, b"hello").await;
     assert!(matches!(text.hear().await, Heard::Close(1003, _)));
     let (mut again, challenge) = Raw::challenged(&relay).await;
-    let proof = answer(&challenge, &crate::envelopes::key(1), |_| ());
+    let proof = answer(&challenge, &key(1), |_| ());
     again.send(BINARY, &proof).await;
     assert_eq!(again.rest().await.len(), 2);
     drop(Raw::connect(&relay).await);
     health(&relay).await;
-    drop((late, wrong, text, again));
+    drop((wrong, text, again));
 
-    let ended = || relay.stats().pending == 0 && relay.stats().handshakes.accepted == 11;
-    eventually(|| format!("all have ended, not {:?}", relay.stats()), ended).await;
     let HandshakeStats {
-        accepted,
         joined,
         answered,
         left,
         rejected,
         ..
-    } = relay.stats().handshakes;
+    } = all_ended(&relay, 9).await;
     assert_eq!((joined, answered, left), (1, 1, 1));
-    assert_eq!(accepted, joined + answered + left + rejected.total());
     assert_eq!(
         (rejected.malformed, rejected.request, rejected.origin),
         (1, 1, 1)
     );
-    assert_eq!((rejected.timeout, rejected.authentication), (2, 1));
+    assert_eq!((rejected.timeout, rejected.authentication), (0, 1));
     assert_eq!((rejected.protocol, rejected.hub), (1, 1));
-    assert_eq!(health(&relay).await["rejected"]["timeout"], 2);
+    let shown = &health(&relay).await["rejected"];
+    assert_eq!((&shown["origin"], &shown["hub"]), (&1.into(), &1.into()));
     drop(alice);
+
+    let relay = builder(runtime).hub(config()).auth_timeout(millis(200));
+    let relay = bind(relay).await;
+    let mut late = Raw::connect(&relay).await;
+    assert_eq!(late.response().await.status, 408);
+    let (near, far) = pipe(1024);
+    relay.adopt_upgraded(far, Upgrade::trusted());
+    let mut silent = Raw::new(near);
+    silent.challenge().await;
+    assert!(matches!(silent.hear().await, Heard::Close(1008, _)));
+    drop((late, silent));
+    assert_eq!(all_ended(&relay, 2).await.rejected.timeout, 2);
+}
+
+/// What came of `accepted` connections, none of which is pending.
+async fn all_ended<R: Runtime>(relay: &Relay<R>, accepted: u64) -> HandshakeStats {
+    let ended = || relay.stats().pending == 0 && relay.stats().handshakes.accepted == accepted;
+    eventually(|| format!("all have ended, not {:?}", relay.stats()), ended).await;
+    let stats = relay.stats().handshakes;
+    let rejected = stats.rejected.total();
+    assert_eq!(
+        accepted,
+        stats.joined + stats.answered + stats.left + rejected
+    );
+    stats
 }
