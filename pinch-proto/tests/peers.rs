@@ -1,4 +1,4 @@
-//! Source addresses in virtual time: who is admitted, who gives way, and what is remembered.
+//! Source addresses in virtual time: admission, eviction, limits, and what is remembered.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
@@ -24,7 +24,7 @@ fn peers(limits: Limits) -> Peers {
     Peers::new(limits.build().expect("limits above 0"), [7; 16])
 }
 
-/// Admits one that evicts nobody.
+/// Admits one without an eviction.
 fn accept(peers: &mut Peers, from: IpAddr) -> PendingId {
     let Accepted { id, evicted, .. } = peers.accept(Some(from), at(0));
     assert_eq!(evicted, None, "from {from}");
@@ -40,7 +40,7 @@ fn one_address_with_thousands_of_half_requests_harms_itself_alone() {
     }
     assert_eq!(peers.stats().pending, 1024 + 1);
     assert!(peers.is_pending(honest));
-    // Whoever comes now, from the same address or another, is admitted.
+    // A newcomer from the same address or another is admitted.
     for from in [v4(1), v4(2), v4(3)] {
         let newcomer = peers.accept(Some(from), at(0)).id;
         assert!(peers.is_pending(newcomer));
@@ -312,7 +312,7 @@ impl Model {
         joining.count() + self.joined.iter().filter(|joined| **joined == from).count()
     }
 
-    /// Who may be evicted when `newcomer` has come; empty if nobody has to be.
+    /// The candidates for an eviction after a newcomer from `newcomer`; empty if there is none.
     fn victims(&self, newcomer: u32) -> Vec<PendingId> {
         let oldest_of = |from| self.pending.iter().find(|entry| entry.1 == from);
         if newcomer != EXEMPT && self.pending_of(newcomer) > PER_ADDRESS {

@@ -75,8 +75,8 @@ pub(super) struct LimitFlags {
     limit_exempt: Networks,
 
     /// Addresses and networks, separated by commas, of reverse proxies that say where a connection
-    /// comes from, by X-Forwarded-For or Forwarded, or by the PROXY protocol. No one else is
-    /// believed. The limits of one address do not hold for them. [default: none]
+    /// comes from, by X-Forwarded-For or Forwarded, or by the PROXY protocol. From other
+    /// addresses these are not read. The limits of one address do not hold for them. [default: none]
     #[arg(long, value_name = "LIST", value_parser = networks)]
     trusted_proxies: Option<Networks>,
 

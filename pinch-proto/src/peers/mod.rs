@@ -8,12 +8,11 @@
 //!                 │           │ Err: a limit of its address                 │
 //!                 └───────────┴── remove, or evicted by a newcomer ◄────────┘
 //! ```
-//! A newcomer is always admitted, so that one that asks for the relay's health gets an answer. What
-//! is limited is how long handshakes without progress may stay: at the limit of its address, a
-//! newcomer evicts the oldest of the same address; at the limit of all, the oldest of the address
-//! that has most, or of all if none has many. So an address that opens more than it finishes harms
-//! itself alone, and one without the others' help can't get rid of handshakes that make progress
-//! within the time in which that many are opened.
+//! A newcomer is always admitted, so that a request for the relay's health gets an answer. At a limit
+//! it evicts a handshake without progress: at the limit of its address, the oldest of that address;
+//! at the limit of all, the oldest of the address that has most, or of all if none has many. So a
+//! flood from one address evicts its own handshakes, and those of that address that make progress
+//! before as many newcomers have come as the limit allows survive it, too.
 //!
 //! Everything is O(1), and memory is bounded by the connections there are and
 //! [`Limits::retained_sources`].
@@ -36,7 +35,8 @@ pub use self::source::Source;
 use crate::Time;
 use crate::hub::{Key, RateLimit, Seeded, Slab, TokenBucket};
 
-/// Up to so many pending handshakes of one address are nothing unusual: who has more gives way first.
+/// Number of pending handshakes up to which all addresses are treated alike; beyond it, the one with
+/// most gives way first.
 const FEW: usize = 16;
 
 /// How many full buckets are forgotten with each newcomer: more than one, so that their number falls.
@@ -160,7 +160,7 @@ pub struct Peers {
 }
 
 impl Peers {
-    /// Nobody is connected. `seed` makes the table's hashes unpredictable.
+    /// Starts without connections. `seed` makes the table's hashes unpredictable.
     #[must_use]
     pub fn new(limits: Limits, seed: [u8; 16]) -> Self {
         Self {

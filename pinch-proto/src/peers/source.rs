@@ -3,7 +3,7 @@
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Whose limits a connection counts against: an IPv4 address, an IPv6 /64, or no address at all.
+/// The unit that limits hold for: an IPv4 address, an IPv6 /64, or no address at all.
 ///
 /// ```
 /// use pinch_proto::peers::Source;

@@ -72,7 +72,7 @@ pub(crate) async fn a_newcomer_evicts_the_oldest_handshake<R: Runtime>(runtime: 
     assert_eq!(oldest.hear().await, Heard::End);
     let _newest = Raw::connect(&relay).await;
     assert_eq!(Raw::new(near).response().await.status, 503);
-    // Who has joined does not count.
+    // A joined connection does not count.
     let _alice = Peer::named(&relay, "alice").await;
     let _bob = Peer::named(&relay, "bob").await;
     assert_eq!(relay.stats().handshakes.rejected.evicted, 3);
@@ -241,7 +241,7 @@ pub(crate) async fn a_trusted_proxy_names_its_clients_in_the_request<R: Runtime>
         (rejected.connections, rejected.malformed) == (4, 2)
     };
     eventually("all are counted", counted).await;
-    // Nobody else is believed, nor told that it is wrong.
+    // From other addresses, the fields are ignored.
     for (name, line, status) in [
         ("grace", "X-Forwarded-For: 198.51.100.1\r\n", 101),
         ("heidi", "X-Forwarded-For: 198.51.100.2\r\n", 429),
@@ -316,7 +316,7 @@ pub(crate) async fn a_trusted_proxy_names_its_clients_by_the_proxy_protocol<R: R
     raw.write(&proxy_header(LOCAL)).await;
     let line = "X-Forwarded-For: 203.0.113.2\r\n";
     assert_eq!(join(raw, "frank", line).await.1.status, 429);
-    // Without a header, nobody comes through.
+    // Without a header, a connection is rejected.
     for wrong in [
         &b"GET /health HTTP/1.1\r\n\r\n"[..],
         b"PROXY TCP4 203.0.113.9 1 2 3\r\n",

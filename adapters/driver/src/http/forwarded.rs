@@ -2,8 +2,8 @@
 //! (RFC 7239).
 //!
 //! Each proxy appends the address that it was connected from. So the list is read from its end, as
-//! far as the addresses in it are those of trusted proxies: whatever stands before the first other
-//! address, anybody may have written.
+//! far as the addresses in it are those of trusted proxies: what stands before the first other
+//! address may be forged.
 
 use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 

@@ -9,7 +9,7 @@
 //! | `switchboard` | the hub behind its lock, and who has to be woken |
 //! | `sync` | what tasks meet at: locks, flags, counters, events |
 //! | `counts` | the tasks that live |
-//! | `peers` | source addresses: who is admitted, and who has to give way |
+//! | `peers` | source addresses: admission and eviction |
 //! | `reports` | what is worth a log line and may happen often: one line per kind and interval |
 //! | `timer` | the one timer of the hub |
 //! | `keeper` | the one task that has the store do what the hub wants |

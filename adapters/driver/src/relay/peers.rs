@@ -1,4 +1,4 @@
-//! Source addresses behind their lock: who is admitted, who has to give way, and what came of it.
+//! Source addresses behind their lock: admission, eviction, and counters of both.
 //!
 //! Limits are decided by [`Peers`]; here are its lock, the wakers of handshakes that give way, and
 //! counters. The lock is another than the hub's: a flood of handshakes does not touch live agents.
@@ -149,7 +149,7 @@ impl<R: Runtime> Shared<R> {
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Admits a connection from `ip`; somebody else may have to give way to it.
+    /// Admits a connection from `ip`, which may evict another handshake.
     pub(super) fn admit(self: &Arc<Self>, ip: Option<IpAddr>) -> Pending<R> {
         let mut desk = self.desk();
         let accepted = desk.peers.accept(ip, self.clock.now());
@@ -254,7 +254,7 @@ impl<R: Runtime> Pending<R> {
         self.shared.report(Report::Rejected { reason, from });
     }
 
-    /// It has joined; `None` if it was to give way in that moment, and counts for nobody.
+    /// It has joined; `None` if it was evicted in that moment, and counts for no address.
     pub(super) fn join(self) -> Option<Place> {
         let mut desk = self.shared.desk();
         let place = desk.peers.join(self.id);
