@@ -8,7 +8,7 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 /// Time between two looks at the place of a queue.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -60,7 +60,7 @@ pub(crate) fn restrict(path: &Path) {
     });
     if let Err(error) = restricted {
         let path = path.display();
-        warn!(%path, %error, "others may read the queue, and its mode cannot be changed to 0600");
+        tracing::warn!(%path, %error, "others may read the queue, and its mode cannot be changed to 0600");
     }
 }
 

@@ -1,10 +1,10 @@
 //! Whatever happens to the logs, the relay goes on and ends in order.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::Read as _;
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Command, Stdio};
 
-use rustix::process::Resource;
+use rustix::process::{Pid, Resource, Signal, kill_process};
 
 use crate::relay::{Agent, RELAYS, Relay, eventually};
 
@@ -17,7 +17,7 @@ fn full() -> File {
 fn still_serves(mut relay: Relay) {
     assert_eq!(relay.health()["status"], "ok");
     let mut agent = Agent::join(&relay, "somebody");
-    relay.signal(rustix::process::Signal::TERM);
+    relay.signal(Signal::TERM);
     assert_eq!(agent.close_code(), Some(1001));
     assert_eq!(relay.ended().code(), Some(0));
 }
@@ -73,6 +73,31 @@ fn a_log_reader_that_stops_stops_nothing() {
         let mut said = String::new();
         logs.read_to_string(&mut said).unwrap();
         assert!(said.contains("joined"), "{said}");
+    }
+}
+
+#[test]
+fn a_relay_whose_first_line_nobody_reads_goes_on() {
+    for (_, program) in RELAYS {
+        let closed = std::io::pipe().unwrap().1;
+        for stdout in [Stdio::from(closed), full().into()] {
+            let directory = tempfile::tempdir().unwrap();
+            let mut command = Command::new(program);
+            command
+                .env_clear()
+                .args(["--listen=127.0.0.1:0", "--db=none"]);
+            command.stdout(stdout).stderr(Stdio::piped());
+            let mut child = command.current_dir(directory.path()).spawn().unwrap();
+            let mut logs = BufReader::new(child.stderr.take().unwrap());
+            let mut line = String::new();
+            while !line.contains("cannot write to stdout") {
+                line.clear();
+                assert!(logs.read_line(&mut line).unwrap() > 0, "it has ended");
+            }
+            let pid = Pid::from_raw(child.id().try_into().unwrap()).unwrap();
+            kill_process(pid, Signal::TERM).unwrap();
+            assert_eq!(child.wait().unwrap().code(), Some(0));
+        }
     }
 }
 

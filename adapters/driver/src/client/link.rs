@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use pinch_proto::Time;
 use pinch_proto::client::{Event, Input, Output};
-use tracing::debug;
+use tracing::{Level, debug, enabled};
 
 use super::dial::{History, dial_with_history};
 use super::rejection;
@@ -197,16 +197,24 @@ impl<R: Runtime> Link<R> {
         if !events.is_empty() {
             shared.events.notify(usize::MAX);
         }
+        let mut losses = Vec::new();
         for event in events {
             if let Event::Joined { .. } = event {
                 self.history.joined();
             }
-            if let Event::Disconnected { why, .. } | Event::GaveUp { why, .. } = &event {
-                debug!(relay = self.url.shown, %why, "disconnected");
+            if let Event::Disconnected { why, .. } | Event::GaveUp { why, .. } = &event
+                && enabled!(Level::DEBUG)
+            {
+                losses.push(why.to_string());
             }
             state.push_event(event);
         }
         let ended = state.machine.is_ended();
+        drop(state);
+        // Whoever writes logs may take its time, or ask the client something.
+        for why in losses {
+            debug!(relay = self.url.shown, why, "disconnected");
+        }
         if confirmed || ended {
             shared.room.notify(usize::MAX);
         }
