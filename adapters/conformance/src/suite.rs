@@ -73,6 +73,7 @@ macro_rules! cases {
                 an_envelope_may_come_in_fragments_with_pings_in_between,
                 an_envelope_may_come_byte_by_byte,
                 pings_are_answered_in_order_and_a_close_is_echoed,
+                a_close_code_is_echoed_if_it_may_be_sent,
                 who_cannot_be_reached_is_named_in_the_refusal,
                 an_envelope_that_is_too_large_is_refused_with_its_size,
                 who_sends_too_fast_is_told_when_to_go_on,

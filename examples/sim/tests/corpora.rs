@@ -31,8 +31,10 @@ replayed!(
     envelope_view,
     handshake_agent,
     handshake_relay,
+    http,
     hub_lifecycle,
     store,
+    url,
 );
 
 fn fuzz() -> PathBuf {

@@ -167,6 +167,31 @@ pub(crate) async fn pings_are_answered_in_order_and_a_close_is_echoed<R: Runtime
     emptied(&relay).await;
 }
 
+pub(crate) async fn a_close_code_is_echoed_if_it_may_be_sent<R: Runtime>(runtime: &Tracked<R>) {
+    let relay = open(runtime, config()).await;
+    let broken = (1002, "WebSocket protocol error");
+    let cases = [
+        (1000, (1000, "so")),
+        (1007, (1007, "so")),
+        (1014, (1014, "so")),
+        (3000, (3000, "so")),
+        (4999, (4999, "so")),
+        (999, broken),
+        (1004, broken),
+        (1005, broken),
+        (1015, broken),
+        (1016, broken),
+        (5000, broken),
+    ];
+    for (sent, (code, reason)) in cases {
+        let mut alice = Raw::named(&relay, "alice").await;
+        alice.send(CLOSE, &close_payload(sent, "so")).await;
+        assert_eq!(alice.rest().await, [Heard::close(code, reason)], "{sent}");
+        drop(alice);
+        emptied(&relay).await;
+    }
+}
+
 pub(crate) async fn who_cannot_be_reached_is_named_in_the_refusal<R: Runtime>(
     runtime: &Tracked<R>,
 ) {

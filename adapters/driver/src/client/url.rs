@@ -92,10 +92,12 @@ impl Url {
         }
         let Some(Authority { host, port }) = Authority::parse(authority) else {
             return Err(match authority.rsplit_once(':') {
-                Some((host, port)) if Authority::parse(host).is_some() => UrlError::Port {
-                    url: shown,
-                    port: port.into(),
-                },
+                Some((host, port)) if Authority::parse(&format!("{host}:")).is_some() => {
+                    UrlError::Port {
+                        url: shown,
+                        port: port.into(),
+                    }
+                }
                 _ => malformed(),
             });
         };
@@ -155,6 +157,7 @@ fn without_user_info(url: &str) -> String {
     match before_query.rsplit_once('@') {
         Some((before, after)) => {
             let scheme = before.split_once("://").map(|(scheme, _)| scheme);
+            let scheme = scheme.filter(|scheme| is_scheme(scheme));
             let scheme = scheme.map(|scheme| format!("{scheme}://"));
             format!("{}…@{after}{query}", scheme.unwrap_or_default())
         }
@@ -234,6 +237,8 @@ mod tests {
             "ws://[::1/",
             "ws://[a]/",
             "ws://::1/",
+            "ws://a::1/",
+            "ws://a:1:/",
             " ws://a",
             "1ws://a",
         ];
@@ -269,6 +274,7 @@ mod tests {
             "me:secret@a",
             "ws://me:secret@a/ws#b",
             "ws://me:secret@[::1",
+            "ws:/secret@a://b@c",
         ];
         for url in cases {
             let error = Url::parse(url, &key(), false).unwrap_err();

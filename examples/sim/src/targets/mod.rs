@@ -10,9 +10,11 @@ pub mod driver_bytes;
 pub mod envelope_view;
 pub mod handshake_agent;
 pub mod handshake_relay;
+pub mod http;
 pub mod hub_lifecycle;
 mod parties;
 pub mod store;
+pub mod url;
 
 use core::fmt;
 
@@ -47,8 +49,10 @@ pub const TARGETS: &[Target] = &[
     target!(envelope_view),
     target!(handshake_agent),
     target!(handshake_relay),
+    target!(http),
     target!(hub_lifecycle),
     target!(store),
+    target!(url),
 ];
 
 /// The target with this name.

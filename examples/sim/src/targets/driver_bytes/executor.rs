@@ -30,7 +30,7 @@ type Boxed = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The runtime; clones are handles of the same one.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Virtual(Arc<Shared>);
+pub(in crate::targets) struct Virtual(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -83,7 +83,7 @@ impl Wake for TaskWaker {
 
 impl Virtual {
     /// Polls tasks until all of them wait.
-    pub(super) fn run(&self) -> Result<(), String> {
+    pub(in crate::targets) fn run(&self) -> Result<(), String> {
         for _ in 0..MAX_POLLS {
             let Some(task) = lock(&self.0.ready.0).pop_front() else {
                 return Ok(());
@@ -115,13 +115,13 @@ impl Virtual {
     }
 
     /// How much time has passed since the story began.
-    pub(super) fn elapsed(&self) -> Duration {
+    pub(in crate::targets) fn elapsed(&self) -> Duration {
         lock(&self.0.state).now
     }
 
     /// Lets time pass up to `until`, or up to the next timer, if that is earlier; false if there was
     /// none.
-    pub(super) fn pass_until(&self, until: Duration) -> bool {
+    pub(in crate::targets) fn pass_until(&self, until: Duration) -> bool {
         let mut state = lock(&self.0.state);
         let next = state.timers.first_key_value().map(|(&(at, _), _)| at);
         state.now = next.map_or(until, |at| at.min(until)).max(state.now);
@@ -135,7 +135,7 @@ impl Virtual {
     }
 
     /// Whether everything has come back: how many tasks and timers have not.
-    pub(super) fn held(&self) -> (usize, usize) {
+    pub(in crate::targets) fn held(&self) -> (usize, usize) {
         let state = lock(&self.0.state);
         (state.tasks.len() - state.ended, state.sleeps)
     }
@@ -186,7 +186,7 @@ impl Runtime for Virtual {
 
 /// A timer.
 #[derive(Debug)]
-pub(super) struct Sleep {
+pub(in crate::targets) struct Sleep {
     runtime: Virtual,
     at: Duration,
     number: u64,

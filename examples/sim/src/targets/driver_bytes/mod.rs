@@ -14,12 +14,12 @@
 //!   at once; then every task, timer and socket has been given back.
 
 mod ear;
-mod executor;
+pub(super) mod executor;
 mod friend;
 mod pieces;
 mod rfc6455;
 mod script;
-mod socket;
+pub(super) mod socket;
 mod stranger;
 mod verdict;
 mod world;

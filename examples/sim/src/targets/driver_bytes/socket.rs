@@ -13,17 +13,17 @@ use futures_util::io::{AsyncRead, AsyncWrite};
 
 /// How a socket behaves.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Manners {
+pub(in crate::targets) struct Manners {
     /// How much it gives at a time, at most.
-    pub(super) read: usize,
+    pub(in crate::targets) read: usize,
     /// How much it takes at a time, at most.
-    pub(super) write: usize,
+    pub(in crate::targets) write: usize,
     /// Every other time it is not ready, and calls back at once.
-    pub(super) stutters: bool,
+    pub(in crate::targets) stutters: bool,
 }
 
 impl Manners {
-    pub(super) const GOOD: Self = Self {
+    pub(in crate::targets) const GOOD: Self = Self {
         read: usize::MAX,
         write: usize::MAX,
         stutters: false,
@@ -80,14 +80,14 @@ fn wake(waker: Option<Waker>) {
 
 /// The relay's end.
 #[derive(Debug)]
-pub(super) struct Socket(Shared);
+pub(in crate::targets) struct Socket(Shared);
 
 /// The peer's end, and the hand that plays with it.
 #[derive(Debug)]
-pub(super) struct Wire(Shared);
+pub(in crate::targets) struct Wire(Shared);
 
 /// A new socket, with room for `room` bytes that nobody has read.
-pub(super) fn socket(room: usize) -> (Socket, Wire) {
+pub(in crate::targets) fn socket(room: usize) -> (Socket, Wire) {
     let state = Arc::new(Mutex::new(State {
         to_relay: VecDeque::new(),
         from_relay: Vec::new(),
@@ -107,7 +107,7 @@ pub(super) fn socket(room: usize) -> (Socket, Wire) {
 
 impl Wire {
     /// Writes towards the relay.
-    pub(super) fn write(&self, bytes: &[u8]) {
+    pub(in crate::targets) fn write(&self, bytes: &[u8]) {
         let mut state = lock(&self.0);
         state.to_relay.extend(bytes);
         let reader = state.reader.take();
@@ -116,12 +116,12 @@ impl Wire {
     }
 
     /// What the relay has written since this was asked before.
-    pub(super) fn take(&self) -> Vec<u8> {
+    pub(in crate::targets) fn take(&self) -> Vec<u8> {
         core::mem::take(&mut lock(&self.0).from_relay)
     }
 
     /// Takes so many more bytes from the relay.
-    pub(super) fn make_room(&self, bytes: usize) {
+    pub(in crate::targets) fn make_room(&self, bytes: usize) {
         let mut state = lock(&self.0);
         state.room = state.room.saturating_add(bytes);
         let writer = state.writer.take();
@@ -129,17 +129,17 @@ impl Wire {
         wake(writer);
     }
 
-    pub(super) fn behave(&self, manners: Manners) {
+    pub(in crate::targets) fn behave(&self, manners: Manners) {
         lock(&self.0).manners = manners;
     }
 
     /// Ends what is written towards the relay.
-    pub(super) fn end(&self) {
+    pub(in crate::targets) fn end(&self) {
         self.shut(|state| state.is_ended = true);
     }
 
     /// Breaks.
-    pub(super) fn reset(&self) {
+    pub(in crate::targets) fn reset(&self) {
         self.shut(|state| state.is_broken = true);
     }
 
@@ -153,16 +153,16 @@ impl Wire {
     }
 
     /// Whether the relay has let go of it.
-    pub(super) fn is_dropped(&self) -> bool {
+    pub(in crate::targets) fn is_dropped(&self) -> bool {
         lock(&self.0).is_dropped
     }
 
     /// Whether everything that was written has been read.
-    pub(super) fn is_read(&self) -> bool {
+    pub(in crate::targets) fn is_read(&self) -> bool {
         lock(&self.0).to_relay.is_empty()
     }
 
-    pub(super) fn wrote_after_close(&self) -> bool {
+    pub(in crate::targets) fn wrote_after_close(&self) -> bool {
         lock(&self.0).wrote_after_close
     }
 }
