@@ -6,7 +6,7 @@
  * everywhere. One is on its way at most. Whatever else comes is a sign of life, too.
  */
 
-import type { Clock } from './clock.js';
+import { type Clock, patiently } from './clock.js';
 
 /** When a heartbeat is due, and how long its answer may take. */
 export interface HeartbeatTimes {
@@ -76,7 +76,7 @@ export class Heartbeat {
   #expectSign(): void {
     if (this.#cancelDeadline !== undefined) return;
     const before = this.#link.bufferedBytes();
-    this.#cancelDeadline = this.#clock.after(this.#times.timeoutMs, () => {
+    this.#cancelDeadline = patiently(this.#clock, this.#times.timeoutMs, () => {
       this.#cancelDeadline = undefined;
       // A link that still takes what was sent before the heartbeat is slow, not dead.
       if (this.#link.bufferedBytes() < before) this.#expectSign();

@@ -1,5 +1,6 @@
 /** One connection to the relay, from the dial to its end. What comes after it is decided elsewhere. */
 
+import { patiently } from './clock.js';
 import { type Envelope, type SealedEnvelope, VERSION, encodeEnvelope, parseEnvelope } from './envelope.js';
 import { AUTHENTICATION_FAILED, EnvelopeError, type LinkFault } from './errors.js';
 import { type KeyIdentity, answerChallenge, readResult } from './handshake.js';
@@ -245,7 +246,7 @@ export class Link {
   /** Ends the link after this time, unless another limit takes its place. */
   #limit(delayMs: number, fault: LinkFault | undefined): void {
     this.#cancelDeadline();
-    this.#cancelDeadline = this.#settings.clock.after(delayMs, () => this.#end(fault));
+    this.#cancelDeadline = patiently(this.#settings.clock, delayMs, () => this.#end(fault));
   }
 
   #is(...stages: readonly Stage[]): boolean {

@@ -4,6 +4,9 @@ import { type Clock, type Envelope, type WebSocketLike, decodeEnvelope, encodeEn
 
 import { Inbox } from './inbox.js';
 
+/** Added to each timeout of a second or more: in it, what came during a pause is read. */
+export const GRACE_MS = 500;
+
 /** Time that passes when a test says so. */
 export class FakeClock implements Clock {
   #now = 0;
@@ -26,6 +29,11 @@ export class FakeClock implements Clock {
     return this.#timers.length;
   }
 
+  /** The process stands still: what becomes due is called later. */
+  pause(ms: number): void {
+    this.#now += ms;
+  }
+
   /** Lets time pass; what becomes due is called in its order. */
   advance(ms: number): void {
     const end = this.#now + ms;
@@ -33,7 +41,7 @@ export class FakeClock implements Clock {
       const [first] = this.#timers.filter(({ at }) => at <= end).sort((left, right) => left.at - right.at);
       if (first === undefined) break;
       this.#timers = this.#timers.filter((timer) => timer !== first);
-      this.#now = first.at;
+      this.#now = Math.max(this.#now, first.at);
       first.callback();
     }
     this.#now = end;

@@ -8,6 +8,7 @@ import { LinkError, type LinkFault, MessageType, encodeEnvelope } from 'pinch-re
 
 import { ALICE, identityIn } from '../support/agents.js';
 import { Desk, ME, toMe } from '../support/desk.js';
+import { GRACE_MS } from '../support/fakes.js';
 import { soon } from '../support/inbox.js';
 import { HOST } from '../support/relay.js';
 
@@ -132,7 +133,7 @@ test('an answer that is signed too late is not sent', async () => {
   const socket = await desk.network.socket();
   socket.emit('open');
   socket.receive(challenge);
-  desk.clock.advance(10_000);
+  desk.clock.advance(10_000 + GRACE_MS);
   await assert.rejects(connected, (error) => kindOf(error) === 'join-timeout');
   finish(new Uint8Array(64));
   await setImmediate();
@@ -154,7 +155,7 @@ test('whatever takes too long is given up and tried again', async () => {
   const desk = new Desk({ dialTimeoutMs: 10, joinTimeoutMs: 20, backoffBaseMs: 100 });
   void desk.client.connect();
   const first = await desk.network.socket();
-  desk.clock.advance(10);
+  desk.clock.advance(10 + 5);
   const dial = await desk.watch.event('disconnected');
   assert.deepEqual(dial.error.fault, { kind: 'dial-timeout', afterMs: 10 });
   assert.equal(dial.retryInMs, 100);
@@ -162,7 +163,7 @@ test('whatever takes too long is given up and tried again', async () => {
   desk.clock.advance(100);
   const second = await desk.network.socket();
   second.emit('open');
-  desk.clock.advance(20);
+  desk.clock.advance(20 + 10);
   assert.deepEqual((await desk.watch.event('disconnected')).error.fault, {
     kind: 'join-timeout',
     afterMs: 20,

@@ -50,7 +50,7 @@ test('disconnect() leaves nothing behind, whatever the client was doing', async 
   const deaf = new Desk({ closeTimeoutMs: 50 });
   const silent = await deaf.join();
   const late = deaf.client.disconnect();
-  deaf.clock.advance(50);
+  deaf.clock.advance(50 + 25);
   await late;
   assert.ok(deaf.isAtRest(silent) && silent.isDropped);
 });

@@ -17,6 +17,7 @@ import {
 
 import { BOB } from '../support/agents.js';
 import { Desk, ME, fromMe, toMe } from '../support/desk.js';
+import { GRACE_MS } from '../support/fakes.js';
 import { hex, unhex } from '../support/inbox.js';
 
 const DEAD = { kind: 'heartbeat-timeout', afterMs: 7_000 } as const;
@@ -121,7 +122,7 @@ test('heartbeats keep to their interval, and anything that comes is a sign of li
   desk.clock.advance(6_999);
   socket.receive(toMe());
   desk.clock.advance(18_001);
-  desk.clock.advance(6_999);
+  desk.clock.advance(6_999 + GRACE_MS);
   assert.equal(socket.sent.length, 5, 'one is on its way at most');
   assert.equal(desk.client.state, 'joined');
   desk.clock.advance(1);
@@ -183,10 +184,29 @@ test('a link that still takes what was sent is slow, not dead', async () => {
   socket.bufferedAmount = 1000;
   desk.clock.advance(25_000);
   socket.bufferedAmount = 400;
-  desk.clock.advance(7_000);
+  desk.clock.advance(7_000 + GRACE_MS);
   assert.equal(desk.client.state, 'joined');
-  desk.clock.advance(7_000);
+  desk.clock.advance(7_000 + GRACE_MS);
   assert.deepEqual((await desk.watch.event('disconnected')).error.fault, DEAD);
+});
+
+test('a pause of any length at any moment gives up no relay that has answered', async () => {
+  for (const pauseMs of [1, 600, 8_000, 86_400_000]) {
+    for (const beforeMs of [0, 3_000, 6_999]) {
+      const desk = new Desk();
+      const socket = await desk.join();
+      desk.clock.advance(25_000);
+      desk.clock.advance(beforeMs);
+      desk.clock.pause(pauseMs);
+      // Timers go first; the answer lies in the socket.
+      desk.clock.advance(0);
+      desk.clock.advance(GRACE_MS / 2 - 1);
+      assert.equal(desk.client.state, 'joined', `${pauseMs} ms after ${beforeMs} ms`);
+      socket.echo();
+      desk.clock.advance(7_000 + GRACE_MS);
+      assert.equal(desk.client.state, 'joined');
+    }
+  }
 });
 
 test('a heartbeat that comes back confirms what was sent before it, and a broken link hands back the rest', async () => {
