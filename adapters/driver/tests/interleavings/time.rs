@@ -16,6 +16,8 @@ use crate::task::{block_on, start};
 const HEARTBEAT: Duration = Duration::from_secs(25);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 const STORE_TIMEOUT: Duration = Duration::from_secs(10);
+/// What is added to each timeout, for a process that was paused.
+const GRACE: Duration = Duration::from_millis(500);
 
 /// The relay has nothing to wait for until somebody joins.
 #[test]
@@ -43,7 +45,7 @@ fn a_shutdown_makes_the_timer_come_earlier() {
             let _silent = Agent::join(&relay, "alice", WIDE).await;
             let mut shutdown = Box::pin(relay.shutdown());
             assert!((&mut shutdown).now_or_never().is_none());
-            runtime.clock.reach(CLOSE_TIMEOUT).await;
+            runtime.clock.reach(CLOSE_TIMEOUT + GRACE).await;
             shutdown.await;
         });
         assert_eq!(relay.stats().tasks, 0);
@@ -64,7 +66,7 @@ fn a_shutdown_does_not_wait_for_a_silent_store_for_ever() {
             let alice = start(async move { alice.read_to_end().await });
             let mut shutdown = Box::pin(relay.shutdown());
             assert!((&mut shutdown).now_or_never().is_none());
-            runtime.clock.reach(STORE_TIMEOUT).await;
+            runtime.clock.reach(STORE_TIMEOUT + GRACE).await;
             shutdown.await;
             alice.join().unwrap();
         });
@@ -88,7 +90,7 @@ fn a_cut_does_not_wait_for_a_silent_store_for_ever() {
             drop(relay);
             // The timer was spawned first.
             runtime.join_next();
-            runtime.clock.reach(STORE_TIMEOUT).await;
+            runtime.clock.reach(STORE_TIMEOUT + GRACE).await;
         });
         runtime.join();
     });
