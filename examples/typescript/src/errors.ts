@@ -108,6 +108,9 @@ function describeSendFault(fault: SendFault): string {
 /** What a relay says of a key that it does not accept. */
 export const AUTHENTICATION_FAILED = 'authentication failed';
 
+/** What it says of a key that it does not know, or no longer. */
+const KEY_NOT_REGISTERED = 'key not registered';
+
 /** Why a connection ended, or did not come about. */
 export type LinkFault =
   | { readonly kind: 'dial-failed'; readonly detail: string }
@@ -158,14 +161,14 @@ export class LinkError extends RelayError {
       case 'wrong-address':
         return true;
       case 'refused':
-        return [AUTHENTICATION_FAILED, 'key not registered'].includes(fault.reason);
+        return [AUTHENTICATION_FAILED, KEY_NOT_REGISTERED].includes(fault.reason);
       case 'upgrade-rejected':
         return isPermanent(fault.status);
       case 'closed':
-        // Those that would come again when the same envelopes are sent again.
+        // Those that would come again when the same envelopes are sent again, or the same key joins.
         return (
           [1003, 1007, 1009].includes(fault.code) ||
-          (fault.code === 1008 && fault.reason === 'from_address is not yours') ||
+          (fault.code === 1008 && ['from_address is not yours', KEY_NOT_REGISTERED].includes(fault.reason)) ||
           this.replaced
         );
       default:

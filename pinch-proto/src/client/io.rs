@@ -11,7 +11,7 @@ use core::time::Duration;
 use bytes::Bytes;
 use thiserror::Error;
 
-use crate::handshake::AgentError;
+use crate::handshake::{AgentError, KEY_NOT_REGISTERED};
 use crate::wire::MessageType;
 use crate::{Address, Close, CloseCode, EnvelopeError, Frame, Time};
 
@@ -153,9 +153,9 @@ pub enum Disconnect {
 impl Disconnect {
     /// Whether trying again is pointless, or harmful, until a person has changed something.
     ///
-    /// Among the relay's close frames these are: the one of a takeover (4001), and those that would
-    /// come again when the same envelopes are sent again (1003, 1007, 1009, and 1008 because of
-    /// `from_address`).
+    /// Among the relay's close frames these are: the one of a takeover (4001), those that would come
+    /// again when the same envelopes are sent again (1003, 1007, 1009, and 1008 because of
+    /// `from_address`), and 1008 because the key is not registered, or no longer.
     #[must_use]
     pub fn is_permanent(&self) -> bool {
         match self {
@@ -167,7 +167,7 @@ impl Disconnect {
                 | CloseCode::UNSUPPORTED
                 | CloseCode::INVALID_DATA
                 | CloseCode::TOO_BIG => true,
-                CloseCode::POLICY => close.reason == NOT_YOURS,
+                CloseCode::POLICY => [NOT_YOURS, KEY_NOT_REGISTERED].contains(&&*close.reason),
                 _ => false,
             },
             Self::Link(_)

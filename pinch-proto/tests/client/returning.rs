@@ -83,6 +83,8 @@ fn a_close_by_the_relay_is_final_only_if_coming_back_would_repeat_it() {
         (1007, "", true),
         (1008, "heartbeat timeout", false),
         (1008, "from_address is not yours", true),
+        (1008, "key not registered", true),
+        (1008, "address already connected", false),
         (1009, "", true),
         (1013, "relay is full", false),
         (4001, "replaced by a new connection", true),

@@ -119,6 +119,23 @@ runtimeTest('a rejected upgrade ends the tries, or does not', async (context, ru
   assert.deepEqual(await program.output(), [lost, lost, 'gave-up upgrade-rejected']);
 });
 
+runtimeTest('a dial that is given up leaves no socket and no process', async (context, runtime) => {
+  const sockets = new Inbox<Socket>();
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  context.after(() => server.close());
+  // Nobody answers the upgrade.
+  server.on('upgrade', (_request, raw: Socket) => {
+    raw.on('error', () => {}).on('end', () => raw.end());
+    sockets.push(raw.resume());
+  });
+  const url = `ws://127.0.0.1:${(server.address() as AddressInfo).port}/ws`;
+  const program = new Program(context, runtime, [VISITOR, url, '1000']);
+  const first = await sockets.next('a dial');
+  if (!first.destroyed) await soon('the end of the socket', once(first, 'close'));
+  assert.deepEqual(await program.output(), ['disconnected dial-timeout', 'gave-up dial-timeout']);
+});
+
 runtimeTest('the example runs against a relay, and ends by itself', async (context, runtime) => {
   const relayProgram = programIn('PINCH_RELAY', context);
   if (relayProgram === undefined) return;

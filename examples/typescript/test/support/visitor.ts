@@ -1,12 +1,15 @@
 // A program that joins the relay at a URL, comes back whenever the link is lost, leaves with the third
-// join, or when it has given up, and is to end by itself then. What happens is printed.
+// join, or when it has given up, and is to end by itself then. What happens is printed. A number behind
+// the URL says how many milliseconds a dial may take; then it dials twice.
 
 import { argv } from 'node:process';
 
 import { RelayClient } from 'pinch-relay-client';
 
+const [url = '', dialTimeoutMs] = argv.slice(2);
 const client = new RelayClient({
-  url: argv[2] ?? '',
+  url,
+  ...(dialTimeoutMs === undefined ? {} : { dialTimeoutMs: Number(dialTimeoutMs), maxTries: 2 }),
   identity: { mode: 'open', address: 'pinch:visitor@localhost' },
   heartbeatIntervalMs: 50,
   heartbeatTimeoutMs: 200,

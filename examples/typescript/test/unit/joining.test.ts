@@ -290,6 +290,7 @@ test('after what would come again, a client does not', async () => {
     [1007, ''],
     [1009, ''],
     [1008, 'from_address is not yours'],
+    [1008, 'key not registered'],
     [4001, 'replaced by a new connection'],
   ];
   for (const [code, reason] of permanent) {

@@ -306,6 +306,7 @@ impl Says {
                     (1007, "malformed envelope"),
                     (1008, "heartbeat timeout"),
                     (1008, "from_address is not yours"),
+                    (1008, "key not registered"),
                     (1009, ""),
                     (1013, "relay is full"),
                     (4001, "replaced by a new connection"),
@@ -326,7 +327,8 @@ impl Says {
     pub(super) fn is_final(code: u16, reason: &str) -> bool {
         matches!(
             (code, reason),
-            (1003 | 1007 | 1009 | 4001, _) | (1008, "from_address is not yours")
+            (1003 | 1007 | 1009 | 4001, _)
+                | (1008, "from_address is not yours" | "key not registered")
         )
     }
 }
