@@ -31,19 +31,18 @@ fn allocations_of_each(operation: impl Operation) -> u64 {
 }
 
 #[test]
-fn an_envelope_costs_nothing_beyond_itself() {
-    assert_eq!(allocations(Forward::new(SMALL)), 0);
-    // The payload of the ping that is its marker.
+fn an_envelope_costs_the_payload_of_its_ack_probe() {
+    assert_eq!(allocations_of_each(Forward::new(SMALL)), 1);
     assert_eq!(allocations_of_each(ForwardWhole::new(SMALL)), 1);
 }
 
 #[test]
-fn a_burst_is_marked_once() {
+fn a_burst_has_one_ack_probe() {
     assert_eq!(allocations_of_each(ForwardBurst::new(SMALL)), 1);
 }
 
 #[test]
-fn in_a_stream_only_the_markers_cost_something() {
+fn in_a_stream_only_ack_probes_allocate() {
     let hundred = 100 * allocations(ForwardStream::new(SMALL.live)) / COUNTED;
     assert!(hundred <= 2, "{hundred} allocations for 100 envelopes");
 }

@@ -90,7 +90,7 @@ fn configs(queue: QueueConfig) -> impl Strategy<Value = Config> {
             .join_timeout(millis(50))
             .stall_timeout(millis(60))
             .close_timeout(millis(90))
-            .marker_interval(millis(20))
+            .ack_probe_interval(millis(20))
             .unconfirmed_bytes(if narrow { 150 } else { PLENTY })
             .envelope_bytes(250)
             .message_bytes(300)

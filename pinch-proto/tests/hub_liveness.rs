@@ -191,7 +191,7 @@ fn a_blocked_socket_is_too_slow_after_30_seconds_and_no_heartbeat_timeout() {
     // It takes up again, too late: there is only the end left for it.
     world.set(bob, Manner::Honest);
     world.settle();
-    assert_eq!(world.heard(bob), ["ping", "close 1008 too slow"]);
+    assert_eq!(world.heard(bob), ["close 1008 too slow"]);
     assert_eq!(world.cause(bob), Some(CloseCause::TooSlow));
 }
 
@@ -396,11 +396,18 @@ fn outputs_that_are_left_in_a_turn_come_in_the_next_one() {
     let (outputs, wakeup) = drain(world.hub.handle_timeout(world.now));
     // Its sender is to hear that nobody has confirmed it.
     let wake = Output::Wake { conn: alice };
-    let [Output::Transmit { frame, .. }, woken, Output::Closed { .. }] = outputs.as_slice() else {
+    let [
+        Output::Transmit { frame, .. },
+        Output::Transmit { frame: probe, .. },
+        woken,
+        Output::Closed { .. },
+    ] = outputs.as_slice()
+    else {
         panic!("{outputs:?}")
     };
     assert_eq!(*woken, wake);
     assert_eq!(support::line(frame), "alice: 1");
+    assert_eq!(support::line(probe), "ping");
     assert_eq!(wakeup, due(25, WakeupReason::Ping));
 }
 

@@ -137,7 +137,7 @@ fn configs() -> impl Strategy<Value = Config> {
                 .join_timeout(millis(50))
                 .stall_timeout(millis(if patient { 300 } else { 60 }))
                 .close_timeout(millis(90))
-                .marker_interval(millis(20))
+                .ack_probe_interval(millis(20))
                 .unconfirmed_bytes(if narrow { 150 } else { PLENTY })
                 .envelope_bytes(200)
                 .message_bytes(230)

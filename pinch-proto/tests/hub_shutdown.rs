@@ -8,7 +8,9 @@ use pinch_proto::hub::{
 };
 use pinch_proto::{Close, CloseCode};
 
-use support::{GRACE, Manner, NANO, PLENTY, World, address, config, looks, secs};
+use support::{
+    GRACE, Manner, NANO, PLENTY, World, address, config, lines_with_probes, looks, secs,
+};
 
 #[test]
 fn everybody_hears_what_is_buffered_and_then_going_away() {
@@ -28,11 +30,11 @@ fn everybody_hears_what_is_buffered_and_then_going_away() {
     let offline = "QUEUE_FULL nobody #3: recipient is offline and no queue is configured";
     assert_eq!(world.heard(alice), [offline, "close 1001 going away"]);
     assert_eq!(
-        world.heard(bob),
+        lines_with_probes(&world.frames(bob)),
         ["alice: 1", "ping", "close 1001 going away"]
     );
     assert_eq!(
-        world.heard(joining),
+        lines_with_probes(&world.frames(joining)),
         [
             "AUTH_RESULT true carol",
             "alice: 2",
@@ -61,11 +63,11 @@ fn a_goodbye_does_not_wait_for_confirmations() {
             world.say(alice, "bob", text);
         }
         world.settle();
-        assert_eq!(world.heard(bob), ["alice: 1", "ping"]);
+        assert_eq!(lines_with_probes(&world.frames(bob)), ["alice: 1", "ping"]);
         world.give(Input::Shutdown);
         world.settle();
         let rest = ["alice: 2", "alice: 3", "ping", "close 1001 going away"];
-        assert_eq!(world.heard(bob), rest);
+        assert_eq!(lines_with_probes(&world.frames(bob)), rest);
     }
 }
 

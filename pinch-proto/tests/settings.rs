@@ -26,7 +26,10 @@ fn what_would_stop_the_relay_from_working_is_refused_by_name() {
         (config().join_timeout(Duration::ZERO), "join timeout"),
         (config().stall_timeout(Duration::ZERO), "stall timeout"),
         (config().close_timeout(Duration::ZERO), "close timeout"),
-        (config().marker_interval(Duration::ZERO), "marker interval"),
+        (
+            config().ack_probe_interval(Duration::ZERO),
+            "ack probe interval",
+        ),
         (config().envelope_bytes(0), "envelope limit"),
         (config().outbox_count(0), "outbox count"),
         (config().refusal_bytes(0), "refusal limit"),

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use pinch_proto::hub::{ConnId, Input};
 
-use super::live_hub::{MARKER_INTERVAL, Order};
+use super::live_hub::{ACK_PROBE_INTERVAL, Order};
 use super::{Addresses, FEW, LiveHub, Operation, Stage, Touch, config};
 
 /// Two connections, and what the first one sends to the other.
@@ -52,7 +52,7 @@ impl Pairs {
 }
 
 /// What the hub has to do for one envelope at least: it comes, it is handed out, and the recipient
-/// has nothing else to write. Its marker is not measured.
+/// has nothing else to write. Its ack probe goes with it; the ack is not measured.
 #[derive(Debug)]
 pub(crate) struct Forward(Pairs);
 
@@ -82,8 +82,8 @@ impl Operation for Forward {
     }
 }
 
-/// One envelope with everything that a driver says for it: the rounds of both tasks, and later the
-/// marker that confirms it.
+/// One envelope with everything that a driver says for it: the rounds of both tasks, the ack probe and
+/// its pong, and the end of the gap behind it.
 #[derive(Debug)]
 pub(crate) struct ForwardWhole(Pairs);
 
@@ -108,13 +108,12 @@ impl Operation for ForwardWhole {
         };
         hub.rounds(sent.sender, Some(received));
         assert_eq!(hub.serve_woken(), 1, "the recipient is woken");
-        hub.pass(MARKER_INTERVAL);
-        assert_eq!(hub.serve_woken(), 1, "it gets a marker");
+        hub.pass(ACK_PROBE_INTERVAL);
+        assert_eq!(hub.serve_woken(), 0, "it is acknowledged");
     }
 }
 
-/// The same envelope 64 times at once: all are handed out together, and the marker behind them
-/// confirms all.
+/// The same envelope 64 times at once: all are handed out together, and one ack probe follows them.
 #[derive(Debug)]
 pub(crate) struct ForwardBurst(Pairs);
 
@@ -140,13 +139,13 @@ impl Operation for ForwardBurst {
             hub.hand_in(sent.received());
         }
         assert_eq!(hub.serve_woken(), 1, "the recipient is woken once");
-        hub.pass(MARKER_INTERVAL);
-        assert_eq!(hub.serve_woken(), 1, "it gets one marker");
+        hub.pass(ACK_PROBE_INTERVAL);
+        assert_eq!(hub.serve_woken(), 0, "all are acknowledged");
     }
 }
 
 /// One envelope of a stream that does not end: it comes and is handed out, and behind each 64 KiB
-/// there is a marker. The recipient never falls asleep, and always has something unconfirmed.
+/// there is an ack probe. The recipient never falls asleep, and always has something unconfirmed.
 #[derive(Debug)]
 pub(crate) struct ForwardStream {
     hub: LiveHub,
@@ -180,6 +179,6 @@ impl Operation for ForwardStream {
         self.hub.hand_in(sent.received());
         assert!(self.hub.write(sent.recipient), "it is handed out");
         self.hub.forget_woken();
-        self.hub.take_pong();
+        self.hub.take_pongs();
     }
 }

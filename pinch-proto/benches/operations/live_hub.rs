@@ -13,8 +13,8 @@ use super::{FEW, Stage, Touch};
 /// How much a driver takes from the hub at once, in bytes.
 const BATCH: usize = 64 << 10;
 
-/// How long a marker waits, by default.
-pub(crate) const MARKER_INTERVAL: Duration = Duration::from_secs(1);
+/// The gap between two ack probes, by default.
+pub(crate) const ACK_PROBE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Longer than anything that is measured: what is not about heartbeats has none.
 const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
@@ -115,8 +115,8 @@ pub(crate) struct LiveHub {
     registered: Option<ConnId>,
     /// Who was woken and has not been served.
     woken: Vec<ConnId>,
-    /// What a peer has answered to the ping that it got last.
-    pong: Option<Input>,
+    /// Answers of peers to their pings that were not handed in yet.
+    pongs: Vec<Input>,
 }
 
 impl LiveHub {
@@ -129,7 +129,7 @@ impl LiveHub {
             conns: Vec::with_capacity(count),
             registered: None,
             woken: Vec::with_capacity(count),
-            pong: None,
+            pongs: Vec::with_capacity(count),
         }
     }
 
@@ -162,7 +162,7 @@ impl LiveHub {
                 Output::Transmit { conn, frame } => {
                     wrote = true;
                     if let Frame::Ping(payload) = frame {
-                        self.pong = Some(Input::Pong { conn, payload });
+                        self.pongs.push(Input::Pong { conn, payload });
                     } else {
                         black_box(&frame);
                     }
@@ -222,14 +222,14 @@ impl LiveHub {
 
     fn serve(&mut self, conn: ConnId) {
         self.rounds(conn, None);
-        while let Some(pong) = self.pong.take() {
+        while let Some(pong) = self.pongs.pop() {
             self.rounds(conn, Some(pong));
         }
     }
 
-    /// Lets the peer that got a ping answer it, and its task do nothing else.
-    pub(crate) fn take_pong(&mut self) {
-        if let Some(pong) = self.pong.take() {
+    /// Lets the peers that got a ping answer it, and their tasks do nothing else.
+    pub(crate) fn take_pongs(&mut self) {
+        while let Some(pong) = self.pongs.pop() {
             self.hand_in(pong);
         }
     }
@@ -239,10 +239,11 @@ impl LiveHub {
         self.woken.clear();
     }
 
-    /// Lets the markers fall due behind what was handed out, and be answered.
+    /// Lets ack probes follow what is in flight, and be answered.
     pub(crate) fn confirm_all(&mut self) {
         if self.hub.stats().in_flight > 0 {
-            self.pass(MARKER_INTERVAL);
+            self.take_pongs();
+            self.pass(ACK_PROBE_INTERVAL);
             self.serve_woken();
             assert_eq!(self.hub.stats().in_flight, 0, "all are confirmed");
         }

@@ -17,15 +17,15 @@ use super::spares::Spares;
 use super::unconfirmed::Unconfirmed;
 use crate::{Address, Close, Frame};
 
-/// How much may lie behind the last ping, in bytes, while more waits to go out.
-const MARKER_BYTES: usize = 64 << 10;
+/// Maximum number of bytes in flight behind the last ping while more waits to go out.
+const PROBE_BYTES: usize = 64 << 10;
 
-/// How much may when nothing waits: large envelopes that come one by one are not kept for longer than
-/// their pongs take.
+/// The same when nothing waits: large envelopes that come one by one are kept no longer than their
+/// acks take.
 const LAST_BYTES: usize = 32 << 10;
 
-/// How many envelopes may.
-const MARKER_COUNT: u64 = 256;
+/// Maximum number of envelopes in flight behind the last ping.
+const PROBE_COUNT: u64 = 256;
 
 /// ```text
 ///            pong, or 1 s                a fault, a timeout, a
@@ -122,8 +122,10 @@ pub(super) struct Connection {
     pub(super) ping: Ping,
     /// The number that the last ping carried.
     pub(super) ping_number: u64,
-    /// A ping is to follow what was handed out, as a marker.
-    pub(super) marker_due: bool,
+    /// An ack probe is to follow what is in flight.
+    pub(super) probe_due: bool,
+    /// Its queue was read to the end, and the last of it has no ack probe behind it yet.
+    pub(super) drained: bool,
     /// The last `Writable` got nothing: it must be woken when something is there.
     pub(super) asleep: bool,
     /// Frames were handed out that the socket has not taken.
@@ -149,7 +151,8 @@ impl Connection {
             last_recipient: MAX_SLOTS,
             ping: Ping::Queued,
             ping_number: 0,
-            marker_due: false,
+            probe_due: false,
+            drained: false,
             asleep: false,
             writing: false,
             stalled: false,
@@ -168,17 +171,29 @@ impl Connection {
         self.outbox.data_bytes() + behind_a_read + self.unconfirmed.bytes()
     }
 
-    /// Whether so much lies behind the last ping that another is to follow at once.
-    pub(super) fn needs_marker(&self, window: Window) -> bool {
+    /// Whether an ack probe is to follow what was written last: no other is unanswered, and the gap
+    /// between two of them is over, or this is the end of a drain. `paced` is whether the gap lasts.
+    pub(super) fn wants_probe(&self, paced: bool) -> bool {
+        let unacked = &self.unconfirmed;
+        let ends_drain = self.drained && self.outbox.data_len() == 0;
+        matches!(self.phase, Phase::Live)
+            && unacked.is_unmarked()
+            && unacked.last_marker().is_none()
+            && (!paced || ends_drain)
+    }
+
+    /// Whether so much is in flight behind the last ping that an ack probe follows at once, whatever
+    /// is unanswered.
+    pub(super) fn needs_probe(&self, window: Window) -> bool {
         let unconfirmed = &self.unconfirmed;
         let full = !window.is_open(unconfirmed) && unconfirmed.is_unmarked();
         let bytes = if self.outbox.data_len() > 0 {
-            MARKER_BYTES
+            PROBE_BYTES
         } else {
             LAST_BYTES
         };
         let much =
-            unconfirmed.unmarked_bytes() >= bytes || unconfirmed.unmarked_count() >= MARKER_COUNT;
+            unconfirmed.unmarked_bytes() >= bytes || unconfirmed.unmarked_count() >= PROBE_COUNT;
         matches!(self.phase, Phase::Live) && (full || much)
     }
 
@@ -188,7 +203,7 @@ impl Connection {
             Phase::Joining { greeting } => greeting.is_some() || self.ping == Ping::Queued,
             Phase::Live => {
                 self.ping == Ping::Queued
-                    || self.marker_due
+                    || self.probe_due
                     || self.outbox.has_control()
                     || (self.outbox.data_len() > 0 && window.is_open(&self.unconfirmed))
             }
@@ -216,7 +231,7 @@ impl Connection {
             }
             Phase::Live => self
                 .pop_ping(next_ping)
-                .or_else(|| self.pop_marker(next_ping))
+                .or_else(|| self.pop_due_probe(next_ping))
                 .or_else(|| self.pop_message(window, spares)),
             // The driver's answer to its close frame waits behind what it is told.
             Phase::Closing(closing) if closing.is_by_peer() => {
@@ -227,7 +242,7 @@ impl Connection {
                 // Bounded by what the outbox may hold: a close does not wait for confirmations.
                 let before = self
                     .pop_message(window.open(), spares)
-                    .or_else(|| self.pop_last_marker(next_ping));
+                    .or_else(|| self.pop_last_probe(next_ping));
                 let Some(before) = before else {
                     return Some(Frame::Close(close));
                 };
@@ -247,18 +262,19 @@ impl Connection {
         Some(self.number_ping(next_ping))
     }
 
-    fn pop_marker(&mut self, next_ping: &mut u64) -> Option<Frame> {
-        self.marker_due.then(|| self.number_ping(next_ping))
+    fn pop_due_probe(&mut self, next_ping: &mut u64) -> Option<Frame> {
+        self.probe_due.then(|| self.number_ping(next_ping))
     }
 
-    fn pop_last_marker(&mut self, next_ping: &mut u64) -> Option<Frame> {
+    fn pop_last_probe(&mut self, next_ping: &mut u64) -> Option<Frame> {
         let is_unmarked = self.unconfirmed.is_unmarked();
         is_unmarked.then(|| self.number_ping(next_ping))
     }
 
-    /// Every ping is a marker for what went before it.
+    /// Returns a ping; its pong acknowledges everything in flight before it.
     fn number_ping(&mut self, next_ping: &mut u64) -> Frame {
-        self.marker_due = false;
+        self.probe_due = false;
+        self.drained &= self.outbox.data_len() > 0;
         self.ping_number = *next_ping;
         self.unconfirmed.mark(self.ping_number);
         *next_ping = next_ping.wrapping_add(1);

@@ -348,8 +348,8 @@ pub enum WakeupReason {
     Pong,
     /// The end of a join whose pong did not come.
     Join,
-    /// A ping behind what a peer was given.
-    Marker,
+    /// The end of the gap between two ack probes.
+    AckProbe,
     /// A socket that takes nothing.
     Stall,
     /// A queue that could not be read before.

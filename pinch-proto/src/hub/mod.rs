@@ -391,7 +391,7 @@ impl Hub {
             (self.deadlines.ping.next_due(), WakeupReason::Ping),
             (attended(self.deadlines.pong.next_due()), WakeupReason::Pong),
             (self.deadlines.join.next_due(), WakeupReason::Join),
-            (self.deadlines.marker.next_due(), WakeupReason::Marker),
+            (self.deadlines.probe.next_due(), WakeupReason::AckProbe),
             (
                 attended(self.deadlines.stall.next_due()),
                 WakeupReason::Stall,
@@ -438,18 +438,23 @@ impl Hub {
         let queued = (connection.outbox.data_len(), connection.outbox.data_bytes());
         let kept = connection.unconfirmed.bytes();
         let mut room = bytes;
-        // The ping behind them goes with them.
-        while (room > 0 || (connection.writing && connection.marker_due))
+        let last_probe = connection.unconfirmed.last_marker();
+        // The ack probe behind them goes with them.
+        while (room > 0 || (connection.writing && connection.probe_due))
             && let Some(frame) = connection.pop_frame(&mut self.next_ping, window, &mut self.spares)
         {
             room = room.saturating_sub(frame.len().max(1));
             self.stats.pings += u64::from(matches!(frame, crate::Frame::Ping(_)));
             connection.writing = true;
             self.outputs.push_back(Output::Transmit { conn, frame });
-            connection.marker_due |= connection.needs_marker(window);
+            connection.probe_due |= connection.needs_probe(window);
+            let is_last = room == 0 || !connection.has_frame(window);
+            let paced = connection.unconfirmed.last_marker() != last_probe
+                || self.deadlines.probe.is_armed(conn.0.index);
+            connection.probe_due |= is_last && connection.wants_probe(paced);
         }
-        if connection.unconfirmed.is_unmarked() && !connection.is_closing() {
-            self.deadlines.marker.arm_if_idle(conn.0.index, self.now);
+        if connection.unconfirmed.last_marker() != last_probe && !connection.is_closing() {
+            self.deadlines.probe.arm(conn.0.index, self.now);
         }
         connection.asleep = !connection.writing && !connection.has_frame(window);
         if connection.writing && !connection.is_closing() {

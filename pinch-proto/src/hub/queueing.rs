@@ -347,6 +347,8 @@ impl Hub {
                 connection.outbox.push_data(queued, &mut self.spares);
             }
             connection.backlog = None;
+            connection.drained =
+                connection.outbox.data_len() > 0 || connection.unconfirmed.is_unmarked();
             self.stats.backlogged -= 1;
         }
         if let Some(through) = last.filter(|_| !stored) {

@@ -22,7 +22,8 @@ pub(super) struct Deadlines {
     pub(super) ping: DeadlineList,
     pub(super) pong: DeadlineList<AttendedTime>,
     pub(super) join: DeadlineList,
-    pub(super) marker: DeadlineList,
+    /// The gap between two ack probes.
+    pub(super) probe: DeadlineList,
     pub(super) stall: DeadlineList<AttendedTime>,
     /// A queue that could not be read, and is to be read again.
     pub(super) retry: DeadlineList,
@@ -36,7 +37,7 @@ impl Deadlines {
             ping: DeadlineList::new(config.heartbeat_interval),
             pong: DeadlineList::new(config.pong_timeout + grace),
             join: DeadlineList::new(config.join_timeout),
-            marker: DeadlineList::new(config.marker_interval),
+            probe: DeadlineList::new(config.ack_probe_interval),
             stall: DeadlineList::new(config.stall_timeout + grace),
             retry: DeadlineList::new(config.queue.unwrap_or_default().retry_interval),
             close: DeadlineList::new(config.close_timeout + grace),
@@ -48,7 +49,7 @@ impl Deadlines {
         for list in [
             &mut self.ping,
             &mut self.join,
-            &mut self.marker,
+            &mut self.probe,
             &mut self.retry,
         ] {
             list.disarm(index);
@@ -78,8 +79,9 @@ impl Hub {
             self.suspect(conn, |connection| connection.ping = Ping::Overdue);
         } else if let Some(conn) = self.conn_at(|deadlines| deadlines.join.pop_due(now)) {
             self.release(conn);
-        } else if let Some(conn) = self.conn_at(|deadlines| deadlines.marker.pop_due(now)) {
-            self.mark(conn);
+        } else if let Some(conn) = self.conn_at(|deadlines| deadlines.probe.pop_due(now)) {
+            self.probe(conn);
+            self.wake(conn);
         } else if let Some(conn) = self.conn_at(|deadlines| deadlines.retry.pop_due(now)) {
             self.read_on(conn);
         } else if let Some(conn) = self.conn_at(|deadlines| deadlines.ping.pop_due(now)) {
@@ -132,13 +134,11 @@ impl Hub {
         }
     }
 
-    /// Queues a marker, unless a ping went behind everything already.
-    fn mark(&mut self, conn: ConnId) {
-        if let Some(connection) = self.connections.get_mut(conn.0)
-            && connection.unconfirmed.is_unmarked()
-        {
-            connection.marker_due = true;
-            self.wake(conn);
+    /// Queues an ack probe, if something is in flight behind the last one, which was answered.
+    fn probe(&mut self, conn: ConnId) {
+        let paced = self.deadlines.probe.is_armed(conn.0.index);
+        if let Some(connection) = self.connections.get_mut(conn.0) {
+            connection.probe_due |= connection.wants_probe(paced);
         }
     }
 
@@ -163,6 +163,7 @@ impl Hub {
         self.settle(conn, confirmed);
         self.stats.pongs += 1;
         self.alive(conn);
+        self.probe(conn);
         // There may be room for more.
         self.wake(conn);
         self.read_on(conn);

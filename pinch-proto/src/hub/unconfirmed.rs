@@ -122,6 +122,12 @@ impl Unconfirmed {
             .unwrap_or_default()
     }
 
+    /// The number of the last ping that is unanswered and has something in flight before it.
+    pub(super) fn last_marker(&self) -> Option<u64> {
+        let marker = self.0.as_ref().and_then(|ledger| ledger.markers.back());
+        marker.map(|marker| marker.number)
+    }
+
     /// Whether some lie behind the last marker.
     pub(super) fn is_unmarked(&self) -> bool {
         self.unmarked_count() > 0

@@ -153,8 +153,24 @@ pub(crate) fn line(frame: &Frame) -> String {
     }
 }
 
+/// The frames as lines, without the ack probes: pings right behind an envelope of another agent.
 pub(crate) fn lines(frames: &[Frame]) -> Vec<String> {
+    let mut behind_an_envelope = false;
+    let is_told = |frame: &&Frame| {
+        let is_probe = behind_an_envelope && matches!(frame, Frame::Ping(_));
+        behind_an_envelope = matches!(frame, Frame::Message(bytes) if is_of_an_agent(bytes));
+        !is_probe
+    };
+    frames.iter().filter(is_told).map(line).collect()
+}
+
+/// The frames as lines, ack probes included.
+pub(crate) fn lines_with_probes(frames: &[Frame]) -> Vec<String> {
     frames.iter().map(line).collect()
+}
+
+fn is_of_an_agent(message: &Bytes) -> bool {
+    pinch_proto::EnvelopeView::parse(message).is_ok_and(|view| !view.from_address().is_empty())
 }
 
 /// All outputs of a turn, and its wakeup.
@@ -184,6 +200,8 @@ struct Peer {
     stuck: bool,
     ended: bool,
     frames: Vec<Frame>,
+    /// The last ping in a socket that is blocked.
+    ping: Option<Bytes>,
 }
 
 #[derive(Debug)]
@@ -257,6 +275,7 @@ impl World {
                         stuck: false,
                         ended: false,
                         frames: vec![],
+                        ping: None,
                     };
                     assert!(
                         self.peers.insert(*conn, peer).is_none(),
@@ -318,6 +337,10 @@ impl World {
         if manner != Manner::Blocked && core::mem::take(&mut peer.stuck) {
             peer.awake = true;
         }
+        let ping = peer.ping.take_if(|_| manner == Manner::Honest);
+        if let Some(payload) = ping {
+            self.give(Input::Pong { conn, payload });
+        }
     }
 
     /// `from` sends a MESSAGE to the agent `to`. No socket moves.
@@ -364,7 +387,13 @@ impl World {
         let mut frames = self.write(conn, PLENTY);
         let manner = self.peer(conn).manner;
         if manner == Manner::Blocked {
-            self.peer(conn).stuck = !frames.is_empty();
+            let peer = self.peer(conn);
+            peer.stuck = !frames.is_empty();
+            for frame in &frames {
+                if let Frame::Ping(payload) = frame {
+                    peer.ping = Some(payload.clone());
+                }
+            }
         }
         while self.peer(conn).awake && !self.peer(conn).stuck {
             frames.extend(self.write(conn, PLENTY));

@@ -167,7 +167,7 @@ pub(crate) async fn a_shutdown_keeps_what_was_not_confirmed_for_the_next_relay<R
     runtime: &Tracked<R>,
 ) {
     let store = Arc::new(MemoryStore::new());
-    let config_of_first = config().close_timeout(millis(50)).marker_interval(LIMIT);
+    let config_of_first = config().close_timeout(millis(50)).ack_probe_interval(LIMIT);
     let relay = open(runtime, config_of_first, Arc::clone(&store)).await;
     let mut alice = Peer::named(&relay, "alice").await;
     let mut bob = Raw::named(&relay, "bob").await;

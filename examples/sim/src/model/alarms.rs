@@ -20,8 +20,8 @@ pub(super) enum Kind {
     Pong,
     /// A join is over, pong or not.
     Join,
-    /// What was given to a peer wants a ping behind it.
-    Marker,
+    /// The gap between two ack probes is over.
+    Probe,
     /// A queue is to be read again.
     Read,
     /// The heartbeat.
@@ -43,7 +43,7 @@ const ALL: [(Kind, WakeupReason); 7] = [
     (Kind::Stall, WakeupReason::Stall),
     (Kind::Pong, WakeupReason::Pong),
     (Kind::Join, WakeupReason::Join),
-    (Kind::Marker, WakeupReason::Marker),
+    (Kind::Probe, WakeupReason::AckProbe),
     (Kind::Read, WakeupReason::Read),
     (Kind::Ping, WakeupReason::Ping),
 ];
@@ -83,7 +83,7 @@ impl Alarms {
             Kind::Stall => self.stall_timeout,
             Kind::Pong => self.pong_timeout,
             Kind::Join => Settings::JOIN_TIMEOUT,
-            Kind::Marker => Settings::MARKER_INTERVAL,
+            Kind::Probe => Settings::ACK_PROBE_INTERVAL,
             Kind::Read => Settings::RETRY_INTERVAL,
             Kind::Ping => Settings::HEARTBEAT_INTERVAL,
         };

@@ -10,11 +10,11 @@ use super::queue::Backlog;
 use super::rate::Bucket;
 use crate::story::Settings;
 
-/// Behind so many bytes, or so many envelopes, a ping goes at once.
-const MARKER_BYTES: usize = 64 << 10;
+/// Behind so many bytes, or so many envelopes, an ack probe goes at once.
+const PROBE_BYTES: usize = 64 << 10;
 /// Behind the last that there is, it goes from so many on.
 const LAST_BYTES: usize = 32 << 10;
-const MARKER_COUNT: usize = 256;
+const PROBE_COUNT: usize = 256;
 
 /// An envelope on its way to a recipient.
 #[derive(Clone, Debug)]
@@ -79,7 +79,9 @@ pub(super) struct Connection {
     pub(super) ping: Ping,
     /// The number of the last ping that it was given.
     pub(super) last_ping: Option<u64>,
-    pub(super) marker_due: bool,
+    pub(super) probe_due: bool,
+    /// Its queue was read to the end, and no ping went behind the last of it.
+    pub(super) drained: bool,
     /// Its last `Writable` got nothing.
     pub(super) asleep: bool,
     /// Its socket has not taken everything.
@@ -142,14 +144,25 @@ impl Connection {
             && self.given.len() < settings.unconfirmed_count
     }
 
-    /// Whether a ping is to go now, and not only after the marker interval: there is much behind the
-    /// last one, or it gets nothing more before it confirms.
-    pub(super) fn wants_marker(&self, settings: &Settings) -> bool {
+    /// Whether an ack probe is to go that waits for the answer to the last one, and for the end of
+    /// the gap unless this is the end of a drain.
+    pub(super) fn may_be_probed(&self, in_gap: bool) -> bool {
+        let unanswered = self.given.iter().any(|given| given.ping.is_some());
+        let ends_drain = self.drained && self.data.is_empty();
+        matches!(self.phase, Phase::Live)
+            && self.has_unmarked()
+            && !unanswered
+            && (ends_drain || !in_gap)
+    }
+
+    /// Whether an ack probe is to go at once: there is much behind the last one, or it gets nothing
+    /// more before it acknowledges.
+    pub(super) fn must_be_probed(&self, settings: &Settings) -> bool {
         let unmarked = self.given.iter().filter(|given| given.ping.is_none());
         let unmarked: Vec<_> = unmarked.map(|given| &given.letter).collect();
         let bytes = bytes_of(unmarked.iter().copied());
-        let much = unmarked.len() >= MARKER_COUNT
-            || bytes >= MARKER_BYTES
+        let much = unmarked.len() >= PROBE_COUNT
+            || bytes >= PROBE_BYTES
             || (bytes >= LAST_BYTES && self.data.is_empty());
         let shut = !unmarked.is_empty() && !self.window_is_open(settings);
         matches!(self.phase, Phase::Live) && (much || shut)
@@ -162,7 +175,7 @@ impl Connection {
             Phase::Live => (false, false),
             Phase::Closing { frame, .. } => (false, frame.is_some()),
         };
-        let pings = self.is_open() && (self.ping == Ping::Queued || self.marker_due);
+        let pings = self.is_open() && (self.ping == Ping::Queued || self.probe_due);
         let refuses = self.hears_refusals() && !self.control.is_empty();
         let delivers = self.hears_envelopes(settings) && !self.data.is_empty();
         greets || pings || refuses || delivers || says_goodbye
@@ -186,7 +199,7 @@ impl Connection {
         {
             return Some(Frame::Message(greeting));
         }
-        if self.is_open() && (self.ping == Ping::Queued || self.marker_due) {
+        if self.is_open() && (self.ping == Ping::Queued || self.probe_due) {
             if self.ping == Ping::Queued {
                 self.ping = Ping::HandedOut;
             }
@@ -220,7 +233,10 @@ impl Connection {
     fn number_ping(&mut self, next_ping: &mut u64) -> Frame {
         let number = *next_ping;
         *next_ping += 1;
-        self.marker_due = false;
+        self.probe_due = false;
+        if self.data.is_empty() {
+            self.drained = false;
+        }
         self.last_ping = Some(number);
         for given in &mut self.given {
             given.ping.get_or_insert(number);

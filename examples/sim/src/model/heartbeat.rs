@@ -32,14 +32,19 @@ impl Model {
                 self.alarms.set(Kind::Join, conn, now);
             }
         }
+        let marked_before = marks(connection);
         let mut spent = 0;
-        while (spent < bytes || (connection.writing && connection.marker_due))
+        while (spent < bytes || (connection.writing && connection.probe_due))
             && let Some(frame) = connection.next_frame(&mut self.next_ping, &settings)
         {
             spent += frame.len().max(1);
             self.happened.pings += u64::from(matches!(frame, Frame::Ping(_)));
             connection.writing = true;
-            connection.marker_due |= connection.wants_marker(&settings);
+            let is_end = spent >= bytes || !connection.has_frame(&settings);
+            let probed = marks(connection) != marked_before;
+            let in_gap = probed || self.alarms.is_set(Kind::Probe, conn);
+            connection.probe_due |= connection.must_be_probed(&settings)
+                || (is_end && connection.may_be_probed(in_gap));
             self.outputs.push(Output::Transmit { conn, frame });
         }
         for letter in &connection.unwatched {
@@ -50,8 +55,8 @@ impl Model {
         }
         connection.asleep = !connection.writing && !connection.has_frame(&settings);
         if connection.is_open() {
-            if connection.has_unmarked() && !self.alarms.is_set(Kind::Marker, conn) {
-                self.alarms.set(Kind::Marker, conn, now);
+            if marks(connection) != marked_before {
+                self.alarms.set(Kind::Probe, conn, now);
             }
             if connection.writing {
                 self.alarms.set(Kind::Stall, conn, now);
@@ -108,6 +113,7 @@ impl Model {
         self.confirmed(conn, confirmed);
         self.happened.pongs += 1;
         self.alive(conn);
+        self.probe(conn);
         self.wake(conn);
         self.read_on(conn);
         if is_last && was_joining {
@@ -135,6 +141,14 @@ impl Model {
         {
             connection.ping = Ping::Queued;
             self.wake(conn);
+        }
+    }
+
+    /// Queues an ack probe, if nothing is in its way.
+    fn probe(&mut self, conn: ConnId) {
+        let in_gap = self.alarms.is_set(Kind::Probe, conn);
+        if let Some(connection) = self.get_mut(conn) {
+            connection.probe_due |= connection.may_be_probed(in_gap);
         }
     }
 
@@ -169,13 +183,9 @@ impl Model {
             Kind::Pong => self.suspect(conn, |connection| connection.ping = Ping::Overdue),
             Kind::Join => self.end_join(conn),
             Kind::Read => self.read_on(conn),
-            Kind::Marker => {
-                if let Some(connection) = self.get_mut(conn)
-                    && connection.has_unmarked()
-                {
-                    connection.marker_due = true;
-                    self.wake(conn);
-                }
+            Kind::Probe => {
+                self.probe(conn);
+                self.wake(conn);
             }
             Kind::Ping => {
                 self.alarms.set(Kind::Ping, conn, self.now);
@@ -193,4 +203,9 @@ impl Model {
             self.outputs.push(Output::Wake { conn });
         }
     }
+}
+
+/// The last ping that went behind something which is in flight.
+fn marks(connection: &Connection) -> Option<u64> {
+    connection.given.iter().filter_map(|given| given.ping).max()
 }

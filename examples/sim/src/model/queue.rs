@@ -347,6 +347,7 @@ impl Model {
             && let Some(backlog) = connection.backlog.take()
         {
             connection.data.extend(backlog.held);
+            connection.drained = !connection.data.is_empty() || connection.has_unmarked();
         }
         // Where nobody confirms anything, the store forgets it now.
         let recipient = self.get(conn).map(|connection| connection.address.clone());

@@ -149,7 +149,7 @@ impl Settings {
     pub const HEARTBEAT_INTERVAL: u64 = 150;
     pub const JOIN_TIMEOUT: u64 = 50;
     pub const CLOSE_TIMEOUT: u64 = 90;
-    pub const MARKER_INTERVAL: u64 = 20;
+    pub const ACK_PROBE_INTERVAL: u64 = 20;
     pub const RETRY_INTERVAL: u64 = 30;
     pub const EXPIRY_INTERVAL: u64 = 400;
 }
@@ -252,7 +252,7 @@ impl Settings {
             .join_timeout(Duration::from_millis(Self::JOIN_TIMEOUT))
             .stall_timeout(Duration::from_millis(self.stall_timeout))
             .close_timeout(Duration::from_millis(Self::CLOSE_TIMEOUT))
-            .marker_interval(Duration::from_millis(Self::MARKER_INTERVAL));
+            .ack_probe_interval(Duration::from_millis(Self::ACK_PROBE_INTERVAL));
         let config = match self.queue {
             Some(queue) => config.queue(queue.config()),
             None => config,

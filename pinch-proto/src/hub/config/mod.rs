@@ -38,7 +38,7 @@ pub struct Config {
     pub(super) queue: Option<QueueConfig>,
     pub(super) slow_reader: SlowReader,
     pub(super) delivery: Delivery,
-    pub(super) marker_interval: Duration,
+    pub(super) ack_probe_interval: Duration,
     pub(super) unconfirmed_bytes: usize,
     pub(super) unconfirmed_count: usize,
     pub(super) rate_limit: Option<RateLimit>,
@@ -70,7 +70,7 @@ impl Config {
             queue: None,
             slow_reader: SlowReader::default(),
             delivery: Delivery::default(),
-            marker_interval: Duration::from_secs(1),
+            ack_probe_interval: Duration::from_millis(100),
             unconfirmed_bytes: 1 << 20,
             unconfirmed_count: 4096,
             rate_limit: Some(RateLimit::DEFAULT),
@@ -169,12 +169,14 @@ impl Config {
         self
     }
 
-    /// How long what a peer was given may lie before a ping is sent behind it, for its pong to
-    /// confirm it; behind each 64 KiB or 256 envelopes, and from 32 KiB on behind the last that waits,
-    /// one is sent at once. Default: 1 s, so that a conversation costs one small frame a second.
+    /// Minimum time between two ack probes of a connection: pings behind envelopes, whose pongs
+    /// acknowledge them (protocol section 4). A probe follows at once behind the first envelope in
+    /// flight and behind the last one of a drained queue; while it is unanswered, no other is sent.
+    /// Exempt are probes behind each 64 KiB or 256 envelopes, and behind 32 KiB when nothing more
+    /// waits. Default: 100 ms, so that a conversation costs at most ten small frames a second.
     #[must_use]
-    pub fn marker_interval(mut self, interval: Duration) -> Self {
-        self.marker_interval = interval;
+    pub fn ack_probe_interval(mut self, interval: Duration) -> Self {
+        self.ack_probe_interval = interval;
         self
     }
 
@@ -338,7 +340,7 @@ impl Config {
             ("join timeout", self.join_timeout.is_zero()),
             ("stall timeout", self.stall_timeout.is_zero()),
             ("close timeout", self.close_timeout.is_zero()),
-            ("marker interval", self.marker_interval.is_zero()),
+            ("ack probe interval", self.ack_probe_interval.is_zero()),
             ("envelope limit", self.envelope_bytes == 0),
             ("outbox count", self.outbox_count == 0),
             ("refusal limit", self.refusal_bytes == 0),

@@ -51,7 +51,7 @@ impl World {
         let runtime = Virtual::default();
         let config = hub::Config::new(host())
             .rate_limit(None)
-            .marker_interval(Duration::from_millis(5))
+            .ack_probe_interval(Duration::from_millis(5))
             .envelope_bytes(settings.envelope_bytes)
             .message_bytes(settings.message_bytes)
             .outbox_bytes(settings.outbox_bytes)

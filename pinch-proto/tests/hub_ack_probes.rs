@@ -1,13 +1,15 @@
-//! Whether what was given to a peer has arrived: pings as markers, what a pong confirms, and who
-//! hears of what nobody confirmed.
+//! Ack probes: when a ping follows what is in flight, what its pong acknowledges, and what becomes of
+//! what nobody acknowledged.
 
 mod support;
 
 use bytes::Bytes;
 use pinch_proto::Frame;
-use pinch_proto::hub::{CloseCause, ConnId, Delivery, Fault, Input, WakeupReason};
+use pinch_proto::hub::{Admission, CloseCause, ConnId, Delivery, Fault, Input, WakeupReason};
 
-use support::{GRACE, Manner, NANO, PLENTY, World, config, lines, message_of, millis, secs};
+use support::{
+    GRACE, Manner, NANO, PLENTY, World, config, lines_with_probes, message_of, millis, secs,
+};
 
 const UNCONFIRMED: &str = "recipient left before it confirmed the envelope, which may have arrived";
 
@@ -35,62 +37,147 @@ fn ping(frames: &[Frame]) -> Bytes {
     ping
 }
 
+/// The pongs of Bob to all pings among `frames`.
+fn answer(world: &mut World, bob: ConnId, frames: &[Frame]) {
+    for frame in frames {
+        if let Frame::Ping(payload) = frame {
+            let payload = payload.clone();
+            world.give(Input::Pong { conn: bob, payload });
+        }
+    }
+}
+
 #[test]
-fn a_second_after_it_was_given_an_envelope_a_peer_is_asked_whether_it_has_it() {
+fn an_ack_probe_follows_the_first_envelope_in_flight_at_once() {
     let (mut world, alice, bob) = pair(World::open());
     world.pass(secs(3));
+    for text in ["1", "2"] {
+        world.say(alice, "bob", text);
+    }
+    world.settle();
+    let frames = world.frames(bob);
+    assert_eq!(lines_with_probes(&frames), ["alice: 1", "alice: 2", "ping"]);
+    assert_eq!(books(&world), (0, 2));
+    answer(&mut world, bob, &frames);
+    assert_eq!(books(&world), (2, 0));
+}
+
+#[test]
+fn no_ack_probe_is_sent_while_another_is_unanswered() {
+    let (mut world, alice, bob) = pair(World::open());
+    for text in ["1", "2", "3"] {
+        world.say(alice, "bob", text);
+        world.pass(secs(1));
+    }
+    let frames = world.frames(bob);
+    assert_eq!(
+        lines_with_probes(&frames),
+        ["alice: 1", "ping", "alice: 2", "alice: 3"]
+    );
+    // Its pong is late: the next one follows at once, and acknowledges the rest.
+    answer(&mut world, bob, &frames);
+    assert_eq!(books(&world), (1, 2));
+    world.settle();
+    let frames = world.frames(bob);
+    assert_eq!(lines_with_probes(&frames), ["ping"]);
+    answer(&mut world, bob, &frames);
+    assert_eq!(books(&world), (3, 0));
+}
+
+#[test]
+fn ack_probes_keep_a_gap_of_100_ms() {
+    let (mut world, alice, bob) = pair(World::open());
     world.say(alice, "bob", "1");
-    world.pass(secs(1) - NANO);
-    assert_eq!(world.heard(bob), ["alice: 1"]);
-    assert_eq!(books(&world), (0, 1));
+    world.settle();
+    let frames = world.frames(bob);
+    world.pass(millis(1));
+    answer(&mut world, bob, &frames);
+    world.say(alice, "bob", "2");
+    world.pass(millis(99) - NANO);
+    assert_eq!(lines_with_probes(&world.frames(bob)), ["alice: 2"]);
     assert_eq!(
         world.wakeup.map(|due| due.reason),
-        Some(WakeupReason::Marker)
+        Some(WakeupReason::AckProbe)
     );
     world.pass(NANO);
-    let marker = ping(&world.frames(bob));
-    assert_eq!(books(&world), (0, 1));
-    world.give(Input::Pong {
-        conn: bob,
-        payload: marker,
-    });
-    assert_eq!(books(&world), (1, 0));
+    assert_eq!(lines_with_probes(&world.frames(bob)), ["ping"]);
 }
 
 #[test]
-fn a_steady_conversation_costs_one_marker_a_second_and_none_when_it_is_over() {
+fn the_end_of_a_drain_does_not_wait_for_the_gap() {
+    let mut world = World::with_queue();
+    let alice = world.join("alice");
+    for text in ["1", "2", "3"] {
+        world.say(alice, "bob", text);
+    }
+    world.settle();
+    let bob = world.knock("bob", Admission::Named).unwrap();
+    let greeting = world.write(bob, PLENTY);
+    answer(&mut world, bob, &greeting);
+    world.settle_store();
+    // The socket takes one frame at a time: the first envelope has a probe, and so has the last.
+    let mut frames = vec![];
+    for _ in 0..4 {
+        let written = world.write(bob, 1);
+        answer(&mut world, bob, &written);
+        frames.extend(written);
+    }
+    frames.extend(world.write(bob, 1));
+    assert_eq!(
+        lines_with_probes(&frames),
+        [
+            "QUEUE_STATUS 3",
+            "alice: 1",
+            "ping",
+            "alice: 2",
+            "alice: 3",
+            "ping"
+        ]
+    );
+    answer(&mut world, bob, &frames);
+    assert_eq!(world.stats().in_flight, 0);
+    world.settle_store();
+    assert_eq!(world.queued_for("bob"), [""; 0]);
+}
+
+#[test]
+fn a_steady_conversation_has_ten_ack_probes_a_second_and_none_when_it_is_over() {
     let mut world = World::open();
     let (alice, bob) = (world.join("alice"), world.join("bob"));
-    for _ in 0..100 {
+    for _ in 0..1000 {
         world.say(alice, "bob", "x");
-        world.pass(millis(100));
+        world.pass(millis(10));
     }
-    let heard = world.heard(bob);
+    let heard = lines_with_probes(&world.frames(bob));
     let pings = heard.iter().filter(|line| *line == "ping").count();
-    assert!((9..=10).contains(&pings), "{pings} in ten seconds");
+    assert_eq!(pings, 101, "and one for the last of it");
     world.pass(secs(5));
-    assert_eq!(world.heard(bob).len(), usize::from(pings == 9));
-    assert_eq!(books(&world), (100, 0));
+    assert_eq!(world.frames(bob).len(), 0);
+    assert_eq!(books(&world), (1000, 0));
 }
 
 #[test]
-fn a_heartbeat_is_a_marker_too() {
+fn a_heartbeat_acknowledges_too() {
     let (mut world, alice, bob) = pair(World::open());
     world.pass(millis(24_500));
-    world.say(alice, "bob", "1");
+    for text in ["1", "2"] {
+        world.say(alice, "bob", text);
+        world.settle();
+    }
+    world.frames(bob);
     world.pass(millis(500));
     let heartbeat = ping(&world.frames(bob));
     world.give(Input::Pong {
         conn: bob,
         payload: heartbeat,
     });
-    assert_eq!(books(&world), (1, 0));
+    assert_eq!(books(&world), (2, 0));
     world.pass(secs(5));
-    assert_eq!(world.heard(bob), [""; 0], "there is nothing to ask");
+    assert_eq!(world.frames(bob), [], "nothing is in flight");
 }
 
 #[test]
-fn much_at_once_is_marked_at_once() {
+fn an_ack_probe_follows_each_64_kib_at_once() {
     let (mut world, alice, bob) = pair(World::open());
     for _ in 0..4 {
         world.receive(alice, message_of("alice", "bob", 34_000));
@@ -104,7 +191,7 @@ fn much_at_once_is_marked_at_once() {
 }
 
 #[test]
-fn a_large_one_is_marked_at_once_if_it_is_the_last() {
+fn an_ack_probe_follows_a_last_envelope_of_32_kib_at_once() {
     let (mut world, alice, bob) = pair(World::open());
     world.receive(alice, message_of("alice", "bob", 33_000));
     world.settle();
@@ -127,7 +214,7 @@ fn the_ping_behind_what_fills_a_batch_goes_with_it() {
 }
 
 #[test]
-fn many_at_once_are_marked_at_once_and_may_not_be_too_many() {
+fn an_ack_probe_follows_each_256_envelopes_and_a_full_window() {
     let (mut world, alice, bob) = pair(World::new(config().unconfirmed_count(1000)));
     for _ in 0..1100 {
         world.say(alice, "bob", "x");
@@ -162,7 +249,7 @@ fn who_confirms_nothing_gets_no_more_than_fits_the_window() {
     // The third is beyond the limit, but there was room when it went.
     let frames = world.frames(bob);
     assert_eq!(frames.len(), 4);
-    let marker = ping(&frames);
+    let probe = ping(&frames);
     assert_eq!(books(&world), (0, 3));
     // What the relay itself says goes through.
     world.say(bob, "nobody", "?");
@@ -170,7 +257,7 @@ fn who_confirms_nothing_gets_no_more_than_fits_the_window() {
     assert!(world.heard(bob)[0].starts_with("QUEUE_FULL nobody"));
     world.give(Input::Pong {
         conn: bob,
-        payload: marker,
+        payload: probe,
     });
     world.settle();
     assert_eq!(world.frames(bob).len(), 2);
@@ -194,14 +281,14 @@ fn senders_hear_of_what_was_not_confirmed_and_of_nothing_else() {
     let (mut world, alice, bob) = pair(World::open());
     world.say(alice, "bob", "1");
     world.pass(secs(1));
-    let marker = ping(&world.frames(bob));
+    let probe = ping(&world.frames(bob));
     for text in ["2", "3"] {
         world.say(alice, "bob", text);
         world.settle();
     }
     world.give(Input::Pong {
         conn: bob,
-        payload: marker,
+        payload: probe,
     });
     world.say(alice, "bob", "4");
     world.give(Input::Closed { conn: bob });
@@ -224,12 +311,12 @@ fn senders_hear_of_what_was_not_confirmed_and_of_nothing_else() {
 }
 
 #[test]
-fn the_answer_to_the_last_of_several_pings_speaks_for_all() {
+fn the_pong_of_the_last_of_several_pings_acknowledges_all() {
     let (mut world, alice, bob) = pair(World::open());
     let mut last = Bytes::new();
-    for text in ["1", "2", "3"] {
-        world.say(alice, "bob", text);
-        world.pass(secs(1));
+    for _ in 0..3 {
+        world.receive(alice, message_of("alice", "bob", 33_000));
+        world.settle();
         last = ping(&world.frames(bob));
     }
     world.give(Input::Pong {
@@ -244,14 +331,14 @@ fn a_pong_that_answers_no_ping_confirms_nothing() {
     let (mut world, alice, bob) = pair(World::open());
     world.say(alice, "bob", "1");
     world.pass(secs(1));
-    let marker = ping(&world.frames(bob));
-    let number = u64::from_be_bytes(marker.as_ref().try_into().expect("8 bytes"));
+    let probe = ping(&world.frames(bob));
+    let number = u64::from_be_bytes(probe.as_ref().try_into().expect("8 bytes"));
     let others = [
         (number + 1).to_be_bytes().to_vec(),
         u64::MAX.to_be_bytes().to_vec(),
         (number - 1).to_be_bytes().to_vec(),
-        marker[..7].to_vec(),
-        [&marker[..], b"!"].concat(),
+        probe[..7].to_vec(),
+        [&probe[..], b"!"].concat(),
         vec![],
     ];
     for payload in others {
@@ -264,12 +351,15 @@ fn a_pong_that_answers_no_ping_confirms_nothing() {
 }
 
 #[test]
-fn a_marker_has_no_deadline_of_its_own() {
+fn an_ack_probe_has_no_deadline_of_its_own() {
     let (mut world, alice, bob) = pair(World::open());
     world.say(alice, "bob", "1");
     // One that is slow to read is asked again only by the heartbeat, and that counts.
     world.pass(secs(32) + GRACE - NANO);
-    assert_eq!(world.heard(bob), ["alice: 1", "ping", "ping"]);
+    assert_eq!(
+        lines_with_probes(&world.frames(bob)),
+        ["alice: 1", "ping", "ping"]
+    );
     assert_eq!(world.stats().heartbeat_timeouts, 0);
     world.pass(NANO);
     assert_eq!(world.stats().heartbeat_timeouts, 1);
@@ -280,13 +370,14 @@ fn a_ping_goes_before_the_goodbye_and_its_pong_confirms_everything() {
     let (mut world, alice, bob) = pair(World::open());
     world.say(alice, "bob", "1");
     world.settle();
+    world.frames(bob);
     world.say(alice, "bob", "2");
     world.give(Input::Shutdown);
     world.settle();
     let frames = world.frames(bob);
     assert_eq!(
-        lines(&frames),
-        ["alice: 1", "alice: 2", "ping", "close 1001 going away"]
+        lines_with_probes(&frames),
+        ["alice: 2", "ping", "close 1001 going away"]
     );
     assert_eq!(books(&world), (0, 2));
     let late = world.stats().late;
@@ -305,10 +396,10 @@ fn a_goodbye_with_nothing_before_it_has_no_ping() {
     let (mut world, alice, bob) = pair(World::open());
     world.say(alice, "bob", "1");
     world.pass(secs(1));
-    let marker = ping(&world.frames(bob));
+    let probe = ping(&world.frames(bob));
     world.give(Input::Pong {
         conn: bob,
-        payload: marker,
+        payload: probe,
     });
     assert_eq!(books(&world), (1, 0));
     world.give(Input::Shutdown);
@@ -362,7 +453,7 @@ fn at_most_once_asks_nobody_and_tells_nobody() {
     assert_eq!(world.heard(bob), ["alice: 1"]);
     assert_eq!(books(&world), (1, 0));
     world.say(alice, "bob", "2");
-    assert_eq!(lines(&world.write(bob, PLENTY)), ["alice: 2"]);
+    assert_eq!(lines_with_probes(&world.write(bob, PLENTY)), ["alice: 2"]);
     world.give(Input::Closed { conn: bob });
     world.settle();
     assert_eq!(world.heard(alice), [""; 0]);
