@@ -291,7 +291,10 @@ fn senders_hear_of_what_was_not_confirmed_and_of_nothing_else() {
         payload: probe,
     });
     world.say(alice, "bob", "4");
-    world.give(Input::Closed { conn: bob });
+    world.give(Input::Closed {
+        conn: bob,
+        clean: false,
+    });
     world.settle();
     let left = "recipient left before the envelope was sent to it, and no queue is configured";
     assert_eq!(
@@ -387,7 +390,10 @@ fn a_ping_goes_before_the_goodbye_and_its_pong_confirms_everything() {
     });
     assert_eq!(books(&world), (2, 0));
     world.give(Input::PeerClosed { conn: bob });
-    world.give(Input::Closed { conn: bob });
+    world.give(Input::Closed {
+        conn: bob,
+        clean: false,
+    });
     assert_eq!((world.stats().unconfirmed, world.stats().late), (0, late));
 }
 
@@ -415,7 +421,10 @@ fn a_goodbye_that_crosses_the_peers_own_confirms_nothing() {
     // Everything is handed out, and lies in the socket: the peer says the same without having read it.
     world.settle();
     world.give(Input::PeerClosed { conn: bob });
-    world.give(Input::Closed { conn: bob });
+    world.give(Input::Closed {
+        conn: bob,
+        clean: false,
+    });
     assert_eq!(books(&world), (0, 0));
     assert_eq!(world.stats().unconfirmed, 1);
 
@@ -428,7 +437,10 @@ fn a_goodbye_that_crosses_the_peers_own_confirms_nothing() {
     });
     // The relay's close frame is still here.
     world.give(Input::PeerClosed { conn: bob });
-    world.give(Input::Closed { conn: bob });
+    world.give(Input::Closed {
+        conn: bob,
+        clean: false,
+    });
     assert_eq!(world.stats().unconfirmed, 1);
     world.settle();
     assert_eq!(
@@ -440,7 +452,10 @@ fn a_goodbye_that_crosses_the_peers_own_confirms_nothing() {
     world.say(alice, "bob", "1");
     world.settle();
     world.give(Input::PeerClosed { conn: bob });
-    world.give(Input::Closed { conn: bob });
+    world.give(Input::Closed {
+        conn: bob,
+        clean: false,
+    });
     assert_eq!(world.cause(bob), Some(CloseCause::Peer));
     assert_eq!(world.stats().unconfirmed, 1);
 }
@@ -454,7 +469,10 @@ fn at_most_once_asks_nobody_and_tells_nobody() {
     assert_eq!(books(&world), (1, 0));
     world.say(alice, "bob", "2");
     assert_eq!(lines_with_probes(&world.write(bob, PLENTY)), ["alice: 2"]);
-    world.give(Input::Closed { conn: bob });
+    world.give(Input::Closed {
+        conn: bob,
+        clean: false,
+    });
     world.settle();
     assert_eq!(world.heard(alice), [""; 0]);
     assert_eq!(world.stats().unconfirmed, 1);

@@ -77,7 +77,7 @@ fn a_block_outlives_connections_and_tells_nobody_who_is_online() {
     let (alice, bob) = (world.join("alice"), world.join("bob"));
     world.receive(alice, block("alice", "alice", "bob"));
     for conn in [alice, bob] {
-        world.give(Input::Closed { conn });
+        world.give(Input::Closed { conn, clean: false });
     }
     let bob = world.join("bob");
     assert_eq!(

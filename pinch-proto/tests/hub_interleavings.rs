@@ -137,7 +137,10 @@ impl Story {
 
     fn happen(&mut self, event: Event) {
         match event {
-            Event::Disconnect => drop(self.world.give(Input::Closed { conn: self.bob() })),
+            Event::Disconnect => drop(self.world.give(Input::Closed {
+                conn: self.bob(),
+                clean: false,
+            })),
             Event::Takeover => self.bob_joins(),
             Event::Shutdown => drop(self.world.give(Input::Shutdown)),
             Event::SlowReader => self.world.set(self.bob(), Manner::Blocked),

@@ -5,7 +5,7 @@ mod support;
 
 use bytes::Bytes;
 use pinch_proto::hub::{
-    Admission, CloseCause, ConnId, Fault, Hub, Input, JoinRefusal, OnDuplicate, Output,
+    Admission, CloseCause, ConnId, Fault, Hub, Input, JoinOptions, JoinRefusal, OnDuplicate, Output,
 };
 use pinch_proto::wire::{Envelope, Payload};
 use pinch_proto::{Close, CloseCode, Frame, Time};
@@ -165,6 +165,7 @@ fn a_taken_address_is_refused_and_its_holder_pinged_at_once() {
     let register = Input::Register {
         address: address("alice"),
         admission: Admission::Proven,
+        options: JoinOptions::default(),
     };
     let refusal = JoinRefusal::AlreadyConnected;
     let refused = Output::Refused {
@@ -308,7 +309,10 @@ fn a_full_hub_refuses_until_somebody_has_left() {
         Close::new(CloseCode::TRY_AGAIN_LATER, "relay is full")
     );
     assert_eq!(world.stats().joins_refused_capacity, 1);
-    world.give(Input::Closed { conn: alice });
+    world.give(Input::Closed {
+        conn: alice,
+        clean: false,
+    });
     world.join("carol");
 }
 
@@ -345,7 +349,7 @@ fn inputs_for(conn: ConnId) -> Vec<Input> {
             fault: Fault::Protocol,
         },
         Input::PeerClosed { conn },
-        Input::Closed { conn },
+        Input::Closed { conn, clean: false },
     ]
 }
 
@@ -354,7 +358,10 @@ fn late_events_of_an_ended_connection_are_counted_and_change_nothing() {
     let mut world = World::open();
     world.join("bob");
     let dead = world.join("alice");
-    world.give(Input::Closed { conn: dead });
+    world.give(Input::Closed {
+        conn: dead,
+        clean: false,
+    });
     for reused in [false, true] {
         if reused {
             let alice = world.join("alice");
@@ -413,7 +420,10 @@ fn an_address_is_free_as_soon_as_its_connection_is_closing() {
     world.give(Input::PeerClosed { conn: old });
     let new = world.join("alice");
     // The end of the old one leaves the new one alone.
-    world.give(Input::Closed { conn: old });
+    world.give(Input::Closed {
+        conn: old,
+        clean: false,
+    });
     assert_eq!(world.hub.lookup(address("alice").as_str()), Some(new));
     assert_eq!(world.closed, [(old, CloseCause::Peer)]);
 }

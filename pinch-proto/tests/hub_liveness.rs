@@ -300,7 +300,10 @@ fn time_that_goes_backwards_stands_still_and_is_counted() {
     assert_eq!(world.wakeup, looks(at(25), WakeupReason::Pong));
     // What begins now begins at 25 s, where time stands.
     world.knock("bob", Admission::Named).unwrap();
-    world.give(Input::Closed { conn: alice });
+    world.give(Input::Closed {
+        conn: alice,
+        clean: false,
+    });
     assert_eq!(world.wakeup, due(50, WakeupReason::Ping));
     assert_eq!(world.stats().clock_regressions, 4);
     world.now = at(25);
@@ -387,9 +390,13 @@ fn outputs_that_are_left_in_a_turn_come_in_the_next_one() {
         },
         world.now,
     ));
-    let mut turn = world
-        .hub
-        .handle_input(Input::Closed { conn: bob }, world.now);
+    let mut turn = world.hub.handle_input(
+        Input::Closed {
+            conn: bob,
+            clean: false,
+        },
+        world.now,
+    );
     assert_eq!(turn.poll_output(), Some(Output::Wake { conn: bob }));
     assert_eq!(turn.finish(), now);
 

@@ -110,7 +110,10 @@ fn a_cut_in_the_middle_of_a_drain_loses_nothing() {
         world.write(bob, 1);
     }
     // It has been given the status and two envelopes, and has confirmed none.
-    world.give(Input::Closed { conn: bob });
+    world.give(Input::Closed {
+        conn: bob,
+        clean: false,
+    });
     world.say(alice, "bob", "5");
     world.settle();
     assert_eq!(world.queued_for("bob").len(), 5);
@@ -134,7 +137,10 @@ fn what_a_cut_leaves_unconfirmed_comes_again_before_what_was_written_since() {
         world.say(alice, "bob", text);
     }
     assert_eq!(world.heard(bob), ["alice: 1"]);
-    let outputs = world.give(Input::Closed { conn: bob });
+    let outputs = world.give(Input::Closed {
+        conn: bob,
+        clean: false,
+    });
     let appends = [1, 2, 3].map(|number| format!("append for bob alice: {number}"));
     let mut asked = requests(&outputs);
     asked.sort();
@@ -252,7 +258,10 @@ fn what_comes_back_from_a_connection_has_its_place_whatever_the_quota() {
         world.say(alice, "bob", text);
     }
     world.settle();
-    world.give(Input::Closed { conn: bob });
+    world.give(Input::Closed {
+        conn: bob,
+        clean: false,
+    });
     world.settle();
     assert_eq!(world.queued_for("bob").len(), 3);
     assert_eq!(world.heard(alice), [""; 0]);
@@ -374,12 +383,18 @@ fn at_most_once_forgets_what_it_has_read() {
     world.settle();
     assert_eq!(world.queued_for("bob"), [""; 0]);
     // It was given nothing but a ping: so all of it goes back.
-    world.give(Input::Closed { conn: bob });
+    world.give(Input::Closed {
+        conn: bob,
+        clean: false,
+    });
     world.settle();
     assert_eq!(world.queued_for("bob"), ["alice: 1", "alice: 2"]);
     let bob = world.knock("bob", Admission::Named).unwrap();
     world.settle();
-    world.give(Input::Closed { conn: bob });
+    world.give(Input::Closed {
+        conn: bob,
+        clean: false,
+    });
     world.settle();
     assert_eq!(world.queued_for("bob"), [""; 0]);
     assert_eq!(world.stats().delivered + world.stats().unconfirmed, 2);
@@ -414,7 +429,10 @@ fn blocks_are_for_good() {
         ["block bob alice"]
     );
     world.settle();
-    world.give(Input::Closed { conn: bob });
+    world.give(Input::Closed {
+        conn: bob,
+        clean: false,
+    });
     world.say(alice, "bob", "unheard");
     world.settle();
     assert!(world.store.queue.is_empty());

@@ -4,13 +4,17 @@
 mod support;
 
 use bytes::Bytes;
-use pinch_proto::hub::{Addressing, Config, ConnId, Input, RateLimit, Wakeup, WakeupReason};
+use pinch_proto::hub::{
+    Addressing, Config, ConnId, Input, Output, QueueConfig, RateLimit, Wakeup, WakeupReason,
+};
+use pinch_proto::queue::Request;
 use pinch_proto::wire::{Envelope, MessageType, Payload, QueueFull};
 use pinch_proto::{Address, Frame, Host, SecretKey, Time};
 use prost::Message as _;
 
 use support::{
-    HOST, PLENTY, START, World, address, config, envelope, lines, message, message_of, millis, secs,
+    HOST, PLENTY, START, World, address, config, envelope, lines, message, message_of, millis,
+    moves, secs,
 };
 
 /// What a sender hears after it has sent `bytes`.
@@ -94,7 +98,10 @@ fn who_leaves_hears_what_was_refused_and_nothing_else() {
     assert_eq!(lines(&world.write(alice, PLENTY)), [refusal]);
     assert!(!world.hub.owes_refusals(alice));
     assert_eq!(world.write(alice, PLENTY), []);
-    world.give(Input::Closed { conn: alice });
+    world.give(Input::Closed {
+        conn: alice,
+        clean: false,
+    });
     assert!(!world.hub.is_open(alice));
 }
 
@@ -256,20 +263,65 @@ fn all_outboxes_together_have_a_limit() {
 }
 
 #[test]
-fn who_leaves_too_many_refusals_unread_is_closed() {
+fn a_sender_with_unread_rejections_is_paused_and_not_closed() {
     let mut world = World::new(config().refusal_bytes(500));
     let alice = world.join("alice");
-    let mut sent = 0;
-    while world.stats().connections == 1 {
+    // What was read in one go is handed in, paused or not: each is answered.
+    for _ in 0..20 {
         world.say(alice, "nobody", "x");
-        sent += 1;
     }
-    let heard = lines(&world.write(alice, PLENTY));
-    let (close, refusals) = heard.split_last().unwrap();
-    assert_eq!(close, "close 1008 too many refusals left unread");
-    assert_eq!(refusals.len(), sent - 1);
-    assert!(sent > 1);
-    assert_eq!(world.stats().refused(), sent as u64);
+    world.give(moves(alice));
+    assert!(world.hub.is_paused(alice));
+    // Its socket takes some of them: it is paused as long as more than the limit waits.
+    assert_eq!(lines(&world.write(alice, 1000)).len(), 8);
+    assert!(world.hub.is_paused(alice));
+    assert_eq!(lines(&world.write(alice, PLENTY)).len(), 12);
+    assert!(!world.hub.is_paused(alice));
+    assert_eq!(world.stats().refused(), 20);
+    assert_eq!(world.stats().connections, 1);
+}
+
+#[test]
+fn a_paused_sender_is_not_closed_for_a_pong_that_nobody_reads() {
+    let mut world = World::new(config().refusal_bytes(500));
+    let alice = world.join("alice");
+    world.now = world.now + secs(25);
+    world.tick();
+    for _ in 0..20 {
+        world.say(alice, "nobody", "x");
+    }
+    assert_eq!(lines(&world.write(alice, 1)), ["ping"]);
+    // Its pong lies in the socket, unread.
+    assert_eq!(world.write(alice, 1).len(), 1);
+    assert!(world.hub.is_paused(alice));
+    world.now = world.now + secs(8);
+    world.tick();
+    world.write(alice, PLENTY);
+    assert_eq!(world.stats().heartbeat_timeouts, 0);
+    // It was read since, and nothing came.
+    assert!(!world.hub.is_paused(alice));
+    world.write(alice, PLENTY);
+    assert_eq!(world.stats().heartbeat_timeouts, 1);
+}
+
+#[test]
+fn a_sender_is_paused_while_the_store_may_reject_too_much_and_woken_when_it_answers() {
+    let queue = QueueConfig::new();
+    let mut world = World::new(config().queue(queue).refusal_bytes(2000));
+    let alice = world.join("alice");
+    world.settle();
+    for _ in 0..4 {
+        world.say(alice, "bob", "x");
+    }
+    assert_eq!(world.write(alice, PLENTY), []);
+    assert!(world.hub.is_paused(alice));
+    // The first answer makes room for one more.
+    let Request { ticket, operation } = world.store.asked.pop_front().expect("an append");
+    let outcome = world.store.queue.execute(operation);
+    let woken = world.give(Input::Stored { ticket, outcome });
+    assert!(woken.contains(&Output::Wake { conn: alice }));
+    world.write(alice, PLENTY);
+    assert!(!world.hub.is_paused(alice));
 }
 
 #[test]
@@ -329,7 +381,10 @@ fn a_reconnect_does_not_refill_the_rate_limit() {
         world.say(alice, "bob", "x");
     }
     for _ in 0..3 {
-        world.give(Input::Closed { conn: alice });
+        world.give(Input::Closed {
+            conn: alice,
+            clean: false,
+        });
         assert_eq!(world.stats().parked_buckets, 1);
         alice = world.join("alice");
         assert_eq!(world.stats().parked_buckets, 0);
@@ -351,7 +406,10 @@ fn a_rate_bucket_is_forgotten_when_it_is_full_again() {
     let mut world = World::new(limited(1.0, 10));
     let alice = world.join("alice");
     world.say(alice, "nobody", "x");
-    world.give(Input::Closed { conn: alice });
+    world.give(Input::Closed {
+        conn: alice,
+        clean: false,
+    });
     let at = world.now + secs(10);
     assert_eq!(
         world.wakeup,
@@ -369,6 +427,9 @@ fn a_rate_bucket_is_forgotten_when_it_is_full_again() {
 fn a_connection_that_sent_nothing_leaves_no_bucket() {
     let mut world = World::new(limited(1.0, 10));
     let alice = world.join("alice");
-    world.give(Input::Closed { conn: alice });
+    world.give(Input::Closed {
+        conn: alice,
+        clean: false,
+    });
     assert_eq!((world.stats().parked_buckets, world.wakeup), (0, None));
 }

@@ -221,7 +221,10 @@ fn a_violation_ends_the_connection_behind_what_is_buffered_for_it() {
         world.settle();
         assert_eq!(world.heard(bob), [""; 0], "{close}");
         assert_eq!(world.stats().violations, messages, "{close}");
-        world.give(Input::Closed { conn: alice });
+        world.give(Input::Closed {
+            conn: alice,
+            clean: false,
+        });
         let Some(CloseCause::Violation(_)) = world.cause(alice) else {
             panic!("{close}")
         };
@@ -233,7 +236,10 @@ fn the_cause_of_a_malformed_envelope_says_what_is_wrong() {
     let mut world = World::open();
     let alice = world.join("alice");
     world.receive(alice, Bytes::from_static(&[0x08]));
-    world.give(Input::Closed { conn: alice });
+    world.give(Input::Closed {
+        conn: alice,
+        clean: false,
+    });
     let error = EnvelopeError::TruncatedVarint { at: 1 };
     assert_eq!(
         world.cause(alice),
@@ -318,9 +324,15 @@ fn senders_hear_once_of_each_envelope_whose_recipient_leaves() {
         for (from, text) in [(alice, "1"), (bob, "2"), (alice, "3"), (gone, "4")] {
             world.say(from, "carol", text);
         }
-        world.give(Input::Closed { conn: gone });
+        world.give(Input::Closed {
+            conn: gone,
+            clean: false,
+        });
         match way {
-            Leave::Socket => drop(world.give(Input::Closed { conn: carol })),
+            Leave::Socket => drop(world.give(Input::Closed {
+                conn: carol,
+                clean: false,
+            })),
             Leave::CloseFrame => drop(world.give(Input::PeerClosed { conn: carol })),
             Leave::Heartbeat | Leave::Stall => {
                 // The peer's socket takes nothing more, and its time is up.
@@ -340,7 +352,10 @@ fn senders_hear_once_of_each_envelope_whose_recipient_leaves() {
                     conn: carol,
                     fault: Fault::Text,
                 });
-                world.give(Input::Closed { conn: carol });
+                world.give(Input::Closed {
+                    conn: carol,
+                    clean: false,
+                });
             }
         }
         let heard = [alice, bob].map(|conn| {
@@ -377,7 +392,10 @@ fn an_envelope_that_was_handed_out_when_its_recipient_left_is_unconfirmed() {
         world.say(alice, "bob", text);
         assert_eq!(lines(&world.write(bob, PLENTY)).len(), 1);
     }
-    world.give(Input::Closed { conn: bob });
+    world.give(Input::Closed {
+        conn: bob,
+        clean: false,
+    });
     world.settle();
     let stats = world.stats();
     assert_eq!(
@@ -397,7 +415,10 @@ fn whoever_takes_the_place_of_one_who_left_gets_nothing_that_was_for_it() {
     let (alice, bob) = (world.join("alice"), world.join("bob"));
     world.say(alice, "bob", "1");
     assert_eq!(lines(&world.write(bob, PLENTY)).len(), 1);
-    world.give(Input::Closed { conn: bob });
+    world.give(Input::Closed {
+        conn: bob,
+        clean: false,
+    });
     let carol = world.join("carol");
     assert_eq!(carol.index(), bob.index());
     world.say(alice, "bob", "2");
@@ -440,9 +461,15 @@ fn a_sender_that_came_back_hears_what_became_of_its_envelopes() {
     world.say(old, "bob", "0");
     world.settle();
     world.say(old, "bob", "1");
-    world.give(Input::Closed { conn: old });
+    world.give(Input::Closed {
+        conn: old,
+        clean: false,
+    });
     let new = world.join("alice");
-    world.give(Input::Closed { conn: bob });
+    world.give(Input::Closed {
+        conn: bob,
+        clean: false,
+    });
     world.settle();
     assert_eq!(
         world.heard(new),
@@ -458,7 +485,10 @@ fn senders_that_leave_do_not_take_their_envelopes_with_them() {
     let mut world = World::open();
     let (alice, bob) = (world.join("alice"), world.join("bob"));
     world.say(alice, "bob", "last words");
-    world.give(Input::Closed { conn: alice });
+    world.give(Input::Closed {
+        conn: alice,
+        clean: false,
+    });
     world.settle();
     assert_eq!(world.heard(bob), ["alice: last words"]);
 }

@@ -86,9 +86,15 @@ fn the_end_is_said_once_and_after_the_last_connection_has_ended() {
     let mut world = World::open();
     let conns = [world.join("alice"), world.join("bob")];
     world.give(Input::Shutdown);
-    world.give(Input::Closed { conn: conns[0] });
+    world.give(Input::Closed {
+        conn: conns[0],
+        clean: false,
+    });
     assert_eq!(world.shut_down, 0);
-    let outputs = world.give(Input::Closed { conn: conns[1] });
+    let outputs = world.give(Input::Closed {
+        conn: conns[1],
+        clean: false,
+    });
     let cause = CloseCause::GoingAway;
     let closed = Output::Closed {
         conn: conns[1],

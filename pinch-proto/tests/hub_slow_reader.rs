@@ -64,7 +64,10 @@ fn one_who_spills_and_leaves_finds_everything_in_order() {
     let (mut world, alice, bob) = stopped(config().queue(QueueConfig::new()));
     world.say(alice, "bob", "3");
     world.settle();
-    world.give(Input::Closed { conn: bob });
+    world.give(Input::Closed {
+        conn: bob,
+        clean: false,
+    });
     world.say(alice, "bob", "4");
     world.settle();
     let bob = world.knock("bob", Admission::Named).unwrap();

@@ -36,7 +36,10 @@ fn leave_unconfirmed(world: &mut World, alice: ConnId) {
     world.set(bob, Manner::Silent);
     world.say(alice, "bob", "1");
     world.settle();
-    world.give(Input::Closed { conn: bob });
+    world.give(Input::Closed {
+        conn: bob,
+        clean: false,
+    });
 }
 
 #[test]
@@ -137,7 +140,10 @@ fn a_recipient_that_leaves_during_a_read_leaves_nothing_behind() {
     world.answer();
     let bob = joined(&mut world, "bob");
     world.say(alice, "bob", "2");
-    world.give(Input::Closed { conn: bob });
+    world.give(Input::Closed {
+        conn: bob,
+        clean: false,
+    });
     assert_eq!(world.asked(), ["read for bob", "append for bob alice: 2"]);
     while world.answer() {}
     let stats = world.stats();
@@ -149,7 +155,10 @@ fn a_recipient_that_leaves_during_a_read_leaves_nothing_behind() {
     // The room that was set aside is free again: a thousand such reads fit.
     for _ in 0..3000 {
         let bob = world.knock("bob", Admission::Named).unwrap();
-        world.give(Input::Closed { conn: bob });
+        world.give(Input::Closed {
+            conn: bob,
+            clean: false,
+        });
         while world.answer() {}
     }
     let bob = joined(&mut world, "bob");
@@ -433,6 +442,9 @@ fn what_a_store_has_made_up_is_counted_if_it_cannot_be_put_back() {
         },
     });
     assert_eq!((world.stats().read, world.stats().queued), (1, 1));
-    world.give(Input::Closed { conn: bob });
+    world.give(Input::Closed {
+        conn: bob,
+        clean: false,
+    });
     assert_eq!((world.stats().returned, world.stats().queued), (1, 0));
 }

@@ -50,7 +50,10 @@ fn a_connection_has_a_name_that_is_never_used_again() {
     let mut world = World::open();
     let first = world.join("alice");
     assert_eq!(format!("{first:?}"), "conn 0.0");
-    world.give(Input::Closed { conn: first });
+    world.give(Input::Closed {
+        conn: first,
+        clean: false,
+    });
     let second = world.join("alice");
     assert_eq!(format!("{second:?}"), "conn 0.1");
     assert_ne!(first, second);

@@ -4,7 +4,7 @@ use core::hint::black_box;
 use core::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use pinch_proto::hub::{Addressing, Admission, Config, ConnId, Hub, Input, Output};
+use pinch_proto::hub::{Addressing, Admission, Config, ConnId, Hub, Input, JoinOptions, Output};
 use pinch_proto::wire::{EncryptedPayload, Envelope, MessageType, Payload};
 use pinch_proto::{Address, Frame, Host, Time, UnixMillis};
 
@@ -250,7 +250,11 @@ impl LiveHub {
     }
 
     pub(crate) fn register(&mut self, address: Address, admission: Admission) -> ConnId {
-        self.hand_in(Input::Register { address, admission });
+        self.hand_in(Input::Register {
+            address,
+            admission,
+            options: JoinOptions::default(),
+        });
         self.registered.take().expect("it is admitted")
     }
 
@@ -264,7 +268,7 @@ impl LiveHub {
     /// Ends the connection of `agent`.
     pub(crate) fn leave(&mut self, agent: usize) {
         let conn = self.conn(agent);
-        self.hand_in(Input::Closed { conn });
+        self.hand_in(Input::Closed { conn, clean: false });
     }
 
     /// Notes that `agent` has a new connection.

@@ -7,14 +7,14 @@ use alloc::boxed::Box;
 
 use bytes::Bytes;
 
-use super::Delivery;
 use super::backlog::Backlog;
-use super::io::CloseCause;
-use super::outbox::Outbox;
+use super::io::{CloseCause, JoinOptions};
+use super::outbox::{Outbox, OutboxLimits};
 use super::rate::TokenBucket;
 use super::slab::MAX_SLOTS;
 use super::spares::Spares;
 use super::unconfirmed::Unconfirmed;
+use super::{AckOnClose, Delivery};
 use crate::{Address, Close, Frame};
 
 /// Maximum number of bytes in flight behind the last ping while more waits to go out.
@@ -26,6 +26,9 @@ const LAST_BYTES: usize = 32 << 10;
 
 /// Maximum number of envelopes in flight behind the last ping.
 const PROBE_COUNT: u64 = 256;
+
+/// What one rejection takes, in bytes, with addresses of keys and the longest reason.
+const REJECTION_BYTES: usize = 512;
 
 /// ```text
 ///            pong, or 1 s                a fault, a timeout, a
@@ -112,6 +115,7 @@ impl Window {
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) address: Address,
+    pub(super) options: JoinOptions,
     pub(super) phase: Phase,
     pub(super) outbox: Outbox,
     /// What of its queue is not in memory, if there may be something.
@@ -126,6 +130,12 @@ pub(super) struct Connection {
     pub(super) probe_due: bool,
     /// Its queue was read to the end, and the last of it has no ack probe behind it yet.
     pub(super) drained: bool,
+    /// How many DELIVERY_CONFIRM it may send that cost no token: one for each envelope that it got.
+    pub(super) confirm_credits: u32,
+    /// How many of its envelopes the store has not answered for: each may become a rejection.
+    pub(super) unsettled: u32,
+    /// The driver is to read nothing from it until it comes again.
+    pub(super) paused: bool,
     /// The last `Writable` got nothing: it must be woken when something is there.
     pub(super) asleep: bool,
     /// Frames were handed out that the socket has not taken.
@@ -140,10 +150,16 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(address: Address, greeting: Option<Bytes>, bucket: TokenBucket) -> Self {
+    pub(super) fn new(
+        address: Address,
+        options: JoinOptions,
+        greeting: Option<Bytes>,
+        bucket: TokenBucket,
+    ) -> Self {
         let greeting = greeting.map(Box::new);
         Self {
             address,
+            options,
             phase: Phase::Joining { greeting },
             outbox: Outbox::default(),
             backlog: None,
@@ -153,6 +169,9 @@ impl Connection {
             ping_number: 0,
             probe_due: false,
             drained: false,
+            confirm_credits: 0,
+            unsettled: 0,
+            paused: false,
             asleep: false,
             writing: false,
             stalled: false,
@@ -163,6 +182,24 @@ impl Connection {
 
     pub(super) const fn is_closing(&self) -> bool {
         matches!(self.phase, Phase::Closing(_))
+    }
+
+    /// Whether so many rejections wait for it, or may still come, that it is to send no more.
+    pub(super) fn is_congested(&self, limits: &OutboxLimits) -> bool {
+        let may_come = self.unsettled as usize * REJECTION_BYTES;
+        !self.is_closing() && self.outbox.control_bytes() + may_come > limits.control_bytes
+    }
+
+    /// Whether a clean close acknowledges what is in flight: the peer closed first, and is neither a
+    /// browser nor one that deduplicates.
+    pub(super) fn may_ack_by_closing(&self, policy: AckOnClose) -> bool {
+        let by_peer = matches!(&self.phase, Phase::Closing(closing) if closing.is_by_peer());
+        let JoinOptions {
+            deduplicates,
+            browser,
+            send_only: _,
+        } = self.options;
+        policy == AckOnClose::Clean && by_peer && !deduplicates && !browser
     }
 
     /// The bytes of all envelopes that are held for it.
@@ -290,6 +327,8 @@ impl Connection {
         }
         let queued = self.outbox.pop_data(spares)?;
         let message = queued.message.clone();
+        let credits = self.confirm_credits;
+        self.confirm_credits = credits.saturating_add(u32::from(queued.confirmable));
         match window.delivery {
             Delivery::AtMostOnce => self.in_flight += 1,
             Delivery::AtLeastOnce => self.unconfirmed.push(queued, spares),

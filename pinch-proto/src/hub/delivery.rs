@@ -16,11 +16,18 @@ use super::{Hub, SlowReader};
 use crate::EnvelopeView;
 use crate::message::SealedEnvelope;
 use crate::queue::{Operation, Seq};
+use crate::wire::MessageType;
 
 /// How many of `all` bytes may be in use before nothing more is held for a connection for which the
 /// hub holds `held` already: a quarter is for those for which it holds nothing.
 const fn memory_limit(all: usize, held: usize) -> usize {
     all - if held > 0 { all / 4 } else { 0 }
+}
+
+/// Whether an envelope may be answered by a DELIVERY_CONFIRM: all but those, lest confirmations of
+/// confirmations go on for ever without a limit.
+pub(super) fn is_confirmable(view: &EnvelopeView<'_>) -> bool {
+    view.message_type() != Some(MessageType::DeliveryConfirm)
 }
 
 impl Hub {
@@ -47,6 +54,7 @@ impl Hub {
         let queued = Queued {
             seq: self.next_seq,
             stored: false,
+            confirmable: is_confirmable(&envelope.view()),
             message: envelope.bytes,
         };
         match &mut connection.backlog {
@@ -190,10 +198,28 @@ impl Hub {
     }
 
     /// Tells the sender of `message`, if it is there, what became of it.
-    pub(super) fn tell_sender(&mut self, message: &Bytes, reason: Undeliverable) {
-        if let Ok(view) = EnvelopeView::parse(message)
-            && let Some(sender) = self.lookup(view.from_address())
-        {
+    fn tell_sender(&mut self, message: &Bytes, reason: Undeliverable) {
+        self.tell_author(None, message, reason);
+    }
+
+    /// The same: to the connection that sent it, if that is known and open, else to another one of
+    /// its address.
+    pub(super) fn tell_author(
+        &mut self,
+        author: Option<ConnId>,
+        message: &Bytes,
+        reason: Undeliverable,
+    ) {
+        let Ok(view) = EnvelopeView::parse(message) else {
+            return;
+        };
+        let author = author.filter(|author| self.is_open(*author));
+        let address = view.from_address();
+        let other = || {
+            self.lookup(address)
+                .or_else(|| self.send_only.last_of(address))
+        };
+        if let Some(sender) = author.or_else(other) {
             self.tell_undeliverable(sender, &view, reason);
         }
     }

@@ -7,6 +7,7 @@ use core::fmt;
 
 use bytes::Bytes;
 
+use super::send_only::MAX_PER_ADDRESS;
 use super::slab::Key;
 use crate::queue::{Outcome, Request, Ticket};
 use crate::wire::MessageType;
@@ -38,6 +39,18 @@ pub enum Admission {
     Proven,
     /// By saying so, in open mode: there are no messages about it.
     Named,
+}
+
+/// Properties of a connection that its upgrade request shows (protocol section 4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct JoinOptions {
+    /// The client announced `receive=0`: neither its queue nor envelopes of others are delivered to
+    /// this connection. It does not take the address.
+    pub send_only: bool,
+    /// The client announced `dedup=1`: it drops redelivered envelopes, so only pongs acknowledge.
+    pub deduplicates: bool,
+    /// The request has an `Origin` header: the client is a browser, whose close acknowledges nothing.
+    pub browser: bool,
 }
 
 /// What the WebSocket layer found wrong with a peer.
@@ -76,6 +89,8 @@ pub enum Input {
         address: Address,
         /// How it is known to be its own.
         admission: Admission,
+        /// What the upgrade request shows.
+        options: JoinOptions,
     },
     /// A binary message came.
     Received {
@@ -122,7 +137,8 @@ pub enum Input {
         /// What it did.
         fault: Fault,
     },
-    /// The peer sent a close frame. What the driver still does for it is bounded by a deadline.
+    /// The peer sent a close frame. The driver answers it behind everything else, and says
+    /// [`Closed`](Self::Closed) when the peer has ended its stream, or after a deadline of the hub.
     PeerClosed {
         /// Which one.
         conn: ConnId,
@@ -131,6 +147,9 @@ pub enum Input {
     Closed {
         /// Whose socket.
         conn: ConnId,
+        /// The close handshake is complete: both close frames were exchanged, and then the peer
+        /// ended its stream, without an error. See [`AckOnClose`](super::AckOnClose).
+        clean: bool,
     },
     /// The store has answered a request.
     Stored {
@@ -197,6 +216,12 @@ pub enum JoinRefusal {
     /// The address has a connection.
     #[error("{}", handshake::ADDRESS_ALREADY_CONNECTED)]
     AlreadyConnected,
+    /// The address has as many send-only sessions as may be.
+    #[error(
+        "too many send-only sessions of this address: at most {}",
+        MAX_PER_ADDRESS
+    )]
+    TooManySendOnly,
     /// As many connections are registered as may be.
     #[error("relay is full")]
     Full,
@@ -211,7 +236,7 @@ impl JoinRefusal {
     pub fn close(self) -> Close {
         let code = match self {
             Self::AlreadyConnected => CloseCode::POLICY,
-            Self::Full => CloseCode::TRY_AGAIN_LATER,
+            Self::TooManySendOnly | Self::Full => CloseCode::TRY_AGAIN_LATER,
             Self::ShuttingDown => CloseCode::GOING_AWAY,
         };
         Close::new(code, alloc::format!("{self}"))
@@ -249,9 +274,6 @@ pub enum Violation {
     /// It sent what only the relay may say.
     #[error("only the relay may send {0:?}")]
     RelayOnlyType(MessageType),
-    /// It sent on and on without reading the refusals.
-    #[error("too many refusals left unread")]
-    UnreadRefusals,
 }
 
 impl Violation {
@@ -269,9 +291,7 @@ impl Violation {
             Self::InvalidUtf8 | Self::Malformed(_) | Self::MalformedPayload(_) => {
                 CloseCode::INVALID_DATA
             }
-            Self::NotYourAddress | Self::RelayOnlyType(_) | Self::UnreadRefusals => {
-                CloseCode::POLICY
-            }
+            Self::NotYourAddress | Self::RelayOnlyType(_) => CloseCode::POLICY,
         }
     }
 }

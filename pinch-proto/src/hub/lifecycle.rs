@@ -3,14 +3,26 @@
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 
+use bytes::Bytes;
+
 use super::connection::{Closing, Connection, Phase};
-use super::io::{Admission, CloseCause, ConnId, Fault, JoinRefusal, Output};
+use super::io::{Admission, CloseCause, ConnId, Fault, JoinOptions, JoinRefusal, Output};
 use super::outbox::Queued;
+use super::rate::TokenBucket;
+use super::send_only::MAX_PER_ADDRESS;
 use super::{Hub, OnDuplicate, Shutdown};
 use crate::{Address, handshake};
 
 impl Hub {
-    pub(super) fn register(&mut self, address: Address, admission: Admission) {
+    pub(super) fn register(
+        &mut self,
+        address: Address,
+        admission: Admission,
+        options: JoinOptions,
+    ) {
+        if options.send_only {
+            return self.register_send_only(address, admission, options);
+        }
         let incumbent = self.lookup(address.as_str());
         let refusal = match (self.shutdown, incumbent, self.config.on_duplicate) {
             (Shutdown::Draining | Shutdown::Done, _, _) => Some(JoinRefusal::ShuttingDown),
@@ -27,23 +39,61 @@ impl Hub {
         if let Some(refusal) = refusal {
             return self.refuse_join(address, refusal);
         }
-        let greeting = match admission {
-            Admission::Proven => Some(handshake::auth_succeeded(&address, self.unix())),
-            Admission::Named => None,
-        };
+        let greeting = self.greeting(&address, admission);
         let inherited = incumbent.map(|incumbent| self.replace(incumbent));
         let bucket = self.parked.take(&address);
-        let mut connection = Connection::new(address.clone(), greeting, bucket);
+        let mut connection = Connection::new(address.clone(), options, greeting, bucket);
         if let Some(data) = inherited {
             connection.outbox.restore_data(data);
         }
-        let key = self.connections.insert(connection);
-        let conn = ConnId(key);
+        if let Some(predecessor) = self.unresolved.find(address.as_bytes(), &self.connections) {
+            self.deadlines
+                .join
+                .arm_if_idle(predecessor.0.index, self.now);
+        }
+        let conn = ConnId(self.connections.insert(connection));
         self.table.insert(address.as_bytes(), conn);
-        self.deadlines.ping.arm(key.index, self.now);
+        self.registered(conn, address);
+        self.begin_drain(conn);
+    }
+
+    /// Admits a session that only sends: it gets no queue, and nobody finds it.
+    fn register_send_only(&mut self, address: Address, admission: Admission, options: JoinOptions) {
+        let refusal = match self.shutdown {
+            Shutdown::Draining | Shutdown::Done => Some(JoinRefusal::ShuttingDown),
+            Shutdown::No if self.send_only.len_of(address.as_str()) >= MAX_PER_ADDRESS => {
+                Some(JoinRefusal::TooManySendOnly)
+            }
+            Shutdown::No if self.has_place() => None,
+            Shutdown::No => Some(JoinRefusal::Full),
+        };
+        if let Some(refusal) = refusal {
+            return self.refuse_join(address, refusal);
+        }
+        let greeting = self.greeting(&address, admission);
+        let connection = Connection::new(address.clone(), options, greeting, TokenBucket::FULL);
+        let conn = ConnId(self.connections.insert(connection));
+        let receiving = self.lookup(address.as_str());
+        let receiving = receiving.and_then(|conn| self.connections.get(conn.0));
+        let bucket = receiving.map(|receiving| receiving.bucket);
+        let parked = &mut self.parked;
+        self.send_only.insert(address.clone(), conn, || {
+            bucket.unwrap_or_else(|| parked.take(&address))
+        });
+        self.registered(conn, address);
+    }
+
+    fn greeting(&self, address: &Address, admission: Admission) -> Option<Bytes> {
+        match admission {
+            Admission::Proven => Some(handshake::auth_succeeded(address, self.unix())),
+            Admission::Named => None,
+        }
+    }
+
+    fn registered(&mut self, conn: ConnId, address: Address) {
+        self.deadlines.ping.arm(conn.0.index, self.now);
         self.stats.registered += 1;
         self.outputs.push_back(Output::Registered { conn, address });
-        self.begin_drain(conn);
     }
 
     fn has_place(&self) -> bool {
@@ -53,7 +103,9 @@ impl Hub {
     fn refuse_join(&mut self, address: Address, refusal: JoinRefusal) {
         match refusal {
             JoinRefusal::AlreadyConnected => self.stats.joins_refused_duplicate += 1,
-            JoinRefusal::Full | JoinRefusal::ShuttingDown => self.stats.joins_refused_capacity += 1,
+            JoinRefusal::TooManySendOnly | JoinRefusal::Full | JoinRefusal::ShuttingDown => {
+                self.stats.joins_refused_capacity += 1;
+            }
         }
         self.outputs.push_back(Output::Refused { address, refusal });
     }
@@ -115,9 +167,16 @@ impl Hub {
                 .push_control_first(*greeting, &mut self.spares);
         }
         let address = connection.address.clone();
-        let bucket = connection.bucket;
-        self.table.remove(address.as_bytes(), conn);
-        self.parked.park(address, bucket, self.now);
+        let (bucket, send_only) = (connection.bucket, connection.options.send_only);
+        if send_only {
+            self.leave_send_only(address, conn);
+        } else {
+            self.table.remove(address.as_bytes(), conn);
+            // Send-only sessions have the bucket, as long as there are some.
+            if self.send_only.len_of(address.as_str()) == 0 {
+                self.parked.park(address, bucket, self.now);
+            }
+        }
         self.deadlines.disarm_living(conn.0.index);
         self.deadlines.close.arm(conn.0.index, self.attended.now());
         // The queue must have everything before its owner is back.
@@ -125,10 +184,78 @@ impl Hub {
         if !still_reads || has_successor {
             self.let_go_waiting(conn);
         }
-        if has_successor {
+        if has_successor && !self.await_end(conn) {
             self.let_go_unconfirmed(conn);
         }
         self.wake(conn);
+    }
+
+    /// Takes a send-only session out; the bucket of the last one goes to the connection that receives,
+    /// or is parked.
+    fn leave_send_only(&mut self, address: Address, conn: ConnId) {
+        let Some(bucket) = self.send_only.remove(address.as_str(), conn) else {
+            return;
+        };
+        let receiving = self.lookup(address.as_str());
+        if let Some(receiving) = receiving.and_then(|conn| self.connections.get_mut(conn.0)) {
+            receiving.bucket = bucket;
+        } else {
+            self.parked.park(address, bucket, self.now);
+        }
+    }
+
+    /// Keeps what is in flight until it is known how a peer that has closed ends its stream; false if
+    /// that makes no difference.
+    fn await_end(&mut self, conn: ConnId) -> bool {
+        let policy = self.config.ack_on_close;
+        let Some(connection) = self.connections.get(conn.0) else {
+            return false;
+        };
+        if !connection.may_ack_by_closing(policy) || connection.unconfirmed.len() == 0 {
+            return false;
+        }
+        self.unresolved.insert(connection.address.as_bytes(), conn);
+        true
+    }
+
+    /// Lets go of what is in flight to a peer that has closed, and reads the queue for its successor,
+    /// which waits for that.
+    pub(super) fn resolve(&mut self, conn: ConnId) {
+        self.let_go_unconfirmed(conn);
+        if self.unresolved.is_empty() {
+            return;
+        }
+        let Some(connection) = self.connections.get(conn.0) else {
+            return;
+        };
+        let address = connection.address.clone();
+        self.unresolved.remove(address.as_bytes(), conn);
+        if let Some(successor) = self.lookup(address.as_str()) {
+            self.read_on(successor);
+        }
+    }
+
+    /// Whether what is in flight to an earlier connection of `conn`'s address may still be acknowledged.
+    pub(super) fn waits_for_predecessor(&self, connection: &Connection) -> bool {
+        !self.unresolved.is_empty()
+            && self
+                .unresolved
+                .find(connection.address.as_bytes(), &self.connections)
+                .is_some()
+    }
+
+    /// The socket of a connection is gone; after a `clean` close handshake, the peer may have
+    /// acknowledged what is in flight.
+    pub(super) fn closed(&mut self, conn: ConnId, clean: bool) {
+        let policy = self.config.ack_on_close;
+        if clean
+            && let Some(connection) = self.connections.get_mut(conn.0)
+            && connection.may_ack_by_closing(policy)
+        {
+            let acked = connection.unconfirmed.confirm_all(&mut self.spares);
+            self.settle(conn, acked);
+        }
+        self.remove(conn);
     }
 
     /// Ends a connection: nothing of it is held any more.
@@ -141,7 +268,7 @@ impl Hub {
             self.close(conn, CloseCause::Lost);
         }
         self.let_go_waiting(conn);
-        self.let_go_unconfirmed(conn);
+        self.resolve(conn);
         let Some(connection) = self.connections.remove(conn.0) else {
             self.stats.late += 1;
             return;

@@ -39,6 +39,10 @@
 //! `Writable` or `Blocked`. A thread that was blocked itself therefore reads a pong that has
 //! already arrived before the connection is found dead.
 //!
+//! While too many rejections wait for a sender, or may still come from the store, the hub has
+//! [paused](Hub::is_paused) it: the driver reads nothing from it, so that TCP slows it down, until a
+//! later `Writable` or `Blocked`. What was read already is handed in all the same.
+//!
 //! Pings of a peer are the driver's to answer. The peer takes the pong as a sign that everything
 //! before its ping has arrived, and forgets that. So a pong waits until what was
 //! [refused](Hub::owes_refusals) of it was handed out; so does the answer to a close frame. And what
@@ -85,9 +89,11 @@
 //! outbox. Each has a number that grows with every envelope ([`Seq`]), by which the store keeps them
 //! in order, so that none passes another to the same recipient on any of these ways.
 //!
-//! An envelope leaves the store when its recipient has confirmed it. When a connection ends, whatever
-//! it has not confirmed is appended under its old number before anybody else can join under its
-//! address; what was read from the store is there still.
+//! An envelope leaves the store when its recipient has acknowledged it: by the pong of a ping behind
+//! it, or by a clean close ([`AckOnClose`]). When a connection ends, whatever it has not acknowledged
+//! is appended under its old number before anybody else can join under its address; what was read
+//! from the store is there still. Where the peer has closed, that is known only when its stream has
+//! ended: a successor that joins before waits for it, for [`Config::join_timeout`] at most.
 //!
 //! A store may take long or fail. A sender hears if its envelope is not stored, and after
 //! [`QueueConfig::answer_timeout`] that this is not known. What the store owes answers for is bounded
@@ -110,6 +116,7 @@ mod queueing;
 mod rate;
 mod routing;
 mod seeded;
+mod send_only;
 mod slab;
 mod spares;
 mod stats;
@@ -123,11 +130,11 @@ mod undeliverable;
 use alloc::collections::VecDeque;
 
 pub use self::config::{
-    Addressing, Config, ConfigError, Delivery, OnDuplicate, QueueConfig, SlowReader,
+    AckOnClose, Addressing, Config, ConfigError, Delivery, OnDuplicate, QueueConfig, SlowReader,
 };
 pub use self::io::{
-    Admission, CloseCause, ConnId, Fault, Input, JoinRefusal, Output, Violation, Wakeup,
-    WakeupReason,
+    Admission, CloseCause, ConnId, Fault, Input, JoinOptions, JoinRefusal, Output, Violation,
+    Wakeup, WakeupReason,
 };
 pub use self::rate::RateLimit;
 pub(crate) use self::rate::TokenBucket;
@@ -140,6 +147,7 @@ use self::blocks::Blocks;
 use self::connection::{Connection, Phase, Ping, Window};
 use self::outbox::OutboxLimits;
 use self::rate::ParkedBuckets;
+use self::send_only::SendOnly;
 use self::spares::Spares;
 use self::table::RoutingTable;
 use self::tickets::Tickets;
@@ -165,6 +173,10 @@ pub struct Hub {
     first_unix_at_zero: i64,
     connections: Slab<Connection>,
     table: RoutingTable,
+    /// Connections whose peer has closed, and may acknowledge what is in flight by how it ends. Nothing
+    /// is read from the queue of such an address. At most one of each address.
+    unresolved: RoutingTable,
+    send_only: SendOnly,
     deadlines: Deadlines,
     parked: ParkedBuckets,
     blocks: Blocks,
@@ -222,6 +234,8 @@ impl Hub {
             first_unix_at_zero: unix.0.saturating_sub(millis(now)),
             connections: Slab::new(),
             table: RoutingTable::new(seeded.clone()),
+            unresolved: RoutingTable::new(seeded.clone()),
+            send_only: SendOnly::new(seeded.clone()),
             parked: ParkedBuckets::new(fill, config.max_parked_buckets, seeded.clone()),
             blocks: Blocks::new(
                 config.max_blocks_per_agent,
@@ -260,7 +274,11 @@ impl Hub {
     pub fn handle_input(&mut self, input: Input, now: Time) -> Turn<'_> {
         self.advance(now);
         match input {
-            Input::Register { address, admission } => self.register(address, admission),
+            Input::Register {
+                address,
+                admission,
+                options,
+            } => self.register(address, admission, options),
             Input::Received { conn, message } => self.receive(conn, message),
             Input::Pong { conn, payload } => self.pong(conn, &payload),
             Input::Writable { conn, bytes } => self.writable(conn, bytes),
@@ -268,7 +286,7 @@ impl Hub {
             Input::Alive { conn } => self.show_life(conn),
             Input::Faulty { conn, fault } => self.faulty(conn, fault),
             Input::PeerClosed { conn } => self.peer_closed(conn),
-            Input::Closed { conn } => self.remove(conn),
+            Input::Closed { conn, clean } => self.closed(conn, clean),
             Input::Stored { ticket, outcome } => self.stored(ticket, outcome),
             Input::Shutdown => self.shut_down(),
         }
@@ -312,9 +330,11 @@ impl Hub {
     /// What the hub has done and holds.
     #[must_use]
     pub fn stats(&self) -> HubStats {
+        let open = self.table.len() + self.send_only.len();
         HubStats {
-            connections: self.table.len() as u64,
-            closing: (self.connections.len() - self.table.len()) as u64,
+            connections: open as u64,
+            send_only: self.send_only.len() as u64,
+            closing: (self.connections.len() - open) as u64,
             parked_buckets: self.parked.len() as u64,
             blocks: self.blocks.len() as u64,
             store_unanswered: self.tickets.len() as u64,
@@ -343,6 +363,16 @@ impl Hub {
     pub fn owes_refusals(&self, conn: ConnId) -> bool {
         let connection = self.connections.get(conn.0);
         connection.is_some_and(|connection| connection.outbox.has_control())
+    }
+
+    /// Whether nothing is to be read from `conn` until its next [`Input::Writable`] or
+    /// [`Input::Blocked`]: rejections of what it sent exceed [`Config::refusal_bytes`], those included
+    /// that the store may still cause. A connection that can go on is [woken](Output::Wake). While it
+    /// is paused, no pong is expected of it.
+    #[must_use]
+    pub fn is_paused(&self, conn: ConnId) -> bool {
+        let connection = self.connections.get(conn.0);
+        connection.is_some_and(|connection| connection.paused)
     }
 
     /// The settings.
@@ -425,6 +455,18 @@ impl Hub {
 
     /// Hands out what waits for a connection.
     fn writable(&mut self, conn: ConnId, bytes: usize) {
+        self.hand_out(conn, bytes);
+        self.set_paused(conn);
+    }
+
+    /// Decides whether the driver is to read from a connection before it comes again.
+    fn set_paused(&mut self, conn: ConnId) {
+        if let Some(connection) = self.connections.get_mut(conn.0) {
+            connection.paused = connection.is_congested(&self.outbox_limits);
+        }
+    }
+
+    fn hand_out(&mut self, conn: ConnId, bytes: usize) {
         self.taken(conn);
         let Some(connection) = self.connections.get_mut(conn.0) else {
             self.stats.late += 1;
@@ -507,6 +549,7 @@ impl Hub {
             self.deadlines.stall.arm(conn.0.index, self.attended.now());
         }
         self.judge(conn);
+        self.set_paused(conn);
     }
 
     fn show_life(&mut self, conn: ConnId) {

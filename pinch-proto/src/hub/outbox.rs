@@ -18,6 +18,8 @@ pub(super) struct Queued {
     pub(super) seq: Seq,
     /// It was read from the store, and stays there until it is confirmed.
     pub(super) stored: bool,
+    /// Its recipient may answer it with a DELIVERY_CONFIRM that costs no token.
+    pub(super) confirmable: bool,
     pub(super) message: Bytes,
 }
 
@@ -79,25 +81,14 @@ impl Outbox {
         waiting.data.push_back(queued);
     }
 
-    /// Queues a message of the relay itself, or gives it back if too much of it is unread.
-    pub(super) fn push_control(
-        &mut self,
-        message: Bytes,
-        limits: &OutboxLimits,
-        spares: &mut Spares,
-    ) -> Result<(), Bytes> {
-        let before = self.0.as_ref().map_or(0, |waiting| waiting.control_bytes);
-        let bytes = before.saturating_add(message.len());
-        if bytes > limits.control_bytes {
-            return Err(message);
-        }
+    /// Queues a message of the relay itself.
+    pub(super) fn push_control(&mut self, message: Bytes, spares: &mut Spares) {
         let waiting = self.0.get_or_insert_with(|| spares.take_waiting());
-        waiting.control_bytes = bytes;
+        waiting.control_bytes += message.len();
         waiting.control.push_back(message);
-        Ok(())
     }
 
-    /// Puts a message of the relay before all others, beyond any limit.
+    /// Puts a message of the relay before all others.
     pub(super) fn push_control_first(&mut self, message: Bytes, spares: &mut Spares) {
         let waiting = self.0.get_or_insert_with(|| spares.take_waiting());
         waiting.control_bytes += message.len();
@@ -159,6 +150,11 @@ impl Outbox {
         waiting.is_some_and(|waiting| !waiting.control.is_empty())
     }
 
+    /// The bytes of the messages of the relay that wait.
+    pub(super) fn control_bytes(&self) -> usize {
+        self.0.as_ref().map_or(0, |waiting| waiting.control_bytes)
+    }
+
     pub(super) fn data_len(&self) -> usize {
         self.0.as_ref().map_or(0, |waiting| waiting.data.len())
     }
@@ -182,6 +178,7 @@ mod tests {
         Queued {
             seq: Seq(0),
             stored: false,
+            confirmable: true,
             message: text.into(),
         }
     }
@@ -190,13 +187,9 @@ mod tests {
     fn control_and_data_keep_their_order() {
         let mut outbox = Outbox::default();
         outbox.push_data(queued("d1"), &mut Spares::default());
-        outbox
-            .push_control("c1".into(), &LIMITS, &mut Spares::default())
-            .unwrap();
+        outbox.push_control("c1".into(), &mut Spares::default());
         outbox.push_data(queued("d2"), &mut Spares::default());
-        outbox
-            .push_control("c2".into(), &LIMITS, &mut Spares::default())
-            .unwrap();
+        outbox.push_control("c2".into(), &mut Spares::default());
         outbox.push_control_first("c0".into(), &mut Spares::default());
         for text in ["c0", "c1", "c2"] {
             assert!(outbox.has_control());
@@ -235,30 +228,17 @@ mod tests {
         outbox.pop_data(&mut Spares::default());
         assert_eq!((outbox.data_len(), outbox.data_bytes()), (2, 2));
         assert!(outbox.has_room(8, (0, 0), &LIMITS));
-        assert_eq!(
-            outbox.push_control("12345".into(), &LIMITS, &mut Spares::default()),
-            Err("12345".into())
-        );
-        outbox
-            .push_control("1234".into(), &LIMITS, &mut Spares::default())
-            .unwrap();
-        assert_eq!(
-            outbox.push_control("1".into(), &LIMITS, &mut Spares::default()),
-            Err("1".into())
-        );
+        outbox.push_control("12345".into(), &mut Spares::default());
+        assert_eq!(outbox.control_bytes(), 5);
         outbox.pop_control(&mut Spares::default());
-        outbox
-            .push_control("1234".into(), &LIMITS, &mut Spares::default())
-            .unwrap();
+        assert_eq!(outbox.control_bytes(), 0);
     }
 
     #[test]
     fn an_empty_outbox_owns_no_memory() {
         let mut outbox = Outbox::default();
         outbox.push_data(queued("1"), &mut Spares::default());
-        outbox
-            .push_control("1".into(), &LIMITS, &mut Spares::default())
-            .unwrap();
+        outbox.push_control("1".into(), &mut Spares::default());
         outbox.pop_data(&mut Spares::default());
         outbox.pop_control(&mut Spares::default());
         assert!(outbox.0.is_none());

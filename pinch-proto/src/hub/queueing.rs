@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 use super::backlog::{Backlog, Step};
+use super::delivery::is_confirmable;
 use super::io::{ConnId, Output};
 use super::outbox::Queued;
 use super::tickets::Asked;
@@ -37,7 +38,8 @@ impl Hub {
         self.stats.accepted += 1;
         let recipient = Address::parse(envelope.view().to_address())
             .expect("the recipient's address was checked, or is connected");
-        self.append(recipient, seq, envelope.bytes, Some(queue.limits));
+        let (message, limits) = (envelope.bytes, Some(queue.limits));
+        self.append(recipient, seq, message, limits, Some(sender));
     }
 
     /// Whether the store may be given `bytes` more before it answers.
@@ -68,7 +70,7 @@ impl Hub {
         self.leave_outbox(&held);
         let limits = self.config.queue.map(|queue| queue.limits);
         for queued in held {
-            self.append(recipient.clone(), queued.seq, queued.message, limits);
+            self.append(recipient.clone(), queued.seq, queued.message, limits, None);
         }
     }
 
@@ -83,12 +85,20 @@ impl Hub {
             if queued.stored {
                 self.stats.kept += 1;
             } else {
-                self.append(recipient.clone(), queued.seq, queued.message, None);
+                self.append(recipient.clone(), queued.seq, queued.message, None, None);
             }
         }
     }
 
-    fn append(&mut self, recipient: Address, seq: Seq, message: Bytes, limits: Option<Limits>) {
+    /// Has the store keep an envelope, which came `from` a connection or had its place before.
+    fn append(
+        &mut self,
+        recipient: Address,
+        seq: Seq,
+        message: Bytes,
+        limits: Option<Limits>,
+        from: Option<ConnId>,
+    ) {
         let Some(queue) = self.config.queue else {
             return;
         };
@@ -99,8 +109,15 @@ impl Hub {
             return;
         };
         self.stats.storing += 1;
+        let sent_by = from.and_then(|from| self.connections.get_mut(from.0));
+        if let Some(sent_by) = sent_by {
+            sent_by.unsettled += 1;
+        }
         self.ask(
-            Asked::Append(message.clone()),
+            Asked::Append {
+                message: message.clone(),
+                from,
+            },
             Operation::Append(Append {
                 recipient,
                 sender,
@@ -121,15 +138,15 @@ impl Hub {
     }
 
     /// Has a block kept, or forgotten, as `message` says, whose sender hears of it if that fails.
-    pub(super) fn keep_change(&mut self, message: Bytes, operation: Operation) {
+    pub(super) fn keep_change(&mut self, from: ConnId, message: Bytes, operation: Operation) {
         if self.config.queue.is_some() {
-            self.ask(Asked::Change(message), operation);
+            self.ask(Asked::Change { message, from }, operation);
         }
     }
 
     fn ask(&mut self, asked: Asked, operation: Operation) {
         let message = match &asked {
-            Asked::Append(message) | Asked::Change(message) => message.len(),
+            Asked::Append { message, .. } | Asked::Change { message, .. } => message.len(),
             Asked::Read { .. } | Asked::Expire | Asked::Upkeep => 0,
         };
         let bytes = message + REQUEST_BYTES;
@@ -164,6 +181,7 @@ impl Hub {
         if backlog.step != Step::Due
             || connection.is_closing()
             || self.deadlines.retry.is_armed(index)
+            || self.waits_for_predecessor(connection)
         {
             return;
         }
@@ -227,8 +245,8 @@ impl Hub {
         }
         match redeemed.asked {
             // Its sender was told that its fate is unknown.
-            Asked::Append(_) | Asked::Change(_) if redeemed.overdue => {}
-            Asked::Append(message) => self.appended(&message, &outcome),
+            Asked::Append { .. } | Asked::Change { .. } if redeemed.overdue => {}
+            Asked::Append { message, from } => self.appended(&message, from, &outcome),
             Asked::Read { conn, room } => {
                 self.reading_bytes -= room as u64;
                 if let Outcome::Entries { entries, pending } = outcome {
@@ -244,7 +262,7 @@ impl Hub {
                 let interval = self.config.queue.map(|queue| queue.expiry_interval);
                 self.next_expiry = interval.map(|interval| self.now + interval);
             }
-            Asked::Change(message) => {
+            Asked::Change { message, from } => {
                 let failure = match outcome {
                     Outcome::Done => None,
                     Outcome::Failed { failure, .. } => Some(failure),
@@ -253,7 +271,11 @@ impl Hub {
                     }
                 };
                 if let Some(failure) = failure {
-                    self.tell_sender(&message, Undeliverable::ChangeNotStored(failure));
+                    self.tell_author(
+                        Some(from),
+                        &message,
+                        Undeliverable::ChangeNotStored(failure),
+                    );
                 }
             }
             Asked::Upkeep => {}
@@ -268,12 +290,15 @@ impl Hub {
         };
         self.stats.store_failures += 1;
         match asked {
-            Asked::Append(message) => {
+            Asked::Append { message, from } => {
                 self.stats.storing -= 1;
                 self.stats.returned += 1;
-                self.tell_sender(&message, Undeliverable::StoreSilent);
+                self.settled(from);
+                self.tell_author(from, &message, Undeliverable::StoreSilent);
             }
-            Asked::Change(message) => self.tell_sender(&message, Undeliverable::ChangeUnanswered),
+            Asked::Change { message, from } => {
+                self.tell_author(Some(from), &message, Undeliverable::ChangeUnanswered);
+            }
             // What is held behind it must not wait for as long as that.
             Asked::Read { conn, .. } => self.spill(conn),
             Asked::Expire | Asked::Upkeep => {}
@@ -282,8 +307,23 @@ impl Hub {
         true
     }
 
-    fn appended(&mut self, message: &Bytes, outcome: &Outcome) {
+    /// The store has decided about an envelope, if a connection sent it: it may send on.
+    fn settled(&mut self, from: Option<ConnId>) {
+        let Some(conn) = from else {
+            return;
+        };
+        if let Some(sender) = self.connections.get_mut(conn.0) {
+            sender.unsettled -= 1;
+            if sender.paused && sender.asleep && !sender.is_congested(&self.outbox_limits) {
+                sender.asleep = false;
+                self.outputs.push_back(Output::Wake { conn });
+            }
+        }
+    }
+
+    fn appended(&mut self, message: &Bytes, from: Option<ConnId>, outcome: &Outcome) {
         self.stats.storing -= 1;
+        self.settled(from);
         let reason = match outcome {
             Outcome::Done => {
                 self.stats.stored += 1;
@@ -296,7 +336,7 @@ impl Hub {
             }
         };
         self.stats.returned += 1;
-        self.tell_sender(message, reason);
+        self.tell_author(from, message, reason);
     }
 
     /// What was read goes behind what is in the outbox, and what is held goes behind that.
@@ -331,9 +371,11 @@ impl Hub {
         self.stats.queued += entries.len() as u64;
         for Entry { seq, message } in entries {
             self.stats.queued_bytes += message.len() as u64;
+            let view = EnvelopeView::parse(&message);
             let queued = Queued {
                 seq,
                 stored,
+                confirmable: view.is_ok_and(|view| is_confirmable(&view)),
                 message,
             };
             connection.outbox.push_data(queued, &mut self.spares);

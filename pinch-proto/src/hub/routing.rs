@@ -5,6 +5,7 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use super::connection::Connection;
+use super::delivery::is_confirmable;
 use super::io::{CloseCause, ConnId, Violation};
 use super::undeliverable::{NotAnAddress, Undeliverable};
 use super::{Addressing, Hub, rate};
@@ -79,7 +80,12 @@ impl Hub {
         let Some(sender) = self.connections.get_mut(conn.0) else {
             return false;
         };
-        let Err(wait) = sender.bucket.take(limit, now) else {
+        if !is_confirmable(view) && sender.confirm_credits > 0 {
+            sender.confirm_credits -= 1;
+            return true;
+        }
+        let shared = self.send_only.bucket(sender.address.as_str());
+        let Err(wait) = shared.unwrap_or(&mut sender.bucket).take(limit, now) else {
             return true;
         };
         self.stats.refused_rate += 1;
@@ -113,7 +119,9 @@ impl Hub {
     fn recipient(&mut self, sender: ConnId, to: &[u8]) -> Option<ConnId> {
         let before = self.connections.get(sender.0)?.last_recipient;
         let is_still = |connection: &Connection| {
-            !connection.is_closing() && connection.address.as_bytes() == to
+            !connection.is_closing()
+                && !connection.options.send_only
+                && connection.address.as_bytes() == to
         };
         if self.connections.at(before).is_some_and(is_still) {
             return self.connections.key_at(before).map(ConnId);
@@ -189,7 +197,7 @@ impl Hub {
             return false;
         }
         let operation = Operation::Block { blocker, blocked };
-        self.keep_change(change.bytes.clone(), operation);
+        self.keep_change(conn, change.bytes.clone(), operation);
         true
     }
 
@@ -201,7 +209,7 @@ impl Hub {
         let blocker = connection.address.clone();
         self.blocks.remove(blocker.as_str(), blocked.as_str());
         let operation = Operation::Unblock { blocker, blocked };
-        self.keep_change(change.bytes.clone(), operation);
+        self.keep_change(conn, change.bytes.clone(), operation);
     }
 
     /// Tells a sender that an envelope of it will not arrive, and why.
@@ -233,14 +241,9 @@ impl Hub {
             return;
         };
         envelope.to_address = connection.address.as_str().into();
-        if connection
+        connection
             .outbox
-            .push_control(envelope.to_bytes(), &self.outbox_limits, &mut self.spares)
-            .is_ok()
-        {
-            self.wake(sender);
-        } else {
-            self.close(sender, CloseCause::Violation(Violation::UnreadRefusals));
-        }
+            .push_control(envelope.to_bytes(), &mut self.spares);
+        self.wake(sender);
     }
 }

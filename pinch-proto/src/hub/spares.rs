@@ -67,6 +67,7 @@ mod tests {
                 let queued = Queued {
                     seq: Seq(0),
                     stored: false,
+                    confirmable: true,
                     message: Bytes::new(),
                 };
                 outbox.push_data(queued, spares);

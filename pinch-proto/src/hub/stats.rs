@@ -11,9 +11,11 @@
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HubStats {
-    /// Connections in the routing table now.
+    /// Connections that are open now.
     pub connections: u64,
-    /// Connections that left the routing table and have not ended yet.
+    /// Send-only sessions among them.
+    pub send_only: u64,
+    /// Connections that are being closed now.
     pub closing: u64,
     /// Connections that were ever registered.
     pub registered: u64,

@@ -45,6 +45,10 @@ impl RoutingTable {
         self.places.len()
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
     /// The connection that was entered with `address`.
     pub(super) fn find(&self, address: &[u8], connections: &Slab<Connection>) -> Option<ConnId> {
         let hash = self.hash(address);

@@ -20,12 +20,15 @@ use crate::queue::Ticket;
 /// What was asked for.
 #[derive(Clone, Debug)]
 pub(super) enum Asked {
-    /// An envelope was to be stored: this one.
-    Append(Bytes),
+    /// An envelope was to be stored: this one, which came from a connection or had its place before.
+    Append {
+        message: Bytes,
+        from: Option<ConnId>,
+    },
     /// Envelopes were to be read for a connection, and room for so many bytes was set aside.
     Read { conn: ConnId, room: usize },
-    /// A block was to be kept, or forgotten, as this message says.
-    Change(Bytes),
+    /// A block was to be kept, or forgotten, as this message of a connection says.
+    Change { message: Bytes, from: ConnId },
     /// What has expired was to be removed.
     Expire,
     /// Anything else that nobody waits for.
@@ -158,17 +161,24 @@ mod tests {
         Tickets::new(Duration::from_secs(10), Seeded::new([1; 16]))
     }
 
+    fn append(text: &'static str) -> Asked {
+        Asked::Append {
+            message: text.into(),
+            from: None,
+        }
+    }
+
     #[test]
     fn an_answered_ticket_never_falls_due_and_leaves_nothing() {
         let mut tickets = tickets();
         let first = tickets.issue(Asked::Upkeep, 5, at(0));
-        let second = tickets.issue(Asked::Append("two".into()), 7, at(1));
+        let second = tickets.issue(append("two"), 7, at(1));
         assert_eq!(tickets.bytes(), 12);
         assert!(!tickets.redeem(first).unwrap().overdue);
         assert!(tickets.redeem(first).is_none(), "only once");
         assert_eq!((tickets.next_due(), tickets.bytes()), (Some(at(11)), 7));
         assert!(
-            matches!(tickets.redeem(second).unwrap().asked, Asked::Append(message) if message == "two")
+            matches!(tickets.redeem(second).unwrap().asked, Asked::Append { message, .. } if message == "two")
         );
         assert_eq!(
             (tickets.next_due(), tickets.bytes(), tickets.len()),
@@ -180,12 +190,12 @@ mod tests {
     #[test]
     fn an_overdue_ticket_is_named_once_and_counts_until_it_is_answered() {
         let mut tickets = tickets();
-        let late = tickets.issue(Asked::Append("late".into()), 7, at(0));
+        let late = tickets.issue(append("late"), 7, at(0));
         tickets.issue(Asked::Expire, 0, at(5));
         assert!(tickets.pop_overdue(at(9)).is_none());
         assert!(matches!(
             tickets.pop_overdue(at(10)),
-            Some(Asked::Append(_))
+            Some(Asked::Append { .. })
         ));
         assert!(tickets.pop_overdue(at(10)).is_none());
         assert!(!tickets.is_settled());

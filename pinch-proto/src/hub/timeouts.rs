@@ -118,7 +118,7 @@ impl Hub {
         if connection.stalled {
             self.stats.stalls += 1;
             self.close(conn, CloseCause::TooSlow);
-        } else if connection.ping == Ping::Overdue {
+        } else if connection.ping == Ping::Overdue && !connection.paused {
             self.stats.heartbeat_timeouts += 1;
             self.close(conn, CloseCause::HeartbeatTimeout);
         }
@@ -190,9 +190,14 @@ impl Hub {
         }
     }
 
-    /// The join is over: traffic may begin.
+    /// The join is over: traffic may begin. If this is the predecessor of a connection that has joined,
+    /// that one has waited long enough for it.
     fn release(&mut self, conn: ConnId) {
         self.deadlines.join.disarm(conn.0.index);
+        let connection = self.connections.get(conn.0);
+        if connection.is_some_and(Connection::is_closing) {
+            return self.resolve(conn);
+        }
         if let Some(connection) = self.connections.get_mut(conn.0)
             && matches!(connection.phase, Phase::Joining { .. })
         {

@@ -114,6 +114,18 @@ impl Unconfirmed {
         confirmed
     }
 
+    /// All of them are acknowledged, ping or not.
+    pub(super) fn confirm_all(&mut self, spares: &mut Spares) -> Confirmed {
+        let mut confirmed = Confirmed::default();
+        if let Some(mut ledger) = self.0.take() {
+            for queued in ledger.envelopes.drain(..) {
+                confirmed.add(&queued);
+            }
+            spares.keep_ledger(ledger);
+        }
+        confirmed
+    }
+
     /// Takes all of them, in order.
     pub(super) fn take(&mut self) -> VecDeque<Queued> {
         self.0
@@ -164,6 +176,7 @@ mod tests {
         Queued {
             seq: Seq(text.len() as u64),
             stored: false,
+            confirmable: true,
             message: text.into(),
         }
     }

@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use pinch_proto::hub::{
-    Addressing, Admission, CloseCause, Config, ConnId, Hub, HubStats, Input, JoinRefusal, Output,
-    QueueConfig, Turn, Wakeup, WakeupReason,
+    Addressing, Admission, CloseCause, Config, ConnId, Hub, HubStats, Input, JoinOptions,
+    JoinRefusal, Output, QueueConfig, Turn, Wakeup, WakeupReason,
 };
 use pinch_proto::wire::{EncryptedPayload, Envelope, MessageType, Payload};
 use pinch_proto::{Address, Frame, Host, Time, UnixMillis};
@@ -307,9 +307,20 @@ impl World {
         name: &str,
         admission: Admission,
     ) -> Result<ConnId, JoinRefusal> {
+        self.knock_with(name, admission, JoinOptions::default())
+    }
+
+    /// Registers an agent whose upgrade request shows `options`.
+    pub(crate) fn knock_with(
+        &mut self,
+        name: &str,
+        admission: Admission,
+        options: JoinOptions,
+    ) -> Result<ConnId, JoinRefusal> {
         let outputs = self.give(Input::Register {
             address: address(name),
             admission,
+            options,
         });
         let mut answer = None;
         for output in outputs {
@@ -407,7 +418,7 @@ impl World {
                 Frame::Ping(payload) => drop(self.give(Input::Pong { conn, payload })),
                 Frame::Close(_) => {
                     self.give(Input::PeerClosed { conn });
-                    self.give(Input::Closed { conn });
+                    self.give(Input::Closed { conn, clean: true });
                 }
                 Frame::Message(_) => {}
             }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use pinch_proto::hub::{Config, ConnId, Hub, HubStats, Input, Output, Wakeup};
+use pinch_proto::hub::{Config, ConnId, Hub, HubStats, Input, JoinOptions, Output, Wakeup};
 use pinch_proto::wire::{
     BlockNotification, EncryptedPayload, Envelope, Heartbeat, MessageType, Payload, QueueStatus,
     UnblockNotification,
@@ -96,7 +96,11 @@ impl Watched {
         match step {
             Step::Register(agent, admission) => {
                 let address = address(AGENTS[agent]);
-                self.give(Input::Register { address, admission });
+                self.give(Input::Register {
+                    address,
+                    admission,
+                    options: JoinOptions::default(),
+                });
             }
             Step::Message(conn, to, padding) => self.send(conn, &to, padding),
             Step::Block(conn, agent) => self.tell_relay(conn, block(AGENTS[agent])),
@@ -126,7 +130,7 @@ impl Watched {
             Step::Alive(conn) => self.with(conn, |_, conn| Input::Alive { conn }),
             Step::Faulty(conn, fault) => self.with(conn, |_, conn| Input::Faulty { conn, fault }),
             Step::PeerClosed(conn) => self.with(conn, |_, conn| Input::PeerClosed { conn }),
-            Step::Closed(conn) => self.with(conn, |_, conn| Input::Closed { conn }),
+            Step::Closed(conn) => self.with(conn, |_, conn| Input::Closed { conn, clean: false }),
             Step::Shutdown => {
                 self.shutdown = true;
                 self.give(Input::Shutdown);
@@ -429,7 +433,7 @@ impl Watched {
             self.take(Step::Shutdown);
         } else {
             for conn in self.live.keys().copied().collect::<Vec<_>>() {
-                self.give(Input::Closed { conn });
+                self.give(Input::Closed { conn, clean: false });
                 self.check();
             }
         }

@@ -4,6 +4,7 @@ use core::net::IpAddr;
 
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use percent_encoding::percent_decode_str;
+use pinch_proto::hub::JoinOptions;
 use pinch_proto::{Address, Host};
 use tungstenite::handshake::derive_accept_key;
 
@@ -77,6 +78,15 @@ impl Upgrade {
             .split('&')
             .filter_map(|pair| pair.split_once('='));
         pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
+    }
+
+    /// The properties of the connection that the hub decides by.
+    pub(crate) fn join_options(&self) -> JoinOptions {
+        JoinOptions {
+            send_only: self.parameter("receive") == Some("0"),
+            deduplicates: self.parameter("dedup") == Some("1"),
+            browser: self.has_origin,
+        }
     }
 
     /// Checks `request`, whatever its path, and returns the response of status 101 with it.

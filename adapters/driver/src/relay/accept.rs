@@ -17,7 +17,7 @@ use bytes::Bytes;
 use futures_util::future::{BoxFuture, Either, FutureExt as _, select};
 use http::header::RETRY_AFTER;
 use http::{Method, Response, StatusCode};
-use pinch_proto::hub::{Admission, ConnId};
+use pinch_proto::hub::{Admission, ConnId, JoinOptions};
 use pinch_proto::peers::{self, Place};
 use pinch_proto::{Address, Close, CloseCode, Frame, Timeout, handshake};
 use tracing::debug;
@@ -337,11 +337,12 @@ async fn enter<R: Runtime>(
     response: Vec<u8>,
     rest: Vec<u8>,
 ) -> Result<Joined, Rejection> {
+    let options = upgrade.join_options();
     let Some(name) = upgrade.address else {
-        return prove(shared, stream, pending, response, rest).await;
+        return prove(shared, stream, pending, options, response, rest).await;
     };
     // Whoever sees the response takes itself for joined, so it is registered before.
-    match register(shared, pending, name, Admission::Named) {
+    match register(shared, pending, name, Admission::Named, options) {
         Ok(conn) => {
             let mut decoder = Decoder::new(shared.settings.message_bytes);
             decoder.preload(rest);
@@ -364,6 +365,7 @@ async fn prove<R: Runtime>(
     shared: &Arc<Shared<R>>,
     stream: &mut impl Stream,
     pending: &Pending<R>,
+    options: JoinOptions,
     response: Vec<u8>,
     rest: Vec<u8>,
 ) -> Result<Joined, Rejection> {
@@ -399,7 +401,13 @@ async fn prove<R: Runtime>(
         .handle_message(&answer, shared.clock.now())
         .and_then(handshake::Claim::verify)
         .map_err(|refusal| Rejection::handshake(Reason::Authentication, &refusal))?;
-    let conn = register(shared, pending, proof.into_address(), Admission::Proven)?;
+    let conn = register(
+        shared,
+        pending,
+        proof.into_address(),
+        Admission::Proven,
+        options,
+    )?;
     let mut decoder = Decoder::new(settings.message_bytes);
     decoder.preload(inbox.into_rest());
     Ok(Joined {
@@ -416,8 +424,9 @@ fn register<R: Runtime>(
     pending: &Pending<R>,
     address: Address,
     admission: Admission,
+    options: JoinOptions,
 ) -> Result<ConnId, Rejection> {
-    let joined = shared.register(address, admission, pending.source());
+    let joined = shared.register(address, admission, options, pending.source());
     joined.map_err(|refusal| {
         let result = match admission {
             Admission::Proven => Some(handshake::auth_failed(&refusal.to_string(), unix_now())),

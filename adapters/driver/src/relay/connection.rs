@@ -80,8 +80,10 @@ enum Reading {
     Open,
     /// The peer broke the protocol: bytes are read and thrown away.
     Discarding,
-    /// The peer has sent a close frame: nothing follows.
+    /// The peer has sent a close frame: nothing follows but its end of stream.
     Closed,
+    /// The peer closed first, and has been answered: its end of stream completes the close handshake.
+    Ending,
 }
 
 impl Reading {
@@ -118,6 +120,12 @@ pub(super) struct Connection<R: Runtime, S: Stream> {
     handed_out: bool,
     reading: Reading,
     writing: Writing,
+    /// The hub has paused it: nothing is read.
+    paused: bool,
+    /// The peer ended its stream right after its close frame, before there was an answer to it.
+    ended_early: bool,
+    /// The peer ended its stream after both close frames, in order.
+    clean: bool,
     /// The first round is to come. The decoder was preloaded, so that there may be messages without a byte
     /// from the socket.
     fresh: bool,
@@ -153,6 +161,9 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
             handed_out: false,
             reading: Reading::Open,
             writing: Writing::Open,
+            paused: false,
+            ended_early: false,
+            clean: false,
             fresh: true,
             settled: false,
         }
@@ -201,9 +212,18 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
             return Round::Done;
         }
         let has_written = !buffers.write.is_empty();
-        // Both have said goodbye, and the hub has heard of the peer's and has no more to say.
+        // Both close frames were exchanged, and the hub knows of the peer's and has no more to say.
         if over && !has_written {
-            return Round::Done;
+            if self.writing != Writing::Open {
+                return Round::Done;
+            }
+            if self.ended_early {
+                return Round::Done;
+            }
+            // The peer was the first: how it ends its stream tells whether it has everything.
+            self.writing = Writing::Closed;
+            self.reading = Reading::Ending;
+            return Round::Again;
         }
         if self.write(&mut buffers.write, cx).is_err() || self.end_stream(cx).is_err() {
             return Round::Done;
@@ -243,7 +263,10 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
         } else {
             self.unsent.len()
         };
-        if self.reading == Reading::Closed || self.unsent.replies() + waiting > MAX_REPLIES {
+        if self.reading == Reading::Closed
+            || self.paused
+            || self.unsent.replies() + waiting > MAX_REPLIES
+        {
             return Ok(false);
         }
         let mut length = 0;
@@ -253,14 +276,17 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
                 *buffer = vec![0; BATCH];
             }
             match Pin::new(&mut self.stream).poll_read(cx, buffer) {
-                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Poll::Ready(Ok(0)) => {
+                    self.clean = self.reading == Reading::Ending;
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
                 Poll::Ready(Ok(read)) => length = read,
                 Poll::Ready(Err(error)) => return Err(error),
                 Poll::Pending => return Ok(false),
             }
         }
         *bytes_read += length;
-        if self.reading == Reading::Discarding {
+        if matches!(self.reading, Reading::Discarding | Reading::Ending) {
             return Ok(true);
         }
         let bytes = buffer.get(..length).unwrap_or_default();
@@ -269,6 +295,11 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
             *reading = Reading::after(&message);
             incoming.push((message.into_input(conn), answers.len()));
         });
+        if self.reading == Reading::Closed {
+            // What a peer does that waits for no answer says nothing about what it has got.
+            let next = Pin::new(&mut self.stream).poll_read(cx, buffer);
+            self.ended_early = matches!(next, Poll::Ready(Ok(0) | Err(_)));
+        }
         if self.writing != Writing::Open {
             // The close frame was the last word: no pong, no echo of the peer's close.
             answers.clear();
@@ -326,6 +357,7 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
                     frames.push(frame);
                 }
             });
+            self.paused = switchboard.is_paused(conn);
             replies_wait = self.handed_out || switchboard.owes_refusals(conn);
             // Looked at under the lock: whoever cuts takes it afterwards, and finds this waker.
             switchboard.sleep(conn, cx.waker()) && !self.shared.is_cut()
@@ -353,9 +385,11 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
         Ok(())
     }
 
-    /// After the close frame, tells a peer whose answer can't be understood that this was all.
+    /// Ends the relay's half of the stream after its close frame, where no close frame of the peer is
+    /// waited for: it came before, or can't be understood.
     fn end_stream(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        let over = self.writing == Writing::Closed && self.reading == Reading::Discarding;
+        let waits_for_end = matches!(self.reading, Reading::Discarding | Reading::Ending);
+        let over = self.writing == Writing::Closed && waits_for_end;
         if over
             && !self.unsent.is_blocked()
             && Pin::new(&mut self.stream).poll_close(cx)?.is_ready()
@@ -369,7 +403,8 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
 impl<R: Runtime, S: Stream> Drop for Connection<R, S> {
     /// However the task ended, the hub hears of it.
     fn drop(&mut self) {
-        self.shared.tell(Input::Closed { conn: self.conn }, |_| ());
+        let (conn, clean) = (self.conn, self.clean);
+        self.shared.tell(Input::Closed { conn, clean }, |_| ());
         if let Some(place) = self.place.take() {
             self.shared.leave(place);
         }

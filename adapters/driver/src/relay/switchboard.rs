@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock, PoisonError, Weak};
 
 use event_listener::EventListener;
 use pinch_proto::hub::{
-    self, Admission, CloseCause, ConnId, Hub, Input, JoinRefusal, Output, Turn, Wakeup,
+    self, Admission, CloseCause, ConnId, Hub, Input, JoinOptions, JoinRefusal, Output, Turn, Wakeup,
 };
 use pinch_proto::peers::Source;
 use pinch_proto::queue::Request;
@@ -150,12 +150,17 @@ impl<R: Runtime> Shared<R> {
         &self,
         address: Address,
         admission: Admission,
+        options: JoinOptions,
         source: Source,
     ) -> Result<ConnId, JoinRefusal> {
         let mut outcome = Err(JoinRefusal::ShuttingDown);
         let mut wakes = Wakes::default();
         let mut switchboard = self.lock();
-        let input = Input::Register { address, admission };
+        let input = Input::Register {
+            address,
+            admission,
+            options,
+        };
         switchboard.handle(input, self.clock.now(), &mut wakes, |own| match own {
             Own::Registered(conn) => outcome = Ok(conn),
             Own::Refused(refusal) => outcome = Err(refusal),
@@ -397,6 +402,11 @@ impl Switchboard {
     /// Whether what comes from `conn` is taken.
     pub(super) fn is_open(&self, conn: ConnId) -> bool {
         self.hub.is_open(conn)
+    }
+
+    /// Whether nothing is to be read from `conn` now.
+    pub(super) fn is_paused(&self, conn: ConnId) -> bool {
+        self.hub.is_paused(conn)
     }
 
     /// Whether what is refused to `conn` was not handed out yet.

@@ -1,9 +1,10 @@
 //! One connection: what waits for it, what it was given, and which frame is next.
 
 use bytes::Bytes;
-use pinch_proto::hub::{CloseCause, ConnId, Delivery};
+use pinch_proto::hub::{AckOnClose, CloseCause, ConnId, Delivery, JoinOptions};
 use pinch_proto::queue::Seq;
-use pinch_proto::{Address, Close, Frame};
+use pinch_proto::wire::MessageType;
+use pinch_proto::{Address, Close, EnvelopeView, Frame};
 
 use super::fates::FateId;
 use super::queue::Backlog;
@@ -64,6 +65,7 @@ pub(super) enum Ping {
 pub(super) struct Connection {
     pub(super) conn: ConnId,
     pub(super) address: Address,
+    pub(super) options: JoinOptions,
     pub(super) phase: Phase,
     /// What the relay says itself.
     pub(super) control: Vec<Bytes>,
@@ -82,6 +84,10 @@ pub(super) struct Connection {
     pub(super) probe_due: bool,
     /// Its queue was read to the end, and no ping went behind the last of it.
     pub(super) drained: bool,
+    /// How many confirmations it may send for nothing.
+    pub(super) credits: u32,
+    /// It is to send no more before its driver comes again.
+    pub(super) paused: bool,
     /// Its last `Writable` got nothing.
     pub(super) asleep: bool,
     /// Its socket has not taken everything.
@@ -104,6 +110,14 @@ impl Connection {
     fn is_closed_by_peer(&self) -> bool {
         let peer = CloseCause::Peer;
         matches!(&self.phase, Phase::Closing { cause, .. } if *cause == peer)
+    }
+
+    /// Whether its peer acknowledges what it was given, if it ends its stream in order.
+    pub(super) fn may_ack_by_closing(&self, settings: &Settings) -> bool {
+        settings.ack_on_close == AckOnClose::Clean
+            && self.is_closed_by_peer()
+            && !self.options.browser
+            && !self.options.deduplicates
     }
 
     /// Whether the relay has said its last word.
@@ -211,6 +225,7 @@ impl Connection {
         if self.hears_envelopes(settings) && !self.data.is_empty() {
             let letter = self.data.remove(0);
             let message = letter.message.clone();
+            self.credits += u32::from(is_confirmable(&message));
             match settings.delivery {
                 Delivery::AtLeastOnce => self.given.push(Given { letter, ping: None }),
                 Delivery::AtMostOnce => self.unwatched.push(letter),
@@ -243,6 +258,12 @@ impl Connection {
         }
         Frame::Ping(Bytes::copy_from_slice(&number.to_be_bytes()))
     }
+}
+
+/// Whether a confirmation of `message` costs nothing.
+fn is_confirmable(message: &Bytes) -> bool {
+    let view = EnvelopeView::parse(message);
+    view.is_ok_and(|view| view.message_type() != Some(MessageType::DeliveryConfirm))
 }
 
 fn bytes_of<'a>(letters: impl Iterator<Item = &'a Letter>) -> usize {

@@ -201,7 +201,7 @@ impl Model {
             if letter.stored {
                 self.fates.set(letter.fate, Fate::Kept);
             } else {
-                self.append(recipient.clone(), letter, None);
+                self.append(recipient.clone(), letter, None, None);
             }
         }
     }

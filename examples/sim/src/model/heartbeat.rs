@@ -11,6 +11,19 @@ use super::fates::Fate;
 impl Model {
     /// The socket has taken everything, and takes `bytes` more: at least one frame, if not 0.
     pub(super) fn writable(&mut self, conn: ConnId, bytes: usize) {
+        self.hand_out(conn, bytes);
+        self.set_paused(conn);
+    }
+
+    /// Decides whether anything is to be read from a connection before its driver comes again.
+    fn set_paused(&mut self, conn: ConnId) {
+        let is_congested = self.is_congested(conn);
+        if let Some(connection) = self.get_mut(conn) {
+            connection.paused = is_congested;
+        }
+    }
+
+    fn hand_out(&mut self, conn: ConnId, bytes: usize) {
         if let Some(connection) = self.get_mut(conn) {
             connection.stalled = false;
         }
@@ -76,6 +89,7 @@ impl Model {
             self.alarms.set(Kind::Stall, conn, now);
         }
         self.judge(conn);
+        self.set_paused(conn);
     }
 
     /// The driver has looked at the socket: a suspicion that stands is true.
@@ -86,7 +100,7 @@ impl Model {
         if connection.stalled {
             self.happened.stalls += 1;
             self.close(conn, CloseCause::TooSlow);
-        } else if connection.ping == Ping::Overdue {
+        } else if connection.ping == Ping::Overdue && !connection.paused {
             self.happened.heartbeat_timeouts += 1;
             self.close(conn, CloseCause::HeartbeatTimeout);
         }
@@ -154,6 +168,10 @@ impl Model {
 
     fn end_join(&mut self, conn: ConnId) {
         self.alarms.clear(Kind::Join, conn);
+        if !self.is_open(conn) {
+            // Its successor has waited long enough.
+            return self.resolve(conn);
+        }
         if let Some(connection) = self.open(conn) {
             connection.phase = Phase::Live;
             self.wake(conn);

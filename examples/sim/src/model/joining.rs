@@ -1,7 +1,9 @@
 //! How a connection begins and ends.
 
 use pinch_proto::Address;
-use pinch_proto::hub::{Admission, CloseCause, ConnId, Fault, JoinRefusal, OnDuplicate, Output};
+use pinch_proto::hub::{
+    Admission, CloseCause, ConnId, Fault, JoinOptions, JoinRefusal, OnDuplicate, Output,
+};
 use pinch_proto::wire::{AuthResult, Envelope, Payload};
 
 use super::alarms::Kind;
@@ -13,11 +15,19 @@ impl Model {
         &mut self,
         address: Address,
         admission: Admission,
+        options: JoinOptions,
         name: Option<ConnId>,
     ) -> Result<(), Unnamed> {
-        let incumbent = self.lookup(address.as_str());
+        let incumbent = self.lookup(address.as_str()).filter(|_| !options.send_only);
         if self.shutdown != Shutdown::No {
             self.refuse(address, JoinRefusal::ShuttingDown);
+            return Ok(());
+        }
+        let of_address = |connection: &&Connection| {
+            connection.is_open() && connection.options.send_only && connection.address == address
+        };
+        if options.send_only && self.connections.iter().filter(of_address).count() == 8 {
+            self.refuse(address, JoinRefusal::TooManySendOnly);
             return Ok(());
         }
         match (incumbent, self.settings.on_duplicate) {
@@ -56,9 +66,16 @@ impl Model {
             Admission::Named => None,
         };
         let bucket = self.unpark(&address);
+        if let Some(predecessor) = self.predecessor(&address)
+            && !options.send_only
+            && !self.alarms.is_set(Kind::Join, predecessor)
+        {
+            self.alarms.set(Kind::Join, predecessor, self.now);
+        }
         self.connections.push(Connection {
             conn,
             address: address.clone(),
+            options,
             phase: Phase::Joining { greeting },
             control: vec![],
             data: inherited,
@@ -70,6 +87,8 @@ impl Model {
             last_ping: None,
             probe_due: false,
             drained: false,
+            credits: 0,
+            paused: false,
             asleep: false,
             writing: false,
             stalled: false,
@@ -77,7 +96,9 @@ impl Model {
         self.alarms.set(Kind::Ping, conn, self.now);
         self.happened.registered += 1;
         self.outputs.push(Output::Registered { conn, address });
-        self.begin_drain(conn);
+        if !options.send_only {
+            self.begin_drain(conn);
+        }
         Ok(())
     }
 
@@ -119,7 +140,7 @@ impl Model {
             connection.control.insert(0, greeting);
         }
         let (address, bucket) = (connection.address.clone(), connection.bucket);
-        self.park(&address, bucket);
+        self.pass_bucket_on(&address, bucket);
         self.alarms.clear_all(conn);
         self.alarms.set(Kind::Close, conn, now);
         // Where there is a queue, it has everything before its owner can be back. When the relay
@@ -128,17 +149,55 @@ impl Model {
         if comes_back || !reads {
             self.part_with_waiting(conn);
         }
-        if comes_back {
+        if comes_back && self.predecessor(&address) != Some(conn) {
             self.part_with_given(conn);
         }
         self.wake(conn);
+    }
+
+    /// The connection of `address` whose peer has closed, and may acknowledge what it was given.
+    pub(super) fn predecessor(&self, address: &Address) -> Option<ConnId> {
+        self.settings.queue?;
+        let is_it = |connection: &&Connection| {
+            connection.address == *address
+                && connection.may_ack_by_closing(&self.settings)
+                && !connection.given.is_empty()
+        };
+        let mut all = self.connections.iter().filter(is_it);
+        all.next().map(|connection| connection.conn)
+    }
+
+    /// It is known what was acknowledged of what a peer was given that has closed: its successor goes on.
+    pub(super) fn resolve(&mut self, conn: ConnId) {
+        let Some(connection) = self.get(conn) else {
+            return;
+        };
+        let address = connection.address.clone();
+        self.part_with_given(conn);
+        if let Some(successor) = self.lookup(address.as_str()) {
+            self.read_on(successor);
+        }
+    }
+
+    /// The socket is gone. If the peer has closed, and then ended its stream in order, it has got
+    /// everything.
+    pub(super) fn closed(&mut self, conn: ConnId, clean: bool) {
+        let settings = self.settings;
+        if clean
+            && let Some(connection) = self.get_mut(conn)
+            && connection.may_ack_by_closing(&settings)
+        {
+            let given = core::mem::take(&mut connection.given);
+            self.confirmed(conn, given);
+        }
+        self.end(conn);
     }
 
     /// Ends a connection: nothing of it is left.
     pub(super) fn end(&mut self, conn: ConnId) {
         self.close(conn, CloseCause::Lost);
         self.part_with_waiting(conn);
-        self.part_with_given(conn);
+        self.resolve(conn);
         self.alarms.clear_all(conn);
         let position = self
             .connections

@@ -124,7 +124,11 @@ impl Model {
             self.happened.late += 1;
         }
         match input {
-            Input::Register { address, admission } => self.register(address, admission, name)?,
+            Input::Register {
+                address,
+                admission,
+                options,
+            } => self.register(address, admission, options, name)?,
             Input::Received { conn, message } => self.receive(conn, message.bytes()),
             Input::Pong { conn, payload } => self.pong(conn, &payload),
             Input::Writable { conn, bytes } => self.writable(conn, bytes),
@@ -132,7 +136,7 @@ impl Model {
             Input::Alive { conn } => self.alive(conn),
             Input::Faulty { conn, fault } => self.faulty(conn, fault),
             Input::PeerClosed { conn } => self.peer_closed(conn),
-            Input::Closed { conn } => self.end(conn),
+            Input::Closed { conn, clean } => self.closed(conn, clean),
             Input::Stored { ticket, outcome } => self.stored(ticket, outcome),
             Input::Shutdown => self.shut_down(),
         }
@@ -176,7 +180,9 @@ impl Model {
     #[must_use]
     pub fn lookup(&self, address: &str) -> Option<ConnId> {
         let reachable = |connection: &&Connection| {
-            connection.is_open() && connection.address.as_str() == address
+            connection.is_open()
+                && !connection.options.send_only
+                && connection.address.as_str() == address
         };
         self.connections
             .iter()
@@ -203,6 +209,12 @@ impl Model {
             .is_some_and(|connection| !connection.control.is_empty())
     }
 
+    /// Whether nothing is to be read from `conn`.
+    #[must_use]
+    pub fn is_paused(&self, conn: ConnId) -> bool {
+        self.get(conn).is_some_and(|connection| connection.paused)
+    }
+
     /// Whether what comes for `conn` may be in the store.
     #[must_use]
     pub fn has_backlog(&self, conn: ConnId) -> bool {
@@ -219,7 +231,10 @@ impl Model {
             let backlog = connection.backlog.as_ref();
             let is_read = backlog.is_none_or(Backlog::is_being_read);
             // It may have to confirm something first: then its pong is waited for.
-            let is_waited_for = is_read || waits || !connection.given.is_empty();
+            let is_waited_for = is_read
+                || waits
+                || !connection.given.is_empty()
+                || self.predecessor(&connection.address).is_some();
             connection.data.is_empty() && connection.is_open() && !is_waited_for
         })
     }
@@ -261,7 +276,7 @@ impl Model {
             | Input::PeerClosed { conn }
             | Input::Writable { conn, .. }
             | Input::Blocked { conn, .. }
-            | Input::Closed { conn } => !self.holds(*conn),
+            | Input::Closed { conn, .. } => !self.holds(*conn),
             Input::Stored { ticket, .. } => !self.owed.iter().any(|owed| owed.ticket == *ticket),
             Input::Register { .. } | Input::Shutdown => false,
         }

@@ -17,6 +17,9 @@ use super::connection::Letter;
 use super::fates::Fate;
 use crate::story::{Queue, Settings};
 
+/// What a rejection counts for that may come.
+const REJECTION_BYTES: usize = 512;
+
 /// What a request counts for besides its message.
 const REQUEST_BYTES: usize = 256;
 
@@ -66,11 +69,12 @@ pub(super) struct Owed {
 
 #[derive(Clone, Debug)]
 enum About {
-    Append(Letter),
+    /// An envelope, and the connection that sent it, if it did not have its place before.
+    Append(Letter, Option<ConnId>),
     /// For whom, and for how many bytes there has to be room.
     Read(ConnId, usize),
-    /// A block, or its end, that this message wants.
-    Change(Bytes),
+    /// A block, or its end, that this message of a connection wants.
+    Change(Bytes, ConnId),
     Expire,
     Upkeep,
 }
@@ -92,14 +96,14 @@ impl Model {
             message: message.clone(),
         };
         let recipient = Address::parse(view.to_address()).expect("it was checked");
-        self.append(recipient, letter, Some(queue.limits()));
+        self.append(recipient, letter, Some(queue.limits()), Some(sender));
     }
 
     /// Whether the store may be asked for something with `bytes` more.
     pub(super) fn may_ask(&self, bytes: usize) -> bool {
         let of_one = |owed: &Owed| match &owed.about {
-            About::Append(letter) => letter.message.len() + REQUEST_BYTES,
-            About::Change(message) => message.len() + REQUEST_BYTES,
+            About::Append(letter, _) => letter.message.len() + REQUEST_BYTES,
+            About::Change(message, _) => message.len() + REQUEST_BYTES,
             About::Read(..) | About::Expire | About::Upkeep => REQUEST_BYTES,
         };
         let owed: usize = self.owed.iter().map(of_one).sum();
@@ -124,12 +128,18 @@ impl Model {
     pub(super) fn reading_bytes(&self) -> usize {
         let of_one = |owed: &Owed| match owed.about {
             About::Read(_, room) => room,
-            About::Append(_) | About::Change(_) | About::Expire | About::Upkeep => 0,
+            About::Append(..) | About::Change(..) | About::Expire | About::Upkeep => 0,
         };
         self.owed.iter().map(of_one).sum()
     }
 
-    pub(super) fn append(&mut self, recipient: Address, letter: Letter, limits: Option<Limits>) {
+    pub(super) fn append(
+        &mut self,
+        recipient: Address,
+        letter: Letter,
+        limits: Option<Limits>,
+        from: Option<ConnId>,
+    ) {
         let Some(Queue { ttl, .. }) = self.settings.queue else {
             return;
         };
@@ -149,7 +159,7 @@ impl Model {
             expires_at: now + Duration::from_millis(ttl),
             limits,
         };
-        self.ask(About::Append(letter), Operation::Append(append));
+        self.ask(About::Append(letter, from), Operation::Append(append));
     }
 
     /// Asks for something that nobody waits for.
@@ -160,9 +170,9 @@ impl Model {
     }
 
     /// Asks for what `message` wants, whose sender is told if it fails.
-    pub(super) fn change(&mut self, message: &Bytes, operation: Operation) {
+    pub(super) fn change(&mut self, from: ConnId, message: &Bytes, operation: Operation) {
         if self.settings.queue.is_some() {
-            self.ask(About::Change(message.clone()), operation);
+            self.ask(About::Change(message.clone(), from), operation);
         }
     }
 
@@ -207,6 +217,7 @@ impl Model {
             return;
         };
         let waits = self.alarms.is_set(Kind::Read, conn);
+        let waits = waits || self.predecessor(&connection.address).is_some();
         if backlog.reading || waits || !connection.is_open() {
             return;
         }
@@ -265,7 +276,7 @@ impl Model {
         };
         backlog.overtaken = true;
         for letter in core::mem::take(&mut backlog.held) {
-            self.append(recipient.clone(), letter, limits);
+            self.append(recipient.clone(), letter, limits, None);
         }
     }
 
@@ -278,8 +289,8 @@ impl Model {
         // A request counts as failed once: it may have been too late, too.
         self.happened.store_failures += u64::from(failed && !overdue);
         match about {
-            About::Append(letter) if !overdue => self.appended(&letter, &outcome),
-            About::Change(message) if !overdue => {
+            About::Append(letter, from) if !overdue => self.appended(&letter, from, &outcome),
+            About::Change(message, from) if !overdue => {
                 let failure = match outcome {
                     Outcome::Done => return self.check_shutdown(),
                     Outcome::Failed { failure, .. } => failure.to_string(),
@@ -288,9 +299,9 @@ impl Model {
                     }
                 };
                 let reason = format!("{failure}; the change holds until the relay restarts");
-                self.tell_its_sender(&message, &reason);
+                self.tell_author(Some(from), &message, &reason);
             }
-            About::Append(_) | About::Change(_) | About::Upkeep => {}
+            About::Append(..) | About::Change(..) | About::Upkeep => {}
             About::Read(conn, _) => self.was_read(conn, outcome),
             About::Expire => {
                 if let Outcome::Expired { count } = outcome {
@@ -303,7 +314,8 @@ impl Model {
         self.check_shutdown();
     }
 
-    fn appended(&mut self, letter: &Letter, outcome: &Outcome) {
+    fn appended(&mut self, letter: &Letter, from: Option<ConnId>, outcome: &Outcome) {
+        self.go_on(from);
         let reason = match outcome {
             Outcome::Done => return self.fates.set(letter.fate, Fate::Stored),
             Outcome::Refused(refusal) => refusal.to_string(),
@@ -313,7 +325,35 @@ impl Model {
             }
         };
         self.fates.set(letter.fate, Fate::Returned);
-        self.tell_its_sender(&letter.message, &reason);
+        self.tell_author(from, &letter.message, &reason);
+    }
+
+    /// A sender that was to send no more may go on, if the store has answered enough.
+    fn go_on(&mut self, from: Option<ConnId>) {
+        let Some(conn) = from else { return };
+        let is_congested = self.is_congested(conn);
+        if let Some(connection) = self.get_mut(conn)
+            && connection.paused
+            && connection.asleep
+            && !is_congested
+        {
+            connection.asleep = false;
+            self.outputs.push(Output::Wake { conn });
+        }
+    }
+
+    /// Whether so much was refused to a sender that it has not read, or may still be, that it is to
+    /// send no more.
+    pub(super) fn is_congested(&self, conn: ConnId) -> bool {
+        let Some(connection) = self.get(conn).filter(|connection| connection.is_open()) else {
+            return false;
+        };
+        let waits = |owed: &&Owed| {
+            !owed.overdue && matches!(owed.about, About::Append(_, Some(from)) if from == conn)
+        };
+        let may_come = self.owed.iter().filter(waits).count() * REJECTION_BYTES;
+        let unread: usize = connection.control.iter().map(Bytes::len).sum();
+        unread + may_come > self.settings.refusal_bytes
     }
 
     fn was_read(&mut self, conn: ConnId, outcome: Outcome) {
@@ -395,15 +435,16 @@ impl Model {
         let about = owed.about.clone();
         self.happened.store_failures += 1;
         match about {
-            About::Append(letter) => {
+            About::Append(letter, from) => {
                 self.fates.set(letter.fate, Fate::Returned);
+                self.go_on(from);
                 let reason = "relay's store does not answer; the envelope may arrive nevertheless";
-                self.tell_its_sender(&letter.message, reason);
+                self.tell_author(from, &letter.message, reason);
             }
-            About::Change(message) => {
+            About::Change(message, from) => {
                 let reason = "relay's store does not answer; the change may hold only until the relay \
                               restarts";
-                self.tell_its_sender(&message, reason);
+                self.tell_author(Some(from), &message, reason);
             }
             About::Read(conn, _) => self.spill(conn),
             About::Expire | About::Upkeep => {}

@@ -6,10 +6,11 @@
 
 use core::time::Duration;
 
-use pinch_proto::wire::{Payload, RateLimited};
+use pinch_proto::wire::{MessageType, Payload, RateLimited};
 use pinch_proto::{Address, EnvelopeView, Time};
 
 use super::Model;
+use super::connection::Connection;
 use crate::story::Rate;
 
 /// What an address has left.
@@ -56,6 +57,15 @@ impl Model {
         let (Some(rate), Some(connection)) = (rate, self.get_mut(sender)) else {
             return true;
         };
+        let confirms = view.message_type() == Some(MessageType::DeliveryConfirm);
+        if confirms && connection.credits > 0 {
+            connection.credits -= 1;
+            return true;
+        }
+        let address = connection.address.clone();
+        let Some(connection) = self.bucket_holder(&address) else {
+            return true;
+        };
         let bucket = connection.bucket.map(|bucket| bucket.refilled(rate, now));
         let left = bucket.map_or(rate.full(), |bucket| bucket.left);
         let Some(left) = left.checked_sub(rate.cost()) else {
@@ -72,6 +82,22 @@ impl Model {
         };
         connection.bucket = Some(Bucket { left, at: now });
         true
+    }
+
+    /// The connection that has the bucket of an address: all that are open share it.
+    fn bucket_holder(&mut self, address: &Address) -> Option<&mut Connection> {
+        let is_it =
+            |connection: &&mut Connection| connection.is_open() && connection.address == *address;
+        self.connections.iter_mut().find(is_it)
+    }
+
+    /// The bucket of a connection that has begun to end goes to another one of its address, or is
+    /// parked.
+    pub(super) fn pass_bucket_on(&mut self, address: &Address, bucket: Option<Bucket>) {
+        match self.bucket_holder(address) {
+            Some(heir) => heir.bucket = bucket.or(heir.bucket),
+            None => self.park(address, bucket),
+        }
     }
 
     /// Keeps the bucket of an address that leaves, unless it is full. There is room for so many; the

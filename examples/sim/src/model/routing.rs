@@ -7,6 +7,7 @@ use pinch_proto::wire::{Envelope, MessageType, Payload, QueueFull};
 use pinch_proto::{Address, EnvelopeView};
 use prost::Message as _;
 
+use super::connection::Connection;
 use super::{Model, words};
 use crate::story::HOST;
 
@@ -129,7 +130,7 @@ impl Model {
             self.blocks.retain(|block| !is_it(block));
             if let Ok(blocked) = Address::parse(&unblock.unblocked_address) {
                 let blocker = own.clone();
-                self.change(message, Operation::Unblock { blocker, blocked });
+                self.change(conn, message, Operation::Unblock { blocker, blocked });
             }
         } else {
             self.violation(conn, Violation::MalformedPayload(kind));
@@ -165,7 +166,7 @@ impl Model {
             self.blocks.push(block.clone());
         }
         let (blocker, blocked) = block;
-        self.change(message, Operation::Block { blocker, blocked });
+        self.change(conn, message, Operation::Block { blocker, blocked });
     }
 
     /// Tells a sender that an envelope of it will not arrive, and why.
@@ -184,19 +185,33 @@ impl Model {
 
     /// The same, if the sender is there.
     pub(super) fn tell_its_sender(&mut self, message: &Bytes, reason: &str) {
+        self.tell_author(None, message, reason);
+    }
+
+    /// The same, to the connection that sent it if that is open, else to another one of its address:
+    /// the one that receives, or the last that only sends.
+    pub(super) fn tell_author(&mut self, from: Option<ConnId>, message: &Bytes, reason: &str) {
         let view = EnvelopeView::parse(message).expect("an envelope that was accepted");
-        if let Some(sender) = self.lookup(view.from_address()) {
+        let address = view.from_address();
+        let sends = |connection: &&Connection| {
+            connection.is_open() && connection.address.as_str() == address
+        };
+        let other = self.connections.iter().rev().find(sends);
+        let other = self
+            .lookup(address)
+            .or(other.map(|connection| connection.conn));
+        let from = from.filter(|from| self.is_open(*from));
+        if let Some(sender) = from.or(other) {
             self.tell_lost(sender, &view, reason);
         }
     }
 
-    /// Says something about an envelope to its sender. Who leaves too much of this unread is closed.
+    /// Says something about an envelope to its sender.
     pub(super) fn tell(&mut self, sender: ConnId, payload: Payload, about: &EnvelopeView<'_>) {
         let mut envelope = Envelope::from_relay(payload, self.unix());
         if about.message_id().len() <= MAX_ECHOED_ID {
             envelope.message_id = about.message_id().to_vec().into();
         }
-        let limit = self.settings.refusal_bytes;
         let Some(connection) = self
             .get_mut(sender)
             .filter(|connection| !connection.is_silent())
@@ -205,12 +220,7 @@ impl Model {
         };
         envelope.to_address = connection.address.as_str().into();
         let message = envelope.to_bytes();
-        let unread: usize = connection.control.iter().map(Bytes::len).sum();
-        if unread + message.len() > limit {
-            self.close(sender, CloseCause::Violation(Violation::UnreadRefusals));
-        } else {
-            connection.control.push(message);
-            self.wake(sender);
-        }
+        connection.control.push(message);
+        self.wake(sender);
     }
 }

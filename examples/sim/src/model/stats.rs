@@ -15,7 +15,9 @@ impl Model {
         let backlogged = all.iter().filter(|connection| connection.backlog.is_some());
         let sum = |bytes: fn(&Connection) -> usize| all.iter().map(bytes).sum::<usize>() as u64;
         let mut stats = self.happened;
+        let sends = |connection: &&Connection| connection.is_open() && connection.options.send_only;
         stats.connections = open as u64;
+        stats.send_only = all.iter().filter(sends).count() as u64;
         stats.closing = (all.len() - open) as u64;
         stats.backlogged = backlogged.count() as u64;
         stats.queued_bytes = sum(Connection::waiting_bytes);

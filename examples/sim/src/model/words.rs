@@ -31,7 +31,6 @@ fn of_violation(violation: &Violation) -> (u16, Cow<'static, str>) {
         Violation::RelayOnlyType(kind) => {
             (1008, format!("only the relay may send {kind:?}").into())
         }
-        Violation::UnreadRefusals => (1008, "too many refusals left unread".into()),
         Violation::Protocol | _ => (1002, "WebSocket protocol error".into()),
     }
 }

@@ -48,7 +48,8 @@ impl World {
         self.cut(agent);
         let conn = self.links.get(id).and_then(|link| link.conn);
         if let Some(conn) = conn {
-            let closed = hub::Input::Closed { conn };
+            let clean = false;
+            let closed = hub::Input::Closed { conn, clean };
             self.tasks.push_back(Task::Relay(relay, closed));
         }
         self.agent_lets_go(agent);

@@ -110,6 +110,8 @@ pub(super) struct Link {
     pub(super) is_held_by_relay: bool,
     /// Nothing arrives any more, and nobody is told.
     pub(super) is_dead: bool,
+    /// The relay has answered the close frame of the agent.
+    pub(super) is_answered: bool,
 }
 
 impl Link {

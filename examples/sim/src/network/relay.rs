@@ -4,7 +4,7 @@ use core::mem;
 use core::time::Duration;
 use std::collections::VecDeque;
 
-use pinch_proto::hub::{Admission, Config, ConnId, Hub, Input, Output};
+use pinch_proto::hub::{Admission, Config, ConnId, Hub, Input, JoinOptions, Output};
 use pinch_proto::queue::{MemoryQueue, Outcome, Ticket};
 use pinch_proto::{Frame, Time, UnixMillis};
 
@@ -226,14 +226,14 @@ impl World {
     /// Answers what an agent's WebSocket has said to the relay's.
     fn relay_replies(&mut self, id: LinkId) {
         let link = &mut self.links[id];
-        let (agent, conn) = (link.agent, link.conn);
         for packet in mem::take(&mut link.replies) {
-            if let (Packet::Close(_), Some(conn)) = (&packet, conn) {
-                let relay = self.relay_of(agent);
-                self.tasks
-                    .push_back(Task::Relay(relay, Input::Closed { conn }));
-            }
+            let closes = matches!(packet, Packet::Close(_));
             self.send(id, Direction::Down, packet);
+            if closes {
+                // The agent's end of stream completes the close handshake.
+                self.links[id].is_answered = true;
+                self.send(id, Direction::Down, Packet::End);
+            }
         }
     }
 
@@ -244,6 +244,7 @@ impl World {
         let Some(conn) = link.conn else {
             return;
         };
+        let is_answered = link.is_answered;
         let hub = self.relays[relay as usize].hub.as_ref();
         let is_open = hub.is_some_and(|hub| hub.is_open(conn));
         let mut tell = |input| self.tasks.push_back(Task::Relay(relay, input));
@@ -266,11 +267,15 @@ impl World {
                 tell(Input::PeerClosed { conn });
                 if is_open {
                     self.relay_will_reply(id, Packet::Close(close));
-                } else {
-                    tell(Input::Closed { conn });
+                } else if !is_answered {
+                    let clean = true;
+                    tell(Input::Closed { conn, clean });
                 }
             }
-            Packet::End => tell(Input::Closed { conn }),
+            Packet::End => {
+                let clean = is_answered;
+                tell(Input::Closed { conn, clean });
+            }
         }
     }
 
@@ -294,10 +299,16 @@ impl World {
             is_held_by_agent: true,
             is_held_by_relay: true,
             is_dead: false,
+            is_answered: false,
         });
         let register = Input::Register {
             address: self.agents[agent as usize].address.clone(),
             admission: Admission::Named,
+            // As our client announces it.
+            options: JoinOptions {
+                deduplicates: true,
+                ..JoinOptions::default()
+            },
         };
         self.relay_turn(index, Some(id), Some(register));
         Some(id)

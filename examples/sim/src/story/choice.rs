@@ -4,12 +4,12 @@
 use arbitrary::{Arbitrary, Result, Unstructured};
 
 use super::cast::{Agent, To, Who};
-use super::step::{Clock, Credit, Manner, Pong, Size, Socket, Step, Store, What};
+use super::step::{Clock, Credit, Manner, Pong, Session, Size, Socket, Step, Store, What};
 
 impl<'a> Arbitrary<'a> for Step {
     fn arbitrary(bytes: &mut Unstructured<'a>) -> Result<Self> {
         Ok(match bytes.arbitrary::<u8>()? {
-            0..=23 => Self::Join(bytes.arbitrary()?, bytes.arbitrary()?),
+            0..=23 => Self::Join(bytes.arbitrary()?, bytes.arbitrary()?, bytes.arbitrary()?),
             24..=63 => Self::Send {
                 from: bytes.arbitrary()?,
                 to: To::Agent(bytes.arbitrary()?),
@@ -42,6 +42,17 @@ impl<'a> Arbitrary<'a> for Agent {
     }
 }
 
+impl<'a> Arbitrary<'a> for Session {
+    fn arbitrary(bytes: &mut Unstructured<'a>) -> Result<Self> {
+        Ok(match bytes.arbitrary::<u8>()? % 16 {
+            0..=9 => Self::Plain,
+            10..=13 => Self::SendOnly,
+            14 => Self::Deduplicates,
+            _ => Self::Browser,
+        })
+    }
+}
+
 impl<'a> Arbitrary<'a> for Who {
     fn arbitrary(bytes: &mut Unstructured<'a>) -> Result<Self> {
         let chosen: u8 = bytes.arbitrary()?;
@@ -69,7 +80,8 @@ impl<'a> Arbitrary<'a> for To {
 impl<'a> Arbitrary<'a> for What {
     fn arbitrary(bytes: &mut Unstructured<'a>) -> Result<Self> {
         Ok(match bytes.arbitrary::<u8>()? % 24 {
-            0..=6 => Self::Message,
+            0..=5 => Self::Message,
+            6 => Self::Confirm,
             7..=9 => Self::OfType(bytes.int_in_range(0..=Self::MAX_TYPE)?),
             10 => Self::LongId,
             11 => Self::Heartbeat,
@@ -126,7 +138,7 @@ impl<'a> Arbitrary<'a> for Socket {
             6..=7 => Self::Alive,
             8..=9 => Self::Faulty(bytes.choose(&Self::FAULTS).copied()?),
             10..=12 => Self::PeerClosed,
-            _ => Self::Closed,
+            _ => Self::Closed(bytes.arbitrary()?),
         })
     }
 }

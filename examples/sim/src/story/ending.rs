@@ -63,7 +63,8 @@ impl Run {
                 }
                 if self.hub.holds(conn) && !self.hub.is_open(conn) {
                     self.give(&Input::PeerClosed { conn })?;
-                    self.give(&Input::Closed { conn })?;
+                    let clean = true;
+                    self.give(&Input::Closed { conn, clean })?;
                 }
             }
             self.settle_store()?;
@@ -106,7 +107,8 @@ impl Run {
     fn everybody_goes(&mut self) -> Result<(), Box<Broken>> {
         for conn in self.everybody() {
             if self.hub.holds(conn) {
-                self.give(&Input::Closed { conn })?;
+                let clean = false;
+                self.give(&Input::Closed { conn, clean })?;
             }
         }
         Ok(())

@@ -11,9 +11,6 @@ use super::prose;
 use super::run::Run;
 use super::turn::{Broken, drain};
 
-/// A greeting, or the length of a queue, has no more bytes than this.
-const GREETING: usize = 250;
-
 impl Run {
     /// What must be so after a turn: the hub and the model are in the same state as far as anybody sees,
     /// and a few things that need no model to be said.
@@ -68,6 +65,7 @@ impl Run {
             self.hub.holds(conn) != self.model.holds(conn)
                 || self.hub.is_open(conn) != self.model.is_open(conn)
                 || self.hub.owes_refusals(conn) != self.model.owes_refusals(conn)
+                || self.hub.is_paused(conn) != self.model.is_paused(conn)
         };
         if let Some(person) = self.people.iter().find(|person| by_name(person.conn)) {
             let conn = person.conn;
@@ -105,9 +103,11 @@ impl Run {
         }
         for agent in Agent::ALL {
             let of_agent = self.people.iter().filter(|person| person.agent == agent);
-            let open = of_agent.filter(|person| self.hub.is_open(person.conn));
-            if open.count() > 1 {
-                return Err(format!("{agent} has two connections"));
+            let (sends, receives): (Vec<_>, Vec<_>) = of_agent
+                .filter(|person| self.hub.is_open(person.conn))
+                .partition(|person| person.send_only);
+            if receives.len() > 1 || sends.len() > 8 {
+                return Err(format!("{agent} has too many connections"));
             }
             self.check_nothing_is_stranded(agent)?;
         }
@@ -124,9 +124,8 @@ impl Run {
         };
         let waiting = size(&mut model.waiting(conn));
         let given = size(&mut model.unconfirmed(conn));
-        let refusals = size(&mut model.refusals(conn));
-        // Three go beyond: one envelope goes out whatever its size, a goodbye does not wait until what
-        // is before it is confirmed, and a greeting that was not heard comes before the refusals.
+        // Two go beyond: one envelope goes out whatever its size, and a goodbye does not wait until what
+        // is before it is confirmed.
         let mut most_given = (
             settings.unconfirmed_count,
             settings.unconfirmed_bytes - 1 + settings.envelope_bytes,
@@ -140,11 +139,6 @@ impl Run {
             ("waiting bytes", waiting.1, settings.outbox_bytes),
             ("unconfirmed envelopes", given.0, most_given.0),
             ("unconfirmed bytes", given.1, most_given.1),
-            (
-                "bytes of refusals",
-                refusals.1,
-                settings.refusal_bytes + GREETING,
-            ),
         ];
         let exceeded = limits.iter().find(|(_, value, limit)| value > limit);
         exceeded.map_or(Ok(()), |(name, value, limit)| {

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use pinch_proto::hub::{ConnId, Delivery, Hub, HubStats, Input, Output};
+use pinch_proto::hub::{AckOnClose, ConnId, Delivery, Hub, HubStats, Input, Output};
 use pinch_proto::queue::{MemoryQueue, Operation};
 use pinch_proto::{EnvelopeView, Frame};
 
@@ -25,6 +25,8 @@ struct Known {
     /// How often it was given to a socket.
     given: usize,
     confirmed: bool,
+    /// So by a pong while its connection was open: the relay cannot have overlooked it.
+    acknowledged: bool,
     /// How often its sender heard that it is lost.
     told: usize,
     /// The store did not keep it, or may not have, or the relay was gone with it.
@@ -40,6 +42,10 @@ struct Heard {
     confirmed: Vec<u64>,
     last_ping: u64,
     hung_up: bool,
+    /// It closed before the relay did, and how it ends its stream may acknowledge everything.
+    acks_by_closing: bool,
+    /// A browser, or a client that deduplicates: only its pongs acknowledge.
+    only_pongs: bool,
 }
 
 /// What is known of everything.
@@ -49,9 +55,22 @@ pub(super) struct Ledger {
     heard: BTreeMap<ConnId, Heard>,
     /// The message that is being handed in.
     current: Option<usize>,
+    /// Only pongs acknowledge, whoever closes.
+    only_pongs: bool,
+    /// The connection that registers is one of which only pongs acknowledge.
+    registers_only_pongs: bool,
+    /// The store may not have forgotten something that was acknowledged.
+    forgot_badly: bool,
 }
 
 impl Ledger {
+    pub(super) fn new(settings: &Settings) -> Self {
+        Self {
+            only_pongs: settings.ack_on_close == AckOnClose::Never,
+            ..Self::default()
+        }
+    }
+
     /// The number of the message that is sent next.
     pub(super) fn next_number(&self) -> u64 {
         self.known.len() as u64
@@ -68,6 +87,28 @@ impl Ledger {
     /// What a peer confirms, before the hub hears it: what one says that has ended does not count.
     pub(super) fn before(&mut self, input: Option<&Input>, hub: &Hub) {
         self.current = None;
+        match input {
+            Some(Input::Register { options, .. }) => {
+                let only_pongs = options.deduplicates || options.browser || self.only_pongs;
+                self.registers_only_pongs = only_pongs;
+            }
+            Some(Input::PeerClosed { conn }) => {
+                if let Some(heard) = self.heard.get_mut(conn) {
+                    let is_first = hub.is_open(*conn) && !heard.hung_up;
+                    heard.acks_by_closing |= is_first && !heard.only_pongs;
+                }
+            }
+            Some(Input::Closed { conn, clean: true }) if hub.holds(*conn) => {
+                if let Some(heard) = self.heard.get_mut(conn)
+                    && heard.acks_by_closing
+                {
+                    let given = core::mem::take(&mut heard.given);
+                    let numbers = given.into_iter().map(|(number, _)| number).collect();
+                    self.confirm(*conn, numbers);
+                }
+            }
+            Some(_) | None => {}
+        }
         if let Some(Input::Received { .. }) = input {
             self.current = self.known.len().checked_sub(1);
         } else if let Some(Input::Pong { conn, payload }) = input
@@ -80,6 +121,11 @@ impl Ledger {
             let confirmed = heard.given.iter().filter(|(_, ping)| is_before(*ping));
             let confirmed: Vec<_> = confirmed.map(|(number, _)| *number).collect();
             heard.given.retain(|(_, ping)| !is_before(*ping));
+            for number in &confirmed {
+                if let Some(known) = self.get_mut(*number) {
+                    known.acknowledged |= hub.is_open(*conn);
+                }
+            }
             self.confirm(*conn, confirmed);
         }
     }
@@ -116,6 +162,7 @@ impl Ledger {
     /// The store has not done this.
     pub(super) fn fails(&mut self, operation: &Operation) {
         let Some(message) = appended(operation) else {
+            self.forgot_badly = true;
             return;
         };
         if let Some(known) = self.of(message) {
@@ -124,6 +171,7 @@ impl Ledger {
     }
 
     fn excuse_all(&mut self) {
+        self.forgot_badly = true;
         for known in &mut self.known {
             known.excused = true;
         }
@@ -132,6 +180,7 @@ impl Ledger {
     /// The relay is gone, with what was not in its store.
     pub(super) fn restart(&mut self, queue: &MemoryQueue) {
         self.heard.clear();
+        self.forgot_badly = true;
         for known in &mut self.known {
             let is_stored = queue
                 .entries(&known.to)
@@ -143,7 +192,12 @@ impl Ledger {
     pub(super) fn observe(&mut self, output: &Output) -> Result<(), String> {
         match output {
             Output::Registered { conn, .. } => {
-                self.heard.insert(*conn, Heard::default());
+                let only_pongs = self.registers_only_pongs;
+                let heard = Heard {
+                    only_pongs,
+                    ..Heard::default()
+                };
+                self.heard.insert(*conn, heard);
                 Ok(())
             }
             Output::Transmit { conn, frame } => self.transmitted(*conn, frame),
@@ -184,6 +238,7 @@ impl Ledger {
             return Ok(());
         };
         let is_ours = view.from_address().is_empty();
+        let forgot_badly = self.forgot_badly;
         let Some(known) = self.get_mut(number) else {
             return Err(format!(
                 "#{number} is given to somebody, and was never sent"
@@ -194,6 +249,9 @@ impl Ledger {
             return Ok(());
         }
         known.given += 1;
+        if known.acknowledged && !forgot_badly {
+            return Err(format!("#{number} was acknowledged, and comes again"));
+        }
         if known.bytes != message {
             return Err(format!("#{number} has changed on its way"));
         }

@@ -6,8 +6,8 @@
 use bytes::Bytes;
 use pinch_proto::EnvelopeView;
 use pinch_proto::wire::{
-    BlockNotification, EncryptedPayload, Envelope, Heartbeat, MessageType, Payload,
-    UnblockNotification,
+    BlockNotification, DeliveryConfirm, EncryptedPayload, Envelope, Heartbeat, MessageType,
+    Payload, UnblockNotification,
 };
 use prost::Message as _;
 
@@ -31,6 +31,7 @@ pub(super) fn message(
         What::LongId => ([&id[..], &[0; 60]].concat(), from),
         What::Foreign(author) => (id.to_vec(), author),
         What::Message
+        | What::Confirm
         | What::OfType(_)
         | What::Heartbeat
         | What::Block(_)
@@ -82,6 +83,7 @@ fn payload(what: What, sender: Agent) -> (i32, Payload) {
             return (kind, unblock(sender.address().as_str()));
         }
         What::Heartbeat => Payload::Heartbeat(Heartbeat::default()),
+        What::Confirm => Payload::DeliveryConfirm(DeliveryConfirm::default()),
         What::OfType(kind) => {
             let payload = Payload::Encrypted(EncryptedPayload::default());
             return (kind.into(), payload);

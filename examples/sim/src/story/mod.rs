@@ -7,13 +7,13 @@
 //! where something is not so that must always be so.
 //!
 //! ```
-//! use pinch_sim::story::{Agent, Credit, Settings, Size, Step, Story, To, What, Who};
+//! use pinch_sim::story::{Agent, Credit, Session, Settings, Size, Step, Story, To, What, Who};
 //!
 //! let bob = Who { agent: Agent::Bob, earlier: false };
 //! let story = Story {
 //!     settings: Settings::default(),
 //!     steps: vec![
-//!         Step::Join(Agent::Bob, false),
+//!         Step::Join(Agent::Bob, false, Session::Plain),
 //!         Step::Send { from: bob, to: To::Themselves, what: What::Message, size: Size::Small(9) },
 //!         Step::Writable(bob, Credit::Plenty),
 //!     ],
@@ -43,7 +43,7 @@ use arbitrary::{Arbitrary, Unstructured};
 pub use self::cast::{Agent, To, Who};
 pub use self::run::Run;
 pub use self::settings::{HOST, PLENTY, Queue, Rate, Settings};
-pub use self::step::{Clock, Credit, Manner, Pong, Size, Socket, Step, Store, What};
+pub use self::step::{Clock, Credit, Manner, Pong, Session, Size, Socket, Step, Store, What};
 pub use self::turn::Broken;
 
 /// So many steps of a story are told at the most.

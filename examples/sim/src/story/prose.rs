@@ -83,8 +83,15 @@ fn who(address: &str) -> String {
 
 fn input(input: &Input, names: &Names) -> String {
     match input {
-        Input::Register { address, admission } => {
-            format!("{} joins, {admission:?}", who(address.as_str()))
+        Input::Register {
+            address,
+            admission,
+            options,
+        } => {
+            format!(
+                "{} joins, {admission:?}, {options:?}",
+                who(address.as_str())
+            )
         }
         Input::Received { conn, message } => {
             format!("from {}: {}", name(*conn, names), envelope(message.bytes()))
@@ -104,7 +111,10 @@ fn input(input: &Input, names: &Names) -> String {
         Input::Alive { conn } => format!("{}: alive", name(*conn, names)),
         Input::Faulty { conn, fault } => format!("{}: faulty, {fault:?}", name(*conn, names)),
         Input::PeerClosed { conn } => format!("from {}: close", name(*conn, names)),
-        Input::Closed { conn } => format!("{}: gone", name(*conn, names)),
+        Input::Closed { conn, clean } => {
+            let how = if *clean { "ended in order" } else { "gone" };
+            format!("{}: {how}", name(*conn, names))
+        }
         Input::Stored { ticket, outcome } => format!("store, ticket {}: {outcome:?}", ticket.0),
         Input::Shutdown => "shutdown".into(),
     }

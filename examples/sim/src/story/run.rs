@@ -13,7 +13,7 @@ use super::ledger::Ledger;
 use super::message::message;
 use super::prose::{self, Line};
 use super::settings::{PLENTY, Settings};
-use super::step::{Clock, Credit, Pong, Size, Socket, Step, Store, What};
+use super::step::{Clock, Credit, Pong, Session, Size, Socket, Step, Store, What};
 use super::store::Shelf;
 use super::turn::Broken;
 use crate::model::Model;
@@ -37,6 +37,7 @@ pub(super) struct Person {
     /// There may be something for it.
     pub(super) awake: bool,
     pub(super) ended: bool,
+    pub(super) send_only: bool,
     /// All pings that it was given, and those that it has not answered.
     pub(super) pings: Vec<u64>,
     pub(super) open_pings: VecDeque<u64>,
@@ -82,7 +83,7 @@ impl Run {
             wakeup: None,
             shelf: Shelf::default(),
             people: vec![],
-            ledger: Ledger::default(),
+            ledger: Ledger::new(&settings),
             lines: vec![],
             before: format!("A hub with {settings}.\n"),
             forgets: false,
@@ -90,7 +91,7 @@ impl Run {
             beginning: (START, UNIX_START, Restored::default()),
         };
         for agent in Agent::ALL.into_iter().take(settings.present) {
-            run.take(&Step::Join(agent, false))?;
+            run.take(&Step::Join(agent, false, Session::Plain))?;
             let earlier = false;
             run.take(&Step::Catch(Who { agent, earlier }))?;
         }
@@ -105,7 +106,7 @@ impl Run {
     pub fn take(&mut self, step: &Step) -> Result<(), Box<Broken>> {
         self.lines.push(Line::Step(*step));
         match *step {
-            Step::Join(agent, by_key) => self.join(agent, by_key),
+            Step::Join(agent, by_key, session) => self.join(agent, by_key, session),
             Step::Send {
                 from,
                 to,
@@ -131,14 +132,19 @@ impl Run {
         }
     }
 
-    fn join(&mut self, agent: Agent, by_key: bool) -> Result<(), Box<Broken>> {
+    fn join(&mut self, agent: Agent, by_key: bool, session: Session) -> Result<(), Box<Broken>> {
         let admission = if by_key {
             Admission::Proven
         } else {
             Admission::Named
         };
         let address = agent.address();
-        self.give(&Input::Register { address, admission })
+        let options = session.options();
+        self.give(&Input::Register {
+            address,
+            admission,
+            options,
+        })
     }
 
     fn send(&mut self, from: Who, to: To, what: What, size: Size) -> Result<(), Box<Broken>> {
@@ -232,7 +238,7 @@ impl Run {
             Socket::Alive => Input::Alive { conn },
             Socket::Faulty(fault) => Input::Faulty { conn, fault },
             Socket::PeerClosed => Input::PeerClosed { conn },
-            Socket::Closed => Input::Closed { conn },
+            Socket::Closed(clean) => Input::Closed { conn, clean },
         })
     }
 

@@ -9,7 +9,7 @@ use core::time::Duration;
 use arbitrary::{Arbitrary, Unstructured};
 use pinch_proto::Host;
 use pinch_proto::hub::{
-    Addressing, Config, Delivery, OnDuplicate, QueueConfig, RateLimit, SlowReader,
+    AckOnClose, Addressing, Config, Delivery, OnDuplicate, QueueConfig, RateLimit, SlowReader,
 };
 use pinch_proto::queue::Limits;
 
@@ -46,6 +46,8 @@ pub struct Settings {
     pub slow_reader: SlowReader,
     #[arbitrary(with = from(&Self::DELIVERY))]
     pub delivery: Delivery,
+    #[arbitrary(with = from(&Self::ACK_ON_CLOSE))]
+    pub ack_on_close: AckOnClose,
     #[arbitrary(with = from(&Self::ENVELOPE_BYTES))]
     pub envelope_bytes: usize,
     #[arbitrary(with = from(&Self::OUTBOX_BYTES))]
@@ -121,6 +123,8 @@ impl Settings {
         Delivery::AtLeastOnce,
         Delivery::AtMostOnce,
     ];
+    pub const ACK_ON_CLOSE: [AckOnClose; 3] =
+        [AckOnClose::Clean, AckOnClose::Clean, AckOnClose::Never];
     pub const ENVELOPE_BYTES: [usize; 3] = [320, 320, 40_000];
     pub const OUTBOX_BYTES: [usize; 3] = [PLENTY, 700, 400];
     pub const OUTBOX_COUNT: [usize; 4] = [PLENTY, 4, 2, 1];
@@ -187,6 +191,7 @@ impl Default for Settings {
             on_duplicate: Self::ON_DUPLICATE[0],
             slow_reader: Self::SLOW_READER[0],
             delivery: Self::DELIVERY[0],
+            ack_on_close: Self::ACK_ON_CLOSE[0],
             envelope_bytes: Self::ENVELOPE_BYTES[0],
             outbox_bytes: Self::OUTBOX_BYTES[0],
             outbox_count: Self::OUTBOX_COUNT[0],
@@ -235,6 +240,7 @@ impl Settings {
             .on_duplicate(self.on_duplicate)
             .slow_reader(self.slow_reader)
             .delivery(self.delivery)
+            .ack_on_close(self.ack_on_close)
             .envelope_bytes(self.envelope_bytes)
             .message_bytes(self.message_bytes())
             .outbox_bytes(self.outbox_bytes)
@@ -284,11 +290,12 @@ impl fmt::Display for Settings {
             on_duplicate,
             slow_reader,
             delivery,
+            ack_on_close,
             ..
         } = self;
         write!(
             f,
-            "{addressing:?}, {on_duplicate:?}, {slow_reader:?}, {delivery:?}"
+            "{addressing:?}, {on_duplicate:?}, {slow_reader:?}, {delivery:?}, ack on close {ack_on_close:?}"
         )?;
         let limits = [
             ("envelope bytes", self.envelope_bytes),

@@ -5,7 +5,7 @@
 
 use core::fmt;
 
-use pinch_proto::hub::Fault;
+use pinch_proto::hub::{Fault, JoinOptions};
 use pinch_proto::queue::{Failure, Refusal};
 
 use super::cast::{Agent, To, Who};
@@ -15,7 +15,7 @@ use super::settings::PLENTY;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// An agent joins, by its key or by its name.
-    Join(Agent, bool),
+    Join(Agent, bool, Session),
     /// A message comes.
     Send {
         /// From whom.
@@ -51,6 +51,39 @@ pub enum Step {
     Restart(bool),
 }
 
+/// A kind of connection, as its upgrade request shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Session {
+    /// It receives and sends.
+    Plain,
+    /// It only sends.
+    SendOnly,
+    /// It drops what is redelivered.
+    Deduplicates,
+    /// It is a browser's.
+    Browser,
+}
+
+impl Session {
+    /// Every kind there is.
+    pub const ALL: [Self; 4] = [
+        Self::Plain,
+        Self::SendOnly,
+        Self::Deduplicates,
+        Self::Browser,
+    ];
+
+    /// The properties of such a connection.
+    #[must_use]
+    pub fn options(self) -> JoinOptions {
+        JoinOptions {
+            send_only: self == Self::SendOnly,
+            deduplicates: self == Self::Deduplicates,
+            browser: self == Self::Browser,
+        }
+    }
+}
+
 /// What a message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
@@ -58,6 +91,8 @@ pub enum What {
     Message,
     /// An envelope of the type with this number, whatever its payload is. There may be none.
     OfType(u8),
+    /// A DELIVERY_CONFIRM.
+    Confirm,
     /// A MESSAGE with an id that is too long to be repeated.
     LongId,
     /// A HEARTBEAT.
@@ -148,8 +183,8 @@ pub enum Socket {
     Faulty(Fault),
     /// The peer says goodbye.
     PeerClosed,
-    /// The socket is gone.
-    Closed,
+    /// The socket is gone, or the peer has ended its stream in order.
+    Closed(bool),
 }
 
 impl Socket {
@@ -234,8 +269,10 @@ impl fmt::Debug for Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Join(agent, true) => write!(f, "{agent} joins by key"),
-            Self::Join(agent, false) => write!(f, "{agent} joins by name"),
+            Self::Join(agent, by_key, session) => {
+                let how = if *by_key { "key" } else { "name" };
+                write!(f, "{agent} joins by {how}, {session:?}")
+            }
             Self::Send {
                 from,
                 to,
@@ -267,6 +304,7 @@ impl fmt::Display for What {
         match self {
             Self::Message => f.write_str("a message"),
             Self::OfType(number) => write!(f, "an envelope of type {number}"),
+            Self::Confirm => f.write_str("a confirmation"),
             Self::LongId => f.write_str("a message with a long id"),
             Self::Heartbeat => f.write_str("a heartbeat"),
             Self::Foreign(agent) => write!(f, "a message in the name of {agent}"),
@@ -315,7 +353,8 @@ impl fmt::Display for Socket {
             Self::Alive => f.write_str("a sign of life"),
             Self::Faulty(fault) => write!(f, "a breach of WebSocket, {fault:?}"),
             Self::PeerClosed => f.write_str("a close frame"),
-            Self::Closed => f.write_str("the socket is gone"),
+            Self::Closed(false) => f.write_str("the socket is gone"),
+            Self::Closed(true) => f.write_str("the end of the stream, in order"),
         }
     }
 }

@@ -74,7 +74,7 @@ impl Run {
             self.falls_asleep(*conn, &outputs);
         }
         for output in &outputs {
-            self.observe(output)?;
+            self.observe(input, output)?;
         }
         self.ledger.after(&before, &self.hub.stats(), &self.shelf);
         Ok(outputs)
@@ -123,17 +123,20 @@ impl Run {
         }
     }
 
-    fn observe(&mut self, output: &Output) -> Result<(), Box<Broken>> {
+    fn observe(&mut self, input: Option<&Input>, output: &Output) -> Result<(), Box<Broken>> {
         match output {
             Output::Registered { conn, address } => {
                 if self.people.iter().any(|person| person.conn == *conn) {
                     return Err(self.broken(format!("{conn:?} is given twice")));
                 }
+                let send_only =
+                    matches!(input, Some(Input::Register { options, .. }) if options.send_only);
                 self.people.push(Person {
                     conn: *conn,
                     agent: Agent::of(address.as_str()).expect("only agents join"),
                     awake: true,
                     ended: false,
+                    send_only,
                     pings: vec![],
                     open_pings: VecDeque::new(),
                 });

@@ -1,7 +1,8 @@
 //! Stories by proptest: the same steps as the fuzzer's, chosen so that most of them mean much.
 
 use pinch_sim::story::{
-    Agent, Clock, Credit, Manner, Pong, Queue, Settings, Size, Socket, Step, Store, To, What, Who,
+    Agent, Clock, Credit, Manner, Pong, Queue, Session, Settings, Size, Socket, Step, Store, To,
+    What, Who,
 };
 use proptest::option;
 use proptest::prelude::*;
@@ -20,6 +21,7 @@ pub(crate) fn settings() -> impl Strategy<Value = Settings> {
         one_of(Settings::ON_DUPLICATE),
         one_of(Settings::SLOW_READER),
         one_of(Settings::DELIVERY),
+        one_of(Settings::ACK_ON_CLOSE),
         one_of(Settings::RATE_LIMIT),
         one_of(Settings::PONG_TIMEOUT),
         one_of(Settings::STALL_TIMEOUT),
@@ -46,6 +48,7 @@ pub(crate) fn settings() -> impl Strategy<Value = Settings> {
             on_duplicate,
             slow_reader,
             delivery,
+            ack_on_close,
             rate_limit,
             pong_timeout,
             stall_timeout,
@@ -66,6 +69,7 @@ pub(crate) fn settings() -> impl Strategy<Value = Settings> {
             on_duplicate,
             slow_reader,
             delivery,
+            ack_on_close,
             envelope_bytes,
             outbox_bytes,
             outbox_count,
@@ -117,7 +121,7 @@ fn queue() -> impl Strategy<Value = Queue> {
 
 pub(crate) fn step() -> BoxedStrategy<Step> {
     prop_oneof![
-        12 => (agent(), any::<bool>()).prop_map(|(agent, by_key)| Step::Join(agent, by_key)),
+        12 => (agent(), any::<bool>(), session()).prop_map(|(agent, by_key, session)| Step::Join(agent, by_key, session)),
         25 => (who(), agent(), any::<u8>()).prop_map(|(from, to, more)| Step::Send {
             from,
             to: To::Agent(to),
@@ -143,6 +147,15 @@ fn agent() -> BoxedStrategy<Agent> {
     one_of(Agent::ALL)
 }
 
+fn session() -> impl Strategy<Value = Session> {
+    prop_oneof![
+        5 => Just(Session::Plain),
+        2 => Just(Session::SendOnly),
+        1 => Just(Session::Deduplicates),
+        1 => Just(Session::Browser),
+    ]
+}
+
 fn who() -> impl Strategy<Value = Who> {
     let earlier = prop::bool::weighted(0.08);
     (agent(), earlier).prop_map(|(agent, earlier)| Who { agent, earlier })
@@ -163,6 +176,7 @@ fn to() -> impl Strategy<Value = To> {
 fn what() -> impl Strategy<Value = What> {
     prop_oneof![
         6 => Just(What::Message),
+        2 => Just(What::Confirm),
         3 => (0..=What::MAX_TYPE).prop_map(What::OfType),
         1 => Just(What::LongId),
         2 => Just(What::Heartbeat),
@@ -207,8 +221,8 @@ fn socket() -> impl Strategy<Value = Socket> {
         4 => any::<bool>().prop_map(Socket::Blocked),
         2 => Just(Socket::Alive),
         1 => one_of(Socket::FAULTS).prop_map(Socket::Faulty),
-        2 => Just(Socket::PeerClosed),
-        3 => Just(Socket::Closed),
+        3 => Just(Socket::PeerClosed),
+        3 => any::<bool>().prop_map(Socket::Closed),
     ]
 }
 

@@ -7,7 +7,7 @@ mod queue;
 use core::time::Duration;
 
 pub use self::error::ConfigError;
-pub use self::policies::{Addressing, Delivery, OnDuplicate, SlowReader};
+pub use self::policies::{AckOnClose, Addressing, Delivery, OnDuplicate, SlowReader};
 pub use self::queue::QueueConfig;
 use super::rate::RateLimit;
 use crate::Host;
@@ -38,6 +38,7 @@ pub struct Config {
     pub(super) queue: Option<QueueConfig>,
     pub(super) slow_reader: SlowReader,
     pub(super) delivery: Delivery,
+    pub(super) ack_on_close: AckOnClose,
     pub(super) ack_probe_interval: Duration,
     pub(super) unconfirmed_bytes: usize,
     pub(super) unconfirmed_count: usize,
@@ -70,6 +71,7 @@ impl Config {
             queue: None,
             slow_reader: SlowReader::default(),
             delivery: Delivery::default(),
+            ack_on_close: AckOnClose::default(),
             ack_probe_interval: Duration::from_millis(100),
             unconfirmed_bytes: 1 << 20,
             unconfirmed_count: 4096,
@@ -169,6 +171,14 @@ impl Config {
         self
     }
 
+    /// Whether a clean close by the peer acknowledges what it was sent. Default:
+    /// [`AckOnClose::Clean`], so that short sessions empty their queue.
+    #[must_use]
+    pub fn ack_on_close(mut self, policy: AckOnClose) -> Self {
+        self.ack_on_close = policy;
+        self
+    }
+
     /// Minimum time between two ack probes of a connection: pings behind envelopes, whose pongs
     /// acknowledge them (protocol section 4). A probe follows at once behind the first envelope in
     /// flight and behind the last one of a drained queue; while it is unanswered, no other is sent.
@@ -234,8 +244,10 @@ impl Config {
         self
     }
 
-    /// How many bytes of refusals a sender may leave unread before it is closed. Default: 256 KiB,
-    /// more than a thousand refusals.
+    /// Maximum number of bytes of rejections that wait for one sender before the relay stops reading
+    /// from it, until it has read them. What was read before may exceed it, and so may the rejections
+    /// of many envelopes at once, such as those in flight to a recipient that is cut. Default:
+    /// 256 KiB, more than 500 rejections.
     #[must_use]
     pub fn refusal_bytes(mut self, limit: usize) -> Self {
         self.refusal_bytes = limit;

@@ -35,6 +35,29 @@ pub enum Delivery {
     AtMostOnce,
 }
 
+/// Whether a close handshake that the peer began acknowledges what it was sent (protocol section 4).
+///
+/// Programs that run for a moment join, take their queue, and close; a WebSocket library that is
+/// closing delivers what still comes, and answers no ping any more. Without an acknowledgement, each
+/// run gets the end of the queue again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum AckOnClose {
+    /// It does, if the close handshake was clean: the peer sent its close frame first, the relay's
+    /// went out behind everything else, and then the peer ended the stream, without an error and
+    /// within [`Config::close_timeout`](crate::hub::Config::close_timeout). It does not for browsers,
+    /// which discard what arrives after their own close, nor for clients that deduplicate
+    /// ([`JoinOptions`](crate::hub::JoinOptions)).
+    ///
+    /// A peer that sends a close frame and then ends its stream without waiting for the relay's may
+    /// still acknowledge what was on its way to it: both can reach the relay at the same moment as a
+    /// proper end. Such clients announce `dedup=1`, or the relay is run with [`Never`](Self::Never).
+    #[default]
+    Clean,
+    /// It never does: only pongs acknowledge. What was not acknowledged is redelivered.
+    Never,
+}
+
 /// What happens when a connected recipient reads so slowly that its outbox, or the memory of the
 /// hub, is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
