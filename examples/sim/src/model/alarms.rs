@@ -33,7 +33,7 @@ impl Kind {
     const fn is_patient(self) -> bool {
         match self {
             Self::Close | Self::Stall | Self::Pong => true,
-            Self::Join | Self::Marker | Self::Read | Self::Ping => false,
+            Self::Join | Self::Probe | Self::Read | Self::Ping => false,
         }
     }
 }
