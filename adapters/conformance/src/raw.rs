@@ -323,6 +323,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
         assert_eq!(self.hear().await, Heard::End);
     }
 
+    /// The close frame that comes next, behind pings that are not answered.
+    pub(crate) async fn rest_until_close(&mut self) -> Heard {
+        loop {
+            match self.hear().await {
+                Heard::Ping(_) => {}
+                heard @ (Heard::Envelope(_) | Heard::Pong(_) | Heard::Close(..) | Heard::End) => {
+                    return heard;
+                }
+            }
+        }
+    }
+
     /// What still comes, to the end, besides pings.
     pub(crate) async fn rest(&mut self) -> Vec<Heard> {
         let mut rest = Vec::new();

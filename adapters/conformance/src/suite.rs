@@ -87,7 +87,8 @@ macro_rules! cases {
                 a_reader_that_stops_gets_what_was_accepted_when_it_reads_on,
                 a_reader_that_reads_slowly_gets_everything_and_is_not_closed,
                 a_reader_that_takes_nothing_is_closed_and_its_senders_are_told,
-                a_sender_that_reads_no_refusals_is_closed,
+                a_sender_that_reads_no_rejections_is_too_slow_in_the_end,
+                a_fast_sender_hears_of_each_rejection_and_is_not_closed,
                 many_envelopes_are_as_bounded_as_large_ones,
                 the_relay_as_a_whole_is_bounded_too,
             ]
@@ -112,6 +113,11 @@ macro_rules! cases {
                 a_store_that_gives_too_few_outcomes_has_failed,
                 a_store_that_panics_shows_in_the_health_and_does_not_hold_up_the_end,
                 a_queue_needs_a_store,
+            ]
+            sessions: [
+                only_a_clean_close_by_the_peer_acknowledges,
+                a_row_of_short_sessions_gets_each_envelope_once,
+                a_session_that_only_sends_lives_beside_the_one_that_receives,
             ]
             redelivery: [
                 a_client_that_is_cut_before_it_has_confirmed_hands_everything_over_once,

@@ -1,19 +1,21 @@
 //! Readers that are slower than their senders: what waits for them is bounded, who sends too much
 //! hears so, nothing is lost in silence, and who takes nothing at all is closed.
 
+use core::cell::RefCell;
 use core::time::Duration;
 use std::collections::BTreeSet;
 
+use async_io::Async;
 use bytes::Bytes;
-use futures_lite::future::yield_now;
+use futures_lite::future::{or, yield_now};
 use futures_util::AsyncWriteExt as _;
-use pinch_driver::Runtime;
-use pinch_driver::proto::hub::Config;
+use pinch_driver::proto::hub::{Config, QueueConfig};
+use pinch_driver::{Auth, MemoryStore, Runtime};
 
 use crate::envelopes::{address, decode, message, number, refusal};
 use crate::peer::{Heard, Peer};
 use crate::raw::{BINARY, Raw, frame};
-use crate::relays::{Relay, config, emptied, open};
+use crate::relays::{Relay, bind, builder, config, emptied, open};
 use crate::tracked::Tracked;
 use crate::wait::{LIMIT, eventually, millis, soon};
 
@@ -196,8 +198,13 @@ pub(crate) async fn a_reader_that_takes_nothing_is_closed_and_its_senders_are_to
     emptied(&relay).await;
 }
 
-pub(crate) async fn a_sender_that_reads_no_refusals_is_closed<R: Runtime>(runtime: &Tracked<R>) {
-    let config = config().refusal_bytes(10_000).close_timeout(millis(100));
+pub(crate) async fn a_sender_that_reads_no_rejections_is_too_slow_in_the_end<R: Runtime>(
+    runtime: &Tracked<R>,
+) {
+    let config = config()
+        .refusal_bytes(10_000)
+        .stall_timeout(millis(200))
+        .close_timeout(millis(100));
     let relay = open(runtime, config).await;
     let mut sender = Raw::named(&relay, "sender").await;
     let frame = frame(
@@ -208,7 +215,48 @@ pub(crate) async fn a_sender_that_reads_no_refusals_is_closed<R: Runtime>(runtim
     let flood = async { while sender.stream.write_all(&frames).await.is_ok() {} };
     soon("the cut", flood).await;
     emptied(&relay).await;
-    assert_eq!(relay.stats().hub.violations, 0, "it has done nothing else");
+    let stats = relay.stats().hub;
+    assert_eq!((stats.stalls, stats.violations), (1, 0));
+}
+
+/// Of 5,000 envelopes in one go, for a reader that pauses meanwhile, each arrives or is rejected, and
+/// nobody is closed.
+pub(crate) async fn a_fast_sender_hears_of_each_rejection_and_is_not_closed<R: Runtime>(
+    runtime: &Tracked<R>,
+) {
+    const COUNT: u64 = 5000;
+    let queue = QueueConfig::new().recipient_count(1000);
+    let builder = builder(runtime)
+        .auth(Auth::Open)
+        .store(MemoryStore::new())
+        .hub(config().refusal_bytes(10_000).queue(queue));
+    let relay = bind(builder).await;
+    let (own, to) = (address("sender"), address("reader"));
+    let mut reader = Raw::named(&relay, "reader").await;
+    let mut sender = Raw::named(&relay, "sender").await;
+    let mut writer = Async::new(sender.stream.get_ref().try_clone().expect("a handle"))
+        .expect("a stream that does not block");
+    let frames = (0..COUNT).flat_map(|number| frame(BINARY, &message(&own, &to, number, 1024)));
+    let frames: Vec<u8> = frames.collect();
+
+    let known = RefCell::new(BTreeSet::new());
+    let is_new = |number| assert!(known.borrow_mut().insert(number), "{number} a second time");
+    let rejections = async {
+        loop {
+            let (number, _) = refusal(&sender.envelope().await).expect("a rejection");
+            is_new(number);
+        }
+    };
+    let deliveries = async {
+        let written = writer.write_all(&frames).await;
+        written.expect("the sender is not closed");
+        loop {
+            is_new(number(&decode(&reader.envelope().await)));
+        }
+    };
+    let all = eventually("each has a fate", || known.borrow().len() as u64 == COUNT);
+    or(all, or(rejections, deliveries)).await;
+    assert_eq!(relay.stats().hub.connections, 2);
 }
 
 pub(crate) async fn many_envelopes_are_as_bounded_as_large_ones<R: Runtime>(runtime: &Tracked<R>) {

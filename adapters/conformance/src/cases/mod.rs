@@ -16,6 +16,7 @@ pub(crate) mod peers;
 pub(crate) mod queue;
 pub(crate) mod redelivery;
 pub(crate) mod runtime;
+pub(crate) mod sessions;
 pub(crate) mod starvation;
 pub(crate) mod stores;
 pub(crate) mod traffic;

@@ -178,8 +178,7 @@ pub(crate) async fn a_shutdown_keeps_what_was_not_confirmed_for_the_next_relay<R
         alice.send(message.clone()).await;
     }
     for message in &sent {
-        let heard = bob.hear().await;
-        assert_eq!(heard, crate::peer::Heard::Envelope(message.clone()));
+        assert_eq!(bob.envelope().await, message);
     }
     // He has everything, but never says so.
     soon("the shutdown", relay.shutdown()).await;
