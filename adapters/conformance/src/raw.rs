@@ -323,8 +323,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
         assert_eq!(self.hear().await, Heard::End);
     }
 
-    /// The close frame that comes next, behind pings that are not answered.
-    pub(crate) async fn rest_until_close(&mut self) -> Heard {
+    /// The next frame but pings, which are not answered.
+    pub(crate) async fn hear_no_ping(&mut self) -> Heard {
         loop {
             match self.hear().await {
                 Heard::Ping(_) => {}

@@ -254,7 +254,10 @@ pub(crate) async fn a_fast_sender_hears_of_each_rejection_and_is_not_closed<R: R
             is_new(number(&decode(&reader.envelope().await)));
         }
     };
-    let all = eventually("each has a fate", || known.borrow().len() as u64 == COUNT);
+    let all = eventually(
+        || format!("{} fates of {COUNT}, {relay:?}", known.borrow().len()),
+        || known.borrow().len() as u64 == COUNT,
+    );
     or(all, or(rejections, deliveries)).await;
     assert_eq!(relay.stats().hub.connections, 2);
 }

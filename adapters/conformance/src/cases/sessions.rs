@@ -74,7 +74,7 @@ async fn end<R: Runtime>(relay: &Relay<R>, mut bob: Raw, ending: Ending) {
         Ending::Reset => bob.reset(),
         Ending::Shutdown => {
             let closes = async {
-                let rest = bob.rest_until_close().await;
+                let rest = bob.hear_no_ping().await;
                 assert_eq!(rest, Heard::close(1001, "going away"));
                 bob.send(CLOSE, &close_payload(1001, "")).await;
             };
@@ -143,7 +143,7 @@ pub(crate) async fn a_row_of_short_sessions_gets_each_envelope_once<R: Runtime>(
         assert_eq!(heard, Heard::Envelope(message));
         // It closes in the handler of the last message: the probe behind it is not answered.
         bob.send(CLOSE, &close_payload(1000, "")).await;
-        assert_eq!(bob.rest_until_close().await, Heard::close(1000, ""));
+        assert_eq!(bob.hear_no_ping().await, Heard::close(1000, ""));
     }
 }
 

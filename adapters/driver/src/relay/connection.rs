@@ -208,9 +208,12 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
         let over = self.reading == Reading::Closed && !blocked && answered;
         // A ping, or a part of a message.
         let alive = has_read && buffers.incoming.is_empty() && self.reading == Reading::Open;
+        let was_paused = self.paused;
         if !self.exchange(progressed, alive, buffers, cx) {
             return Round::Done;
         }
+        // What came meanwhile is still to be read.
+        let resumes = was_paused && !self.paused;
         let has_written = !buffers.write.is_empty();
         // Both close frames were exchanged, and the hub knows of the peer's and has no more to say.
         if over && !has_written {
@@ -231,7 +234,7 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
         let blocked = self.unsent.is_blocked();
         self.settled =
             !has_written && !blocked && self.unsent.replies() == 0 && self.reading == Reading::Open;
-        if has_read || (has_written && !blocked) {
+        if has_read || resumes || (has_written && !blocked) {
             Round::Again
         } else {
             Round::Wait
