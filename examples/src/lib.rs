@@ -4,8 +4,8 @@
 //! [`relay`], their settings are in [`options`], their logs in [`logging`], what they say of a
 //! queue in [`inspection`], the sockets they listen on in [`listening`], and how many files they may
 //! open in [`descriptors`]. The terminal's `agent` is made of [`key_file`], [`sealing`],
-//! [`plaintext`] and [`mailbox`], which hold all of its cryptography and do no network I/O, and of
-//! [`terminal`], which makes a stranger's text safe to print.
+//! [`plaintext`] and [`mailbox`], which hold all of its cryptography and do no network I/O, of
+//! [`sent_log`], which remembers what it has sent, and of [`terminal`], which makes a stranger's text safe to print.
 
 pub mod descriptors;
 pub mod inspection;
@@ -17,6 +17,7 @@ pub mod options;
 pub mod plaintext;
 pub mod relay;
 pub mod sealing;
+pub mod sent_log;
 pub mod signals;
 pub mod terminal;
 

@@ -241,6 +241,47 @@ fn a_message_to_somebody_who_is_away_arrives_when_they_return() {
     assert_eq!(listener.line(), format!("{}: Hello", alice.address()));
 }
 
+/// The id in the line `-- sent: ID`, which is all that `send` prints.
+fn sent_id(sent: &Output) -> String {
+    assert_eq!(sent.status.code(), Some(0), "{sent:?}");
+    let id = text(&sent.stdout).strip_prefix("-- sent: ");
+    id.expect("one line").trim().to_owned()
+}
+
+#[test]
+fn a_message_is_sent_while_the_same_agent_listens() {
+    let relay = Relay::start(&[]);
+    let (alice, bob) = (Person::at(&relay), Person::at(&relay));
+    let listener = alice.join("listen", &[]);
+    let recipient = bob.join("listen", &[]);
+    let id = sent_id(&alice.run("send", &[&bob.address(), "Hello"]));
+    assert_eq!(recipient.line(), format!("{}: Hello", alice.address()));
+    assert_eq!(listener.line(), format!("-- delivered: {id}"));
+}
+
+#[test]
+fn a_late_confirmation_is_a_success_to_a_later_process() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("queue.db");
+    let relay = Relay::start(&["--db", path.to_str().unwrap()]);
+    let (alice, bob) = (Person::at(&relay), Person::at(&relay));
+    let first = sent_id(&alice.run("send", &[&bob.address(), "1"]));
+    let mut recipient = bob.join("listen", &[]);
+    assert_eq!(recipient.line(), "-- 1 waiting");
+    assert_eq!(recipient.line(), format!("{}: 1", alice.address()));
+    recipient.signal("INT");
+    assert_eq!(recipient.code(), Some(0));
+    // What waits for her is none of the business of a process that only sends.
+    let second = sent_id(&alice.run("send", &[&bob.address(), "2"]));
+    let listener = alice.join("listen", &[]);
+    assert_eq!(listener.line(), "-- 1 waiting");
+    assert_eq!(listener.line(), format!("-- delivered: {first}"));
+    let recipient = bob.join("listen", &[]);
+    assert_eq!(recipient.line(), "-- 1 waiting");
+    assert_eq!(recipient.line(), format!("{}: 2", alice.address()));
+    assert_eq!(listener.line(), format!("-- delivered: {second}"));
+}
+
 #[test]
 fn a_message_arrives_as_json() {
     let relay = Relay::start(&[]);
@@ -571,10 +612,11 @@ fn a_relay_says_why_it_cannot_start() {
     assert!(text(&output.stderr).contains(&format!("cannot listen on {address}: ")));
     assert!(output.stdout.is_empty());
 
-    let output = relay().env("PINCH_RELAY_RATE_LIMIT", "").output().unwrap();
+    let output = relay().env("PINCH_RELAY_RATE_LIMIT", "fast").output();
+    let output = output.unwrap();
     assert_eq!(output.status.code(), Some(2));
     let expected =
-        "error: invalid value \"\" for the environment variable PINCH_RELAY_RATE_LIMIT: ";
+        "error: invalid value \"fast\" for the environment variable PINCH_RELAY_RATE_LIMIT: ";
     assert!(text(&output.stderr).starts_with(expected));
 
     let output = relay()
@@ -600,7 +642,9 @@ fn a_relay_takes_its_port_from_the_environment_and_logs_json() {
     let started: Value = serde_json::from_str(&logs.next().unwrap().unwrap()).unwrap();
     child.kill().unwrap();
     child.wait().unwrap();
-    assert!(line.starts_with("listening on ws://0.0.0.0:"), "{line}");
+    // Every interface: IPv4 alone where the system has no IPv6.
+    let every = ["listening on ws://[::]:", "listening on ws://0.0.0.0:"];
+    assert!(every.iter().any(|start| line.starts_with(start)), "{line}");
     assert_eq!(
         (&started["level"], &started["message"]),
         (&"INFO".into(), &"started".into())

@@ -165,7 +165,7 @@ pub enum MessageFault {
 #[non_exhaustive]
 pub enum ConfirmFault {
     /// It confirms what this agent has not sent there, or has forgotten.
-    #[error("it confirms a message that was not sent there by this process")]
+    #[error("it confirms a message that this agent has not sent there, or no longer remembers")]
     UnknownMessage,
     /// Its signature does not hold.
     #[error("its signature is not the recipient's")]

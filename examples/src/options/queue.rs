@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
-use pinch_proto::hub::{Config, Delivery, QueueConfig, SlowReader};
+use pinch_proto::hub::{AckOnClose, Config, Delivery, QueueConfig, SlowReader};
 
 use super::{VariableError, values, variable};
 
@@ -36,6 +36,12 @@ enum SlowReaderFlag {
 enum DeliveryFlag {
     AtLeastOnce,
     AtMostOnce,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum AckOnCloseFlag {
+    Clean,
+    Never,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -74,6 +80,12 @@ pub(super) struct QueueFlags {
     /// at the agent's next join, or it is not.
     #[arg(long, value_name = "HOW", default_value = "at-least-once")]
     delivery: DeliveryFlag,
+
+    /// Whether an agent acknowledges what it was sent by closing: with a `clean` close handshake that
+    /// it began (not browsers, nor clients that announce dedup=1), or `never`. What is not
+    /// acknowledged is delivered again.
+    #[arg(long, value_name = "WHEN", default_value = "clean")]
+    ack_on_close: AckOnCloseFlag,
 }
 
 /// What the environment says of it.
@@ -128,6 +140,10 @@ impl QueueFlags {
             .delivery(match self.delivery {
                 DeliveryFlag::AtLeastOnce => Delivery::AtLeastOnce,
                 DeliveryFlag::AtMostOnce => Delivery::AtMostOnce,
+            })
+            .ack_on_close(match self.ack_on_close {
+                AckOnCloseFlag::Clean => AckOnClose::Clean,
+                AckOnCloseFlag::Never => AckOnClose::Never,
             });
         let database = self.db.or(variables.db).unwrap_or_default();
         let hub = match database {

@@ -117,6 +117,12 @@ impl Config {
         }
     }
 
+    /// Whether redelivered envelopes are [dropped](Duplicates::Drop), so that redelivery is welcome.
+    #[must_use]
+    pub const fn drops_duplicates(&self) -> bool {
+        matches!(self.duplicates, Duplicates::Drop { .. })
+    }
+
     /// How long it may take from [`Output::Dial`](super::Output::Dial) until the WebSocket is up.
     /// Default: 10 s, three transmissions of a lost SYN (1 s, 2 s, 4 s) and the TLS handshake.
     #[must_use]

@@ -51,6 +51,7 @@ pub struct ClientBuilder<R> {
     url: String,
     identity: Identity,
     config: Config,
+    send_only: bool,
     dial: Option<Dial>,
 }
 
@@ -66,6 +67,15 @@ impl<R: Runtime> ClientBuilder<R> {
     /// place. Default: it is dropped.
     pub fn duplicates(mut self, duplicates: Duplicates) -> Self {
         self.config = self.config.duplicates(duplicates);
+        self
+    }
+
+    /// Only sends: the relay delivers neither the agent's queue nor new envelopes to this client, but
+    /// its own messages, such as rejections. Such a client does not take the agent's address: up to
+    /// eight live beside the one that receives (protocol section 4). A relay that does not know this
+    /// delivers to it as to any other. Default: it receives.
+    pub fn send_only(mut self) -> Self {
+        self.send_only = true;
         self
     }
 
@@ -109,7 +119,11 @@ impl<R: Runtime> ClientBuilder<R> {
     /// # Errors
     /// The URL or the settings cannot be used.
     pub fn start(self) -> Result<Client<R>, ConnectError> {
-        let url = Url::parse(&self.url, &self.identity, self.dial.is_some())?;
+        let dedup = self.config.drops_duplicates().then_some("dedup=1");
+        let receive = self.send_only.then_some("receive=0");
+        let announcements: Vec<&str> = dedup.into_iter().chain(receive).collect();
+        let dials = self.dial.is_some();
+        let url = Url::parse(&self.url, &self.identity, &announcements, dials)?;
         let history = History::default();
         let tcp = || link::tcp(&self.runtime, &url, &history);
         let dial = self.dial.unwrap_or_else(tcp);
@@ -135,6 +149,7 @@ impl<R: fmt::Debug> fmt::Debug for ClientBuilder<R> {
             .field("url", &self.url)
             .field("identity", &self.identity)
             .field("config", &self.config)
+            .field("send_only", &self.send_only)
             .finish_non_exhaustive()
     }
 }
@@ -145,7 +160,8 @@ impl<R: fmt::Debug> fmt::Debug for ClientBuilder<R> {
 /// Events wait here until they are taken, by [`next_event`](Self::next_event) or as a
 /// [`Stream`](futures_util::Stream); while 1024 of them wait, nothing more is read from the relay,
 /// which then takes this agent for dead. An envelope that the relay delivers again after a loss is
-/// dropped, unless [`ClientBuilder::duplicates`] says otherwise.
+/// dropped, unless [`ClientBuilder::duplicates`] says otherwise; a client that drops duplicates
+/// announces that to the relay (`dedup=1`).
 ///
 /// Dropping it closes the connection in the background, within twice the close timeout: what was
 /// accepted for sending is sent if the relay can be reached. [`close`](Self::close) tells whether
@@ -171,6 +187,7 @@ impl<R: Runtime> Client<R> {
             url: url.into(),
             identity,
             config: Config::new(),
+            send_only: false,
             dial: None,
         }
     }

@@ -69,8 +69,14 @@ pub(super) struct Url {
 }
 
 impl Url {
-    /// Parses `url`; in open mode, adds who asks. It may be `wss` if somebody else `dials`.
-    pub(super) fn parse(url: &str, identity: &Identity, dials: bool) -> Result<Self, UrlError> {
+    /// Parses `url`, and adds to its query who asks, in open mode, and `announcements` (protocol
+    /// section 4). It may be `wss` if somebody else `dials`.
+    pub(super) fn parse(
+        url: &str,
+        identity: &Identity,
+        announcements: &[&str],
+        dials: bool,
+    ) -> Result<Self, UrlError> {
         let shown = without_user_info(url);
         let malformed = || UrlError::Malformed { url: shown.clone() };
         let (scheme, rest) = url.split_once("://").ok_or_else(malformed)?;
@@ -122,6 +128,7 @@ impl Url {
             .filter(|query| !query.is_empty())
             .into_iter()
             .chain(address.as_deref())
+            .chain(announcements.iter().copied())
             .collect();
         let target = match &query[..] {
             [] => path.to_owned(),
@@ -199,7 +206,7 @@ mod tests {
             ("ws://[0:0::1]", "::1", 80, "[::1]", "/ws"),
         ];
         for (text, host, port, authority, target) in cases {
-            let url = Url::parse(text, &key(), true).unwrap();
+            let url = Url::parse(text, &key(), &[], true).unwrap();
             let found = (&*url.host, url.port, &*url.authority, &*url.target);
             assert_eq!(found, (host, port, authority, target), "{text}");
             assert!(!url.shown.contains('?'), "{}", url.shown);
@@ -214,7 +221,19 @@ mod tests {
             ("ws://localhost:1/ws?", "/ws?address=pinch%3Aa%26b%40r"),
             ("ws://localhost?a=b", "/ws?a=b&address=pinch%3Aa%26b%40r"),
         ] {
-            assert_eq!(Url::parse(text, &name, false).unwrap().target, target);
+            assert_eq!(Url::parse(text, &name, &[], false).unwrap().target, target);
+        }
+    }
+
+    #[test]
+    fn announcements_follow_what_the_url_asks_for() {
+        let both = ["dedup=1", "receive=0"];
+        for (text, target) in [
+            ("ws://a", "/ws?dedup=1&receive=0"),
+            ("ws://a/b?dedup=0", "/b?dedup=0&dedup=1&receive=0"),
+        ] {
+            let url = Url::parse(text, &key(), &both, false).unwrap();
+            assert_eq!(url.target, target);
         }
     }
 
@@ -243,22 +262,22 @@ mod tests {
             "1ws://a",
         ];
         for url in malformed {
-            let error = Url::parse(url, &key(), false).unwrap_err();
+            let error = Url::parse(url, &key(), &[], false).unwrap_err();
             assert_eq!(error, UrlError::Malformed { url: url.into() });
         }
         for port in ["65536", "99999", "080808", "http", "-1", "+1", "4294967376"] {
             let url = format!("ws://a:{port}/ws");
-            let error = Url::parse(&url, &key(), false).unwrap_err();
+            let error = Url::parse(&url, &key(), &[], false).unwrap_err();
             let port = port.into();
             assert_eq!(error, UrlError::Port { url, port });
         }
         for (url, scheme) in [("wss://r/ws", "wss"), ("HTTP://r", "http")] {
-            let error = Url::parse(url, &key(), false).unwrap_err();
+            let error = Url::parse(url, &key(), &[], false).unwrap_err();
             let (url, scheme) = (url.into(), scheme.into());
             assert_eq!(error, UrlError::Scheme { url, scheme });
         }
         let url = "ws://a/ws#b".to_owned();
-        let error = Url::parse(&url, &key(), false).unwrap_err();
+        let error = Url::parse(&url, &key(), &[], false).unwrap_err();
         assert_eq!(error, UrlError::Fragment { url });
     }
 
@@ -277,11 +296,11 @@ mod tests {
             "ws:/secret@a://b@c",
         ];
         for url in cases {
-            let error = Url::parse(url, &key(), false).unwrap_err();
+            let error = Url::parse(url, &key(), &[], false).unwrap_err();
             let text = format!("{error} {error:?}");
             assert!(!text.contains("cret"), "{url}: {text}");
         }
-        let error = Url::parse(cases[0], &key(), false).unwrap_err();
+        let error = Url::parse(cases[0], &key(), &[], false).unwrap_err();
         let url = "ws://…@a/ws".into();
         assert_eq!(error, UrlError::UserInfo { url });
     }

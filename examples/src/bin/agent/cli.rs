@@ -31,9 +31,11 @@ pub(crate) enum Command {
         #[command(flatten)]
         tries: Tries,
     },
-    /// Send one message: code 0 once the relay has taken it, 1 if it was refused.
+    /// Send one message: code 0 once the relay has taken it, 1 if it was rejected.
     ///
-    /// What comes meanwhile is printed, because the relay has handed it over.
+    /// It receives nothing, so it can run while `listen` or `chat` does with the same key. These print
+    /// that the message was delivered, also later: the ids of sent messages are kept in FILE.sent
+    /// beside the key.
     Send {
         #[command(flatten)]
         common: Common,

@@ -23,6 +23,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use pinch_examples::key_file::KeyFile;
+use pinch_examples::sent_log::SentLog;
 use pinch_examples::signals::{Signals, Stop};
 use pinch_examples::terminal;
 use pinch_proto::{Address, Host, SecretKey};
@@ -93,7 +94,7 @@ async fn send(
     let patience = tries
         .limit()
         .map_or(Patience::JoinAtOnce, |limit| Patience::Tries(Some(limit)));
-    let mut session = join(common, patience, Form::Send).await?;
+    let mut session = join(common, patience, false, Form::Send).await?;
     let message_id = session.send(to, &words.join(" ")).await?;
     session.flush().await?;
     let refused = session.refused().cloned();
@@ -114,7 +115,7 @@ async fn converse(
 ) -> Result<Option<Stop>, Failure> {
     let form = peer.map_or(Form::Listen, |peer| Form::Chat(peer.clone()));
     let mut session = tokio::select! {
-        session = join(common, patience, form) => session?,
+        session = join(common, patience, true, form) => session?,
         stop = signals.next() => return Ok(Some(stop)),
     };
     tokio::select! {
@@ -142,9 +143,17 @@ async fn exchange(session: &mut Session, peer: Option<&Address>) -> Result<(), F
     Ok(())
 }
 
-async fn join(common: &Common, patience: Patience, form: Form) -> Result<Session, Failure> {
+/// Joins the relay, to receive or only to send.
+async fn join(
+    common: &Common,
+    patience: Patience,
+    receives: bool,
+    form: Form,
+) -> Result<Session, Failure> {
     let (secret, host) = identity(common)?;
-    Session::join(&common.relay, secret, host, patience, common.form(form)).await
+    let agent = (secret, SentLog::beside(&common.key));
+    let form = common.form(form);
+    Session::join(&common.relay, agent, host, patience, receives, form).await
 }
 
 /// The key in the file, and the relay's public host.

@@ -33,6 +33,8 @@ pub(crate) enum Notice {
     Refused(Refused),
     /// The relay has kept messages for us.
     Waiting { count: i32 },
+    /// A later process will not know that this message was sent.
+    NotRemembered { message_id: String, reason: String },
     /// The sender of a message does not hear from us that it came.
     Unconfirmed { message_id: String, reason: String },
     /// What came cannot be believed.
@@ -139,6 +141,9 @@ impl fmt::Display for Notice {
             Self::Waiting { count } => write!(f, "-- {count} waiting"),
             Self::Unconfirmed { message_id, reason } => {
                 write!(f, "-- not confirmed: {message_id}: {reason}")
+            }
+            Self::NotRemembered { message_id, reason } => {
+                write!(f, "-- not remembered: {message_id}: {reason}")
             }
             Self::Rejected { reason } => write!(f, "-- rejected: {reason}"),
             Self::Ignored { from, r#type } => {

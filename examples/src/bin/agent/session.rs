@@ -6,11 +6,13 @@ use core::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use jiff::Timestamp;
-use pinch_examples::mailbox::{Fresh, Mailbox, Received};
+use pinch_examples::mailbox::{ConfirmFault, Fresh, Mailbox, ReadError, Received};
+use pinch_examples::sent_log::SentLog;
 use pinch_proto::client::{Config, Event, Identity};
-use pinch_proto::wire::Envelope;
+use pinch_proto::wire::{Envelope, Payload};
 use pinch_proto::{Address, Host, SecretKey, UnixMillis};
 use pinch_tokio::{Client, ConnectError};
+use prost::Message as _;
 use tokio::time::timeout;
 
 use crate::failure::Failure;
@@ -24,6 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) struct Session {
     client: Client,
     mailbox: Mailbox,
+    sent: SentLog,
     form: Form,
     /// The last refusal of a message.
     refused: Option<Refused>,
@@ -39,12 +42,13 @@ pub(crate) enum Patience {
 }
 
 impl Session {
-    /// Joins the relay at `url`.
+    /// Joins the relay at `url`, to receive or, beside a process that does, only to send.
     pub(crate) async fn join(
         url: &str,
-        secret: SecretKey,
+        (secret, sent): (SecretKey, SentLog),
         host: Host,
         patience: Patience,
+        receives: bool,
         form: Form,
     ) -> Result<Self, Failure> {
         let identity = Identity::Key {
@@ -55,11 +59,16 @@ impl Session {
             Patience::JoinAtOnce => Config::new(),
             Patience::Tries(tries) => Config::new().max_tries(tries),
         };
-        let client = Client::builder(url, identity).config(config).start()?;
+        let mut builder = Client::builder(url, identity).config(config);
+        if !receives {
+            builder = builder.send_only();
+        }
+        let client = builder.start()?;
         let address = client.address();
         let mut session = Self {
             client,
             mailbox: Mailbox::new(secret, address),
+            sent,
             form,
             refused: None,
         };
@@ -81,6 +90,8 @@ impl Session {
     /// Sends `text` to `to`, once there is room for it, and returns the message's id.
     pub(crate) async fn send(&mut self, to: &Address, text: &str) -> Result<Bytes, Failure> {
         let envelope = self.mailbox.write(to, text, Fresh::draw(now())?)?;
+        let message_id = envelope.message_id.clone();
+        self.remember(&message_id, to)?;
         let sender = self.client.sender();
         let sent = self
             .meanwhile(async move { sender.send(envelope).await })
@@ -166,8 +177,48 @@ impl Session {
         }
     }
 
+    /// Notes what is sent where later processes find it. Without that, they only cannot tell what is
+    /// confirmed, so it does not keep a message from being sent.
+    fn remember(&self, message_id: &[u8], to: &Address) -> Result<(), Failure> {
+        let Ok(key) = to.public_key() else {
+            return Ok(());
+        };
+        match self.sent.remember(message_id, &key) {
+            Ok(()) => Ok(()),
+            Err(error) => self.print(&Notice::NotRemembered {
+                message_id: id_text(message_id),
+                reason: error.to_string(),
+            }),
+        }
+    }
+
+    /// Reads an envelope. One that confirms a message which this process does not know of may confirm
+    /// one of an earlier process.
+    fn read(&mut self, envelope: &[u8]) -> Result<Received, ReadError> {
+        let error = match self.mailbox.read(envelope, now()) {
+            Err(
+                error @ ReadError::Confirm {
+                    fault: ConfirmFault::UnknownMessage,
+                    ..
+                },
+            ) => error,
+            received => return received,
+        };
+        let payload = Envelope::decode(envelope)
+            .ok()
+            .and_then(|envelope| envelope.payload);
+        let Some(Payload::DeliveryConfirm(confirm)) = payload else {
+            return Err(error);
+        };
+        let Ok(Some(recipient)) = self.sent.recipient(&confirm.message_id) else {
+            return Err(error);
+        };
+        self.mailbox.remember(confirm.message_id, recipient);
+        self.mailbox.read(envelope, now())
+    }
+
     fn receive(&mut self, envelope: &[u8]) -> Result<(), Failure> {
-        let received = match self.mailbox.read(envelope, now()) {
+        let received = match self.read(envelope) {
             Ok(received) => received,
             Err(error) => {
                 return self.print(&Notice::Rejected {

@@ -1,6 +1,6 @@
 //! Which settings come from where, and what is said about wrong ones.
 
-use pinch_proto::hub::{Delivery, QueueConfig, SlowReader};
+use pinch_proto::hub::{AckOnClose, Delivery, QueueConfig, SlowReader};
 use pinch_proto::peers::{IpNet, Limits};
 
 use super::*;
@@ -120,6 +120,7 @@ fn every_flag_has_its_effect() {
         "--queue-total-bytes=2000000",
         "--slow-reader=disconnect",
         "--delivery=at-most-once",
+        "--ack-on-close=never",
         "--log=json",
     ];
     let queue = QueueConfig::new()
@@ -150,7 +151,8 @@ fn every_flag_has_its_effect() {
             .on_duplicate(OnDuplicate::Replace)
             .queue(queue)
             .slow_reader(SlowReader::Disconnect)
-            .delivery(Delivery::AtMostOnce),
+            .delivery(Delivery::AtMostOnce)
+            .ack_on_close(AckOnClose::Never),
         database: file("/var/lib/pinch/queue"),
         log: LogFormat::Json,
         without_effect: vec![],

@@ -129,6 +129,7 @@ fn an_empty_flag_is_an_error() {
         "queue-total-bytes",
         "slow-reader",
         "delivery",
+        "ack-on-close",
         "log",
     ];
     for name in names {
