@@ -57,6 +57,19 @@ fn busy_agents_lose_nothing_whatever_happens_to_them() {
 }
 
 #[test]
+fn short_sessions_get_each_envelope_once() {
+    for seed in seeds() {
+        let mut world = World::new(seed);
+        let agents = world.add_agents(20);
+        world.live(agents.clone(), Habits::short_sessions());
+        world.start(agents);
+        world.run_for(3 * MINUTE);
+        assert_eq!(world.ledger().repeated(), 0, "{world:?}");
+        expect_a_good_end(world);
+    }
+}
+
+#[test]
 fn a_relay_that_restarts_is_found_again_by_everybody_and_has_lost_nothing() {
     for seed in seeds() {
         let mut world = inhabited(seed, 200, Habits::person());

@@ -42,6 +42,8 @@ enum HabitsFlag {
     Person,
     /// There for a minute, away for twenty seconds, a message every half second.
     Busy,
+    /// There for a moment, every few seconds, without a memory of earlier runs.
+    ShortSessions,
     /// Always there, and silent.
     Idle,
 }
@@ -51,6 +53,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let habits = match flags.habits {
         HabitsFlag::Person => Habits::person(),
         HabitsFlag::Busy => Habits::busy(),
+        HabitsFlag::ShortSessions => Habits::short_sessions(),
         HabitsFlag::Idle => Habits::idle(),
     };
     let lifetime = Duration::try_from_secs_f64(flags.hours * 3600.0)?;

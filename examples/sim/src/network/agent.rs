@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use bytes::Bytes;
 use pinch_proto::client::{Client, Event as Told, Identity, Input, Output};
-use pinch_proto::{Address, Time, UnixMillis};
+use pinch_proto::{Address, Frame, Time, UnixMillis};
 
 use super::ledger::{EnvelopeId, Fate, Said, encode, understand};
 use super::link::{Direction, LinkId, Packet};
@@ -27,6 +27,8 @@ pub(super) struct Agent {
     planned: Time,
     /// How far its clock has jumped ahead of the world's.
     pub(super) ahead: Duration,
+    /// It has sent a close frame.
+    has_closed: bool,
     /// It reads nothing.
     pub(super) is_deaf: bool,
     /// Nothing comes through, in either direction.
@@ -46,6 +48,7 @@ impl Agent {
             confirmed: 0,
             planned: NEVER,
             ahead: Duration::ZERO,
+            has_closed: false,
             is_deaf: false,
             is_partitioned: false,
         }
@@ -68,6 +71,7 @@ impl World {
             let client = Client::new(self.client.clone(), identity, seed, now, unix);
             agent.client = Some(Box::new(client));
             agent.confirmed = 0;
+            agent.has_closed = false;
             self.tasks.push_back(Task::AgentTimeout(number));
             self.work();
         }
@@ -142,6 +146,8 @@ impl World {
                 Output::Wake => self.tasks.push_back(Task::AgentWrites(number)),
                 Output::Transmit(frame) => {
                     has_written = true;
+                    let closes = matches!(frame, Frame::Close(_));
+                    self.agents[number as usize].has_closed |= closes;
                     if let Some(link) = self.agents[number as usize].link {
                         self.send(link, Direction::Up, frame.into());
                     }
@@ -290,6 +296,10 @@ impl World {
             Packet::Message(message) => tell(Input::Received(message)),
             Packet::Pong(payload) => tell(Input::Pong { payload }),
             Packet::Ping(payload) => {
+                if self.agents[number as usize].has_closed && !self.deduplicates() {
+                    return;
+                }
+                let mut tell = |input| self.tasks.push_back(Task::Agent(number, input));
                 let sign_of_life = Bytes::new();
                 tell(Input::Pong {
                     payload: sign_of_life,

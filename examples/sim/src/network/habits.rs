@@ -21,6 +21,9 @@ pub struct Habits {
     /// How many of a hundred stays end without a word: half of them in a crash, of the others half
     /// with a reset and half with a cut after which it goes on.
     pub rude_per_cent: u32,
+    /// Whether it announces that it drops what is redelivered. One that does not acknowledges what it
+    /// was sent by a clean close, too, and answers no ping behind its own close frame.
+    pub deduplicates: bool,
 }
 
 impl Habits {
@@ -34,6 +37,7 @@ impl Habits {
             message_bytes: 2000,
             contacts: 5,
             rude_per_cent: 40,
+            deduplicates: true,
         }
     }
 
@@ -47,6 +51,22 @@ impl Habits {
             message_bytes: 20_000,
             contacts: 3,
             rude_per_cent: 50,
+            deduplicates: true,
+        }
+    }
+
+    /// A tool that runs for a moment at a time: it joins, takes its queue, writes, and closes in order,
+    /// often before its queue has come. It remembers nothing of earlier runs.
+    #[must_use]
+    pub const fn short_sessions() -> Self {
+        Self {
+            stays: Duration::from_millis(800),
+            is_away: Duration::from_secs(2),
+            writes_every: Duration::from_millis(500),
+            message_bytes: 2000,
+            contacts: 3,
+            rude_per_cent: 0,
+            deduplicates: false,
         }
     }
 
@@ -60,6 +80,7 @@ impl Habits {
             message_bytes: 0,
             contacts: 0,
             rude_per_cent: 0,
+            deduplicates: true,
         }
     }
 }
@@ -79,6 +100,11 @@ impl World {
             self.plan_habit(agent, Habit::ComesAndGoes, habits.stays);
             self.plan_habit(agent, Habit::Writes, habits.writes_every);
         }
+    }
+
+    /// Whether agents announce that they drop what is redelivered.
+    pub(super) fn deduplicates(&self) -> bool {
+        self.habits.is_none_or(|habits| habits.deduplicates)
     }
 
     fn plan_habit(&mut self, agent: u32, habit: Habit, mean: Duration) {

@@ -304,9 +304,8 @@ impl World {
         let register = Input::Register {
             address: self.agents[agent as usize].address.clone(),
             admission: Admission::Named,
-            // As our client announces it.
             options: JoinOptions {
-                deduplicates: true,
+                deduplicates: self.deduplicates(),
                 ..JoinOptions::default()
             },
         };
