@@ -97,14 +97,16 @@ impl Url {
             return Err(UrlError::Fragment { url: shown });
         }
         let Some(Authority { host, port }) = Authority::parse(authority) else {
-            return Err(match authority.rsplit_once(':') {
-                Some((host, port)) if Authority::parse(&format!("{host}:")).is_some() => {
-                    UrlError::Port {
-                        url: shown,
-                        port: port.into(),
-                    }
-                }
-                _ => malformed(),
+            // Where an `@` follows, this port is the beginning of a password with a slash in it.
+            let port = authority.rsplit_once(':').filter(|(host, _)| {
+                Authority::parse(&format!("{host}:")).is_some() && shown == url
+            });
+            return Err(match port {
+                Some((_, port)) => UrlError::Port {
+                    url: shown,
+                    port: port.into(),
+                },
+                None => malformed(),
             });
         };
         let (path, query) = rest.split_at(rest.find('?').unwrap_or(rest.len()));
@@ -288,6 +290,7 @@ mod tests {
             "ws://secret@a:99999/ws?b=c",
             "ws://@a",
             "ws://me:se/cret@a/ws",
+            "ws://me:secret/@a/ws",
             "ws://me:secret@a@b",
             "http://me:secret@a/ws",
             "me:secret@a",

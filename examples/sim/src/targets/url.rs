@@ -121,9 +121,11 @@ fn dialed(url: &str) -> Result<String, &'static str> {
         .dial_with(dial)
         .start();
     match client {
-        Ok(_client) => {
+        Ok(client) => {
             runtime.run().map_err(|_| "busy")?;
             let request = String::from_utf8_lossy(&wire.take()).into_owned();
+            drop(client);
+            runtime.give_back().map_err(|_| "left behind")?;
             Ok(request.lines().take(2).collect::<Vec<_>>().join("\n"))
         }
         Err(ConnectError::Url(error)) => {
@@ -175,19 +177,23 @@ fn meant(url: &str) -> Result<String, &'static str> {
         .chars()
         .take_while(|char| !"/?#".contains(*char))
         .collect();
-    let rest = rest.strip_prefix(&authority).unwrap_or_default();
+    let rest = rest.strip_prefix(authority.as_str()).unwrap_or_default();
     if authority.contains('@') {
         return Err("user info");
     }
     if rest.contains('#') {
         return Err("fragment");
     }
-    // The port stands behind the last colon that is not in brackets.
-    let (host, port) = match authority.rsplit_once(':') {
-        Some((host, port)) if !(host.starts_with('[') && port.contains(']')) => {
-            (host.to_owned(), port)
-        }
-        _ => (authority.clone(), ""),
+    // The port stands behind the last colon, or behind the brackets of an IPv6 address.
+    let colon = match authority.find(']') {
+        Some(bracket) if authority.starts_with('[') => Some(bracket + 1),
+        _ => authority.rfind(':'),
+    };
+    let (host, port) = authority.split_at(colon.unwrap_or(authority.len()));
+    let port = match port.strip_prefix(':') {
+        Some(port) => port,
+        None if port.is_empty() => "",
+        None => return Err("malformed"),
     };
     let host = match host
         .strip_prefix('[')
@@ -197,7 +203,7 @@ fn meant(url: &str) -> Result<String, &'static str> {
             let address: core::net::Ipv6Addr = address.parse().map_err(|_| "malformed")?;
             format!("[{address}]")
         }
-        None if !host.is_empty() && is_made_of(&host, "") => host.to_ascii_lowercase(),
+        None if !host.is_empty() && is_made_of(host, "") => host.to_ascii_lowercase(),
         None => return Err("malformed"),
     };
     let port = match port {
@@ -206,7 +212,10 @@ fn meant(url: &str) -> Result<String, &'static str> {
         _ => u32::MAX,
     };
     if port > 65_535 {
-        return Err("port");
+        // It may be the beginning of a password.
+        let before_query = url.split('?').next().unwrap_or_default();
+        let is_shown = !before_query.contains('@');
+        return Err(if is_shown { "port" } else { "malformed" });
     }
     let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
     if host.contains('%') || !is_made_of(path, ":@/") || !is_made_of(query, ":@/?") {
