@@ -16,7 +16,7 @@ test('a page joins where its origin is allowed, and nowhere else', { timeout: 3 
   const program = programIn('PINCH_RELAY', context);
   const browser = programIn('PINCH_CHROMIUM', context);
   if (program === undefined || browser === undefined) return;
-  const pages = await Pages.start(context);
+  const pages = await Pages.start(context, 'page');
   const allowed = [[], ['--allowed-origins', 'https://elsewhere.example.com'], ['--allowed-origins', pages.origin]];
 
   const tasks: Task[] = [];

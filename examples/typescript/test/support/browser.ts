@@ -14,7 +14,8 @@ import { Inbox, soon } from './inbox.js';
 /** Where `dist` and `node_modules` are. */
 const PACKAGE = new URL('../../../', import.meta.url);
 
-const HTML = `<!doctype html>
+/** A page that runs the compiled `test/chromium/<name>.js`. */
+const html = (name: string): string => `<!doctype html>
 <meta charset="utf-8">
 <link rel="icon" href="data:,">
 <script type="importmap">{"imports": {
@@ -26,7 +27,7 @@ const HTML = `<!doctype html>
   addEventListener('unhandledrejection', ({ reason }) => fetch('/report', {
     method: 'POST', body: JSON.stringify({ failure: String(reason) }),
   }));
-  import('/dist/test/chromium/page.js').catch((error) => Promise.reject(error));
+  import('/dist/test/chromium/${name}.js').catch((error) => Promise.reject(error));
 </script>
 `;
 
@@ -55,11 +56,13 @@ const FLAGS = [
 /** The server of the page, and its origin. */
 export class Pages {
   readonly #server: Server;
+  readonly #html: string;
   readonly #reports = new Inbox<unknown>();
   /** What the page asks for. */
   tasks: unknown = [];
 
-  private constructor() {
+  private constructor(name: string) {
+    this.#html = html(name);
     this.#server = createServer((incoming, response) => {
       this.#serve(incoming, response).catch((error: unknown) => {
         response.writeHead(404).end(String(error));
@@ -67,8 +70,8 @@ export class Pages {
     });
   }
 
-  static async start(context: TestContext): Promise<Pages> {
-    const pages = new Pages();
+  static async start(context: TestContext, name: string): Promise<Pages> {
+    const pages = new Pages(name);
     pages.#server.listen(0, '127.0.0.1');
     await once(pages.#server, 'listening');
     context.after(() => {
@@ -95,7 +98,7 @@ export class Pages {
       response.end();
       this.#reports.push(JSON.parse(body));
     } else if (path === '/') {
-      response.writeHead(200, { 'content-type': 'text/html' }).end(HTML);
+      response.writeHead(200, { 'content-type': 'text/html' }).end(this.#html);
     } else if (path === '/tasks') {
       response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(this.tasks));
     } else if (/^\/(dist|node_modules)\/.*\.js$/.test(path)) {
