@@ -1,19 +1,22 @@
 // An agent on Node's `ws`, led by the tests: a command per line on stdin, an event per line on
 // stdout, both in JSON. The end of stdin is its end.
 
-import { createPrivateKey, createPublicKey, sign } from 'node:crypto';
 import { once } from 'node:events';
 import { get } from 'node:http';
 import { createRequire } from 'node:module';
 import { join as path } from 'node:path';
 import { createInterface } from 'node:readline';
 
+import { answer } from './auth.mjs';
 import { decode, encode } from './envelope.mjs';
 
 // The package is installed where this process was started, not beside this file.
 const { WebSocket } = createRequire(path(process.cwd(), 'package.json'))('ws');
 
-const PKCS8_ED25519 = Buffer.from('302e020100300506032b657004220420', 'hex');
+// Types of messages.
+const AUTH = [2, 9];
+const MESSAGE = 4;
+const DELIVERY_CONFIRM = 5;
 
 let socket;
 
@@ -21,45 +24,49 @@ function emit(event, values = {}) {
   process.stdout.write(`${JSON.stringify({ event, ...values })}\n`);
 }
 
-// Answers a challenge (protocol section 3) as a client should: after it has looked at it.
-function answer({ auth_challenge: challenge }, seed, host, forge) {
-  const nonce = Buffer.from(challenge.nonce, 'hex');
-  if (challenge.version !== 1 || nonce.length !== 32 || challenge.relay_host.toLowerCase() !== host) {
-    throw new Error(`not a challenge of ${host}: ${JSON.stringify(challenge)}`);
-  }
-  const key = createPrivateKey({
-    key: Buffer.concat([PKCS8_ED25519, Buffer.from(seed, 'hex')]),
-    format: 'der',
-    type: 'pkcs8',
-  });
-  const text = Buffer.concat([Buffer.from(`pinch-auth-v1\0${challenge.relay_host}\0`), nonce]);
-  const signature = sign(null, text, key);
-  if (forge) signature[0] ^= 1;
-  const publicKey = Buffer.from(createPublicKey(key).export({ format: 'jwk' }).x, 'base64url');
-  const response = {
+// Confirms that a message was delivered. The relay does not look into it, so it has no signature.
+function confirmation({ from_address: sender, to_address: recipient, message_id: id }) {
+  const confirm = { message_id: id, state: 'delivered', was_stored: 1 };
+  return encode({
     version: 1,
-    public_key: publicKey.toString('hex'),
-    signature: signature.toString('hex'),
-    nonce: challenge.nonce,
-  };
-  return encode({ version: 1, type: 3, auth_response: response });
+    from_address: recipient,
+    to_address: sender,
+    type: DELIVERY_CONFIRM,
+    delivery_confirm: confirm,
+  });
 }
 
 const commands = {
-  async join({ url, address, seed, host, origin, forge }) {
-    const query = address === undefined ? '' : `?address=${encodeURIComponent(address)}`;
-    socket = new WebSocket(url + query, { origin });
-    const challenge = seed && once(socket, 'message');
-    socket.on('ping', () => emit('ping'));
-    socket.on('unexpected-response', (_request, response) => {
+  // With `early`, the handlers are attached before the join. With `confirm`, each MESSAGE is
+  // confirmed in its handler. With `close_after`, the handler of so many messages closes, or, if it
+  // is 0, what follows the join.
+  async join({ url, address, seed, host, origin, forge, receive, early, confirm, close_after: left }) {
+    const query = new URLSearchParams();
+    if (address !== undefined) query.set('address', address);
+    if (receive !== undefined) query.set('receive', receive);
+    const joining = new WebSocket(query.size === 0 ? url : `${url}?${query}`, { origin });
+    socket = joining;
+    const heard = (data, isBinary) => {
+      if (!isBinary) throw new Error('a text message from the relay');
+      const envelope = decode(data);
+      if (AUTH.includes(envelope.type)) return;
+      emit('envelope', { hex: data.toString('hex'), envelope });
+      if (envelope.type !== MESSAGE) return;
+      if (confirm) joining.send(confirmation(envelope));
+      if (left !== undefined && --left === 0) joining.close(1000);
+    };
+    if (early) joining.on('message', heard);
+    const challenge = seed && once(joining, 'message');
+    joining.on('ping', () => emit('ping'));
+    joining.on('unexpected-response', (_request, response) => {
       emit('rejected', { status: response.statusCode });
       response.destroy();
     });
-    await once(socket, 'open');
-    socket.on('close', (code, reason) => emit('closed', { code, reason: reason.toString() }));
+    await once(joining, 'open');
+    joining.on('close', (code, reason) => emit('closed', { code, reason: reason.toString() }));
     if (seed) {
-      socket.send(answer(decode((await challenge)[0]), seed, host, forge));
-      const { auth_result: result } = decode((await once(socket, 'message'))[0]);
+      joining.send(answer(decode((await challenge)[0]), seed, host, forge));
+      const { auth_result: result } = decode((await once(joining, 'message'))[0]);
       if (!result.success) {
         emit('refused', { reason: result.error_message });
         return;
@@ -67,11 +74,9 @@ const commands = {
       address = result.assigned_address;
     }
     // Only now, as clients in the field do: what the relay says too early is lost.
-    socket.on('message', (data, isBinary) => {
-      if (!isBinary) throw new Error('a text message from the relay');
-      emit('envelope', { hex: data.toString('hex'), envelope: decode(data) });
-    });
+    if (!early) joining.on('message', heard);
     emit('joined', { address });
+    if (left === 0) joining.close(1000);
   },
 
   // Sends an envelope, with the bytes `unknown` behind its known fields.

@@ -10,7 +10,7 @@ import http.client
 import json
 import os
 import sys
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from nacl.signing import SigningKey
 from websockets.asyncio.client import ClientConnection, connect
@@ -24,6 +24,10 @@ LINE_LIMIT = 1 << 20
 
 # How long an HTTP request may take, in seconds.
 HTTP_TIMEOUT = 20
+
+# Types of messages.
+MESSAGE = 4
+DELIVERY_CONFIRM = 5
 
 
 def emit(event, **values):
@@ -59,6 +63,20 @@ def answer(message, seed, host, forge):
     return encode({"version": 1, "type": 3, "auth_response": response})
 
 
+def confirmation(message):
+    """Confirms that a message was delivered. The relay does not look into it, so it has no signature."""
+    confirm = {"message_id": message["message_id"], "state": "delivered", "was_stored": 1}
+    return encode(
+        {
+            "version": 1,
+            "from_address": message["to_address"],
+            "to_address": message["from_address"],
+            "type": DELIVERY_CONFIRM,
+            "delivery_confirm": confirm,
+        }
+    )
+
+
 def fetch(url):
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=HTTP_TIMEOUT)
@@ -74,16 +92,23 @@ class Agent:
         self.tasks = tasks
         self.socket = None
 
-    async def join(self, url, address=None, seed=None, host=None, origin=None, forge=False):
-        query = "" if address is None else f"?address={quote(address, safe='')}"
+    async def join(self, url, address=None, origin=None, receive=None, early=False, **rest):
+        """Joins. Here, `early` changes nothing: what comes waits until it is asked for."""
+        query = {"address": address, "receive": receive}
+        query = {name: value for name, value in query.items() if value is not None}
+        if query:
+            url = f"{url}?{urlencode(query)}"
         try:
-            self.socket = await connect(url + query, origin=origin, proxy=None, create_connection=Connection)
+            self.socket = await connect(url, origin=origin, proxy=None, create_connection=Connection)
         except InvalidStatus as rejection:
             emit("rejected", status=rejection.response.status_code)
             return
-        self.tasks.create_task(self.live(address, seed, host, forge))
+        self.tasks.create_task(self.live(address, **rest))
 
-    async def live(self, address, seed, host, forge):
+    async def live(self, address, seed=None, host=None, forge=False, confirm=False, close_after=None):
+        """Takes what comes. With `confirm`, each MESSAGE is confirmed at once. With `close_after`, it
+        closes after so many messages, or, if it is 0, after the join; what still comes is taken."""
+        left = close_after
         try:
             if seed is not None:
                 await self.socket.send(answer(decode(await self.socket.recv()), seed, host, forge))
@@ -93,9 +118,20 @@ class Agent:
                     emit("refused", reason=result["error_message"])
             if address is not None:
                 emit("joined", address=address)
+            if left == 0:
+                await self.socket.close(1000)
             while True:
                 message = await self.socket.recv(decode=False)
-                emit("envelope", hex=message.hex(), envelope=decode(message))
+                envelope = decode(message)
+                emit("envelope", hex=message.hex(), envelope=envelope)
+                if envelope["type"] != MESSAGE:
+                    continue
+                if confirm:
+                    await self.socket.send(confirmation(envelope))
+                if left is not None:
+                    left -= 1
+                    if left == 0:
+                        await self.socket.close(1000)
         except ConnectionClosed as closed:
             frame = closed.rcvd
             emit("closed", code=frame.code if frame else 1006, reason=frame.reason if frame else "")

@@ -16,6 +16,10 @@ _PAYLOADS = {
     ),
     14: ("auth_response", _fields("version int", "public_key bytes", "signature bytes", "nonce bytes")),
     15: ("auth_result", _fields("success int", "error_message string", "assigned_address string")),
+    21: (
+        "delivery_confirm",
+        _fields("message_id bytes", "signature bytes", "timestamp int", "state string", "was_stored int"),
+    ),
     22: ("queue_status", _fields("pending_count int")),
     23: ("queue_full", _fields("recipient_address string", "reason string")),
     24: ("rate_limited", _fields("retry_after_ms int", "reason string")),

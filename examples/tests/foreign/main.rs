@@ -11,7 +11,9 @@ mod peer;
 mod relay;
 mod row;
 mod scenarios;
+mod sessions;
 mod setup;
+mod tools;
 
 use core::time::Duration;
 
@@ -68,22 +70,22 @@ async fn node_and_python_exchange_envelopes_with_names() {
     node_and_python(Mode::Open, "node_and_python_exchange_envelopes_with_names").await;
 }
 
-/// Makes a test of every scenario in every row: `node_open::leaves_in_order` and so on.
+/// Makes a test of every scenario of a module in every row: `node_open::leaves_in_order` and so on.
 macro_rules! table {
-    ($scenarios:tt $($row:ident: $language:ident, $mode:ident;)*) => {
-        $(table!(@row $row, $language, $mode, $scenarios);)*
+    ($module:ident: $scenarios:tt $($row:ident: $language:ident, $mode:ident;)*) => {
+        $(table!(@row $module, $row, $language, $mode, $scenarios);)*
     };
-    (@row $row:ident, $language:ident, $mode:ident, [$($scenario:ident,)*]) => {
+    (@row $module:ident, $row:ident, $language:ident, $mode:ident, [$($scenario:ident,)*]) => {
         mod $row {
+            use crate::$module;
             use crate::row::{Mode, Row};
-            use crate::scenarios;
             use crate::setup::Language;
 
             $(#[tokio::test]
             async fn $scenario() {
                 let test = concat!(stringify!($row), "::", stringify!($scenario));
                 if let Some(program) = Language::$language.program(test) {
-                    scenarios::$scenario(Row { program, mode: Mode::$mode }).await;
+                    $module::$scenario(Row { program, mode: Mode::$mode }).await;
                 }
             })*
         }
@@ -91,7 +93,7 @@ macro_rules! table {
 }
 
 table! {
-    [
+    scenarios: [
         exchanges_envelopes_with_its_like,
         exchanges_envelopes_with_our_client,
         answers_pings_by_itself,
@@ -110,4 +112,17 @@ table! {
     node_open: Node, Open;
     python_challenge: Python, Challenge;
     python_open: Python, Open;
+}
+
+table! {
+    sessions: [
+        over_three_sessions,
+        confirm_a_queue_beyond_the_rate_limit,
+        that_only_send_live_beside_the_one_that_listens,
+        that_only_send_leave_the_queue_alone,
+    ]
+    node_challenge_sessions: Node, Challenge;
+    node_open_sessions: Node, Open;
+    python_challenge_sessions: Python, Challenge;
+    python_open_sessions: Python, Open;
 }

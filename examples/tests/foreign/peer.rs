@@ -100,15 +100,32 @@ impl Foreign {
         }
     }
 
+    /// Waits for one more ping. Nothing else may happen meanwhile.
+    pub(crate) async fn pinged_again(&mut self) {
+        self.pinged(self.pings + 1).await;
+    }
+
     /// Begins to join.
     pub(crate) async fn ask_to_join(&mut self, relay: &Relay, agent: Agent, mode: Mode) {
+        self.ask_to_join_with(relay, agent, mode, &json!({})).await;
+    }
+
+    async fn ask_to_join_with(&mut self, relay: &Relay, agent: Agent, mode: Mode, how: &Value) {
         let mut command = agent.join_command(mode);
         command["url"] = relay.url.as_str().into();
+        for (name, value) in how.as_object().expect("an object") {
+            command[name] = value.clone();
+        }
         self.tell(&command).await;
     }
 
     pub(crate) async fn join(&mut self, relay: &Relay, agent: Agent, mode: Mode) {
-        self.ask_to_join(relay, agent, mode).await;
+        self.join_with(relay, agent, mode, &json!({})).await;
+    }
+
+    /// Joins with more values in the command.
+    pub(crate) async fn join_with(&mut self, relay: &Relay, agent: Agent, mode: Mode, how: &Value) {
+        self.ask_to_join_with(relay, agent, mode, how).await;
         let address = agent.address(mode).into();
         assert_eq!(self.event().await, Event::Joined { address });
     }
@@ -141,6 +158,27 @@ impl Foreign {
             panic!("{event:?} instead of a response")
         };
         (status, body)
+    }
+
+    /// Begins to close in order.
+    pub(crate) async fn close(&mut self) {
+        self.tell(&json!({ "do": "close", "code": 1000, "reason": "" }))
+            .await;
+    }
+
+    /// Kills it, at whatever it is. Returns what it had told until then.
+    pub(crate) async fn kill(mut self) -> Vec<Event> {
+        soon("its death", self.child.kill())
+            .await
+            .expect("it is ours");
+        let mut told = Vec::new();
+        while let Some(line) = soon("the rest", self.events.next_line())
+            .await
+            .expect("text")
+        {
+            told.push(serde_json::from_str(&line).expect("an event"));
+        }
+        told
     }
 
     pub(crate) fn freeze(&self) {

@@ -9,6 +9,7 @@ use crate::setup::Program;
 
 /// The types of message that are sent here.
 pub(crate) const MESSAGE: i32 = 4;
+pub(crate) const DELIVERY_CONFIRM: i32 = 5;
 pub(crate) const QUEUE_STATUS: i32 = 13;
 pub(crate) const QUEUE_FULL: i32 = 14;
 pub(crate) const RATE_LIMITED: i32 = 15;

@@ -13,7 +13,7 @@ fn closed(code: u16, reason: &str) -> Event {
 }
 
 /// What `/health` says of the number of connections.
-async fn connections(client: &mut Foreign, relay: &Relay) -> u64 {
+pub(crate) async fn connections(client: &mut Foreign, relay: &Relay) -> u64 {
     let (status, body) = client.get(&relay.http("/health")).await;
     assert_eq!(status, 200, "{body}");
     let health: Value = serde_json::from_str(&body).expect("JSON");

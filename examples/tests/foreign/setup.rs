@@ -16,6 +16,7 @@ pub(crate) enum Language {
 /// How a foreign client is started.
 #[derive(Clone, Debug)]
 pub(crate) struct Program {
+    pub(crate) language: Language,
     interpreter: PathBuf,
     script: PathBuf,
     folder: PathBuf,
@@ -45,10 +46,20 @@ impl Language {
         };
         packages::or_skip(test, program.clone())
     }
+
+    /// The tool of the command line, of which there is one for Node.
+    pub(crate) fn tool(test: &str) -> Option<Program> {
+        let client = Self::Node.program(test)?;
+        Some(Program {
+            script: source("tool.mjs"),
+            ..client
+        })
+    }
 }
 
 fn node() -> Result<Program, Unavailable> {
     Ok(Program {
+        language: Language::Node,
         folder: packages::npm(&target(), "node", &source(""))?,
         interpreter: "node".into(),
         script: source("client.mjs"),
@@ -57,6 +68,7 @@ fn node() -> Result<Program, Unavailable> {
 
 fn python() -> Result<Program, Unavailable> {
     Ok(Program {
+        language: Language::Python,
         interpreter: packages::pip(&target(), "python", &source("requirements.txt"), &[])?,
         script: source("client.py"),
         folder: target(),
