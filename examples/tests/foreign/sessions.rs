@@ -27,6 +27,8 @@ enum Ending {
     HandlersBeforeTheJoin,
     /// It closes in the handler of the last message.
     InTheLastHandler,
+    /// It closes in the handler of the first message; what still comes is handled.
+    InTheFirstHandler,
     /// It closes as soon as it has joined; what still comes is handled.
     BeforeTheQueue,
     /// As `InTheLastHandler`, with the `Origin` of a page.
@@ -62,7 +64,7 @@ const fn case(
 
 /// A clean close by the client acknowledges: exactly once. Where only pongs do, it is a matter of
 /// which pongs the relay has had: at least once, at most twice, and never again after a clean end.
-const TABLE: [Case; 7] = {
+const TABLE: [Case; 8] = {
     const NONE: RangeInclusive<usize> = 0..=0;
     const EACH: RangeInclusive<usize> = ALL..=ALL;
     const SOME: RangeInclusive<usize> = 0..=ALL;
@@ -71,6 +73,7 @@ const TABLE: [Case; 7] = {
     [
         case(Ending::HandlersBeforeTheJoin, [EACH, NONE, NONE], ONCE),
         case(Ending::InTheLastHandler, [EACH, NONE, NONE], ONCE),
+        case(Ending::InTheFirstHandler, [1..=ALL, SOME, NONE], ONCE),
         case(Ending::BeforeTheQueue, [SOME, SOME, NONE], ONCE),
         case(Ending::WithOrigin, [EACH, SOME, NONE], TWICE_AT_MOST),
         case(Ending::Killed, [1..=ALL, SOME, NONE], TWICE_AT_MOST),
@@ -172,6 +175,10 @@ async fn first_session(row: &Row, relay: &Relay, ending: Ending) -> Vec<u8> {
         }
         Ending::InTheLastHandler => {
             let mut bob = joined(row, relay, json!({ "close_after": WAITING })).await;
+            in_order(messages_and_end(&mut bob).await)
+        }
+        Ending::InTheFirstHandler => {
+            let mut bob = joined(row, relay, json!({ "close_after": 1 })).await;
             in_order(messages_and_end(&mut bob).await)
         }
         Ending::BeforeTheQueue => {
