@@ -282,6 +282,25 @@ fn a_sender_with_unread_rejections_is_paused_and_not_closed() {
 }
 
 #[test]
+fn a_recipient_that_vanishes_with_thousands_in_flight_costs_no_sender_its_connection() {
+    let mut world = World::new(config().refusal_bytes(10_000));
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    for _ in 0..3000 {
+        world.say(alice, "bob", "x");
+    }
+    world.write(bob, PLENTY);
+    world.give(Input::Closed {
+        conn: bob,
+        clean: false,
+    });
+    world.give(moves(alice));
+    assert!(world.hub.is_paused(alice));
+    assert_eq!(lines(&world.write(alice, PLENTY)).len(), 3000);
+    assert!(!world.hub.is_paused(alice));
+    assert_eq!(world.stats().connections, 1);
+}
+
+#[test]
 fn a_paused_sender_is_not_closed_for_a_pong_that_nobody_reads() {
     let mut world = World::new(config().refusal_bytes(500));
     let alice = world.join("alice");
