@@ -13,8 +13,8 @@ use pinch_proto::{Address, Frame, Host, SecretKey, Time};
 use prost::Message as _;
 
 use support::{
-    HOST, PLENTY, START, World, address, config, envelope, lines, message, message_of, millis,
-    moves, secs,
+    HOST, Manner, PLENTY, START, World, address, config, envelope, lines, message, message_of,
+    millis, moves, secs,
 };
 
 /// What a sender hears after it has sent `bytes`.
@@ -319,16 +319,19 @@ fn a_paused_sender_is_not_closed_for_a_pong_that_nobody_reads() {
     }
     world.write(alice, PLENTY);
     assert_eq!(world.stats().heartbeat_timeouts, 0);
-    // It was read since, and nothing came.
+    // From here on it is read, and has the time of a pong.
     assert!(!world.hub.is_paused(alice));
     world.write(alice, PLENTY);
+    assert_eq!(world.stats().heartbeat_timeouts, 0);
+    world.set(alice, Manner::Silent);
+    world.pass(secs(8));
     assert_eq!(world.stats().heartbeat_timeouts, 1);
 }
 
 #[test]
 fn a_sender_is_paused_while_the_store_may_reject_too_much_and_woken_when_it_answers() {
     let queue = QueueConfig::new();
-    let mut world = World::new(config().queue(queue).refusal_bytes(2000));
+    let mut world = World::new(config().queue(queue).refusal_bytes(3000));
     let alice = world.join("alice");
     world.settle();
     for _ in 0..4 {

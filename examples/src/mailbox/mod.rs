@@ -129,6 +129,9 @@ impl Mailbox {
     /// Notes that the message `message_id` was sent to `to`, by this process or an earlier one, so that
     /// its confirmation is believed.
     pub fn remember(&mut self, message_id: Bytes, to: PublicKey) {
+        if self.sent.contains_key(&message_id) {
+            return;
+        }
         if self.sent_order.len() == MAX_SENT
             && let Some(oldest) = self.sent_order.pop_front()
         {

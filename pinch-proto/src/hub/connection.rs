@@ -27,8 +27,8 @@ const LAST_BYTES: usize = 32 << 10;
 /// Maximum number of envelopes in flight behind the last ping.
 const PROBE_COUNT: u64 = 256;
 
-/// What one rejection takes, in bytes, with addresses of keys and the longest reason.
-const REJECTION_BYTES: usize = 512;
+/// What one rejection takes at most, in bytes, with the longest addresses, id and reason.
+const REJECTION_BYTES: usize = 768;
 
 /// ```text
 ///            pong, or 1 s                a fault, a timeout, a

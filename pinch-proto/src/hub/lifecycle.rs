@@ -166,6 +166,7 @@ impl Hub {
                 .outbox
                 .push_control_first(*greeting, &mut self.spares);
         }
+        connection.probe_due = false;
         let address = connection.address.clone();
         let (bucket, send_only) = (connection.bucket, connection.options.send_only);
         if send_only {
@@ -222,16 +223,28 @@ impl Hub {
     /// which waits for that.
     pub(super) fn resolve(&mut self, conn: ConnId) {
         self.let_go_unconfirmed(conn);
-        if self.unresolved.is_empty() {
-            return;
-        }
         let Some(connection) = self.connections.get(conn.0) else {
             return;
         };
+        if self.unresolved.is_empty() {
+            return;
+        }
         let address = connection.address.clone();
-        self.unresolved.remove(address.as_bytes(), conn);
-        if let Some(successor) = self.lookup(address.as_str()) {
+        if self.unresolved.remove(address.as_bytes(), conn)
+            && let Some(successor) = self.lookup(address.as_str())
+        {
             self.read_on(successor);
+        }
+    }
+
+    /// A pong came of a peer that has closed: once it has acknowledged everything, nothing more is
+    /// waited for.
+    pub(super) fn resolve_if_acked(&mut self, conn: ConnId) {
+        let connection = self.connections.get(conn.0);
+        let is_acked =
+            |connection: &Connection| connection.is_closing() && connection.unconfirmed.len() == 0;
+        if connection.is_some_and(is_acked) {
+            self.resolve(conn);
         }
     }
 

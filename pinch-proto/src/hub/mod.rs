@@ -5,7 +5,7 @@
 //! says ([`Output`]), and calls [`Hub::handle_timeout`] when the [`Wakeup`] is due:
 //!
 //! ```
-//! use pinch_proto::hub::{Admission, Config, Hub, Input, Output};
+//! use pinch_proto::hub::{Admission, Config, Hub, Input, JoinOptions, Output};
 //! use pinch_proto::{Address, Frame, Host, Time, UnixMillis};
 //!
 //! let config = Config::new(Host::parse("relay.example.com")?).build()?;
@@ -13,7 +13,8 @@
 //!
 //! // A connection has proven its address: into the routing table with it.
 //! let address = Address::parse("pinch:alice@relay.example.com")?;
-//! let register = Input::Register { address, admission: Admission::Named };
+//! let (admission, options) = (Admission::Named, JoinOptions::default());
+//! let register = Input::Register { address, admission, options };
 //! let mut turn = hub.handle_input(register, Time::ZERO);
 //! let Some(Output::Registered { conn, .. }) = turn.poll_output() else { panic!("refused") };
 //! let wakeup = turn.finish().expect("a ping will be due");
@@ -461,8 +462,15 @@ impl Hub {
 
     /// Decides whether the driver is to read from a connection before it comes again.
     fn set_paused(&mut self, conn: ConnId) {
-        if let Some(connection) = self.connections.get_mut(conn.0) {
-            connection.paused = connection.is_congested(&self.outbox_limits);
+        let Some(connection) = self.connections.get_mut(conn.0) else {
+            return;
+        };
+        let resumes = connection.paused && !connection.is_closing();
+        connection.paused = connection.is_congested(&self.outbox_limits);
+        // Nothing was read meanwhile, so the pong has its time from now on.
+        if resumes && !connection.paused && connection.ping == Ping::Overdue {
+            connection.ping = Ping::Awaited;
+            self.deadlines.pong.arm(conn.0.index, self.attended.now());
         }
     }
 

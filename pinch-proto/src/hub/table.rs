@@ -6,6 +6,7 @@
 use core::hash::{BuildHasher as _, Hasher as _};
 
 use hashbrown::HashTable;
+use hashbrown::hash_table::OccupiedEntry;
 
 use super::connection::Connection;
 use super::io::ConnId;
@@ -74,13 +75,12 @@ impl RoutingTable {
             });
     }
 
-    /// Takes `conn` out, which was entered with `address`.
-    pub(super) fn remove(&mut self, address: &[u8], conn: ConnId) {
+    /// Takes `conn` out, which was entered with `address`; false if it was not.
+    pub(super) fn remove(&mut self, address: &[u8], conn: ConnId) -> bool {
         let hash = Place::spread(self.hash(address));
         let is_it = |place: &Place| place.index == conn.0.index;
-        if let Ok(entry) = self.places.find_entry(hash, is_it) {
-            entry.remove();
-        }
+        let entry = self.places.find_entry(hash, is_it);
+        entry.map(OccupiedEntry::remove).is_ok()
     }
 
     #[allow(

@@ -170,6 +170,7 @@ impl Hub {
         if answers && joining {
             self.release(conn);
         }
+        self.resolve_if_acked(conn);
     }
 
     /// The peer has shown life.

@@ -162,13 +162,13 @@ fn is_scheme(text: &str) -> bool {
 
 /// `url` for errors, without whatever may be user info.
 fn without_user_info(url: &str) -> String {
-    let (before_query, query) = url.split_at(url.find('?').unwrap_or(url.len()));
-    match before_query.rsplit_once('@') {
+    // A password may have any character in it, unless it is one that ends a URL for everybody.
+    match url.rsplit_once('@') {
         Some((before, after)) => {
             let scheme = before.split_once("://").map(|(scheme, _)| scheme);
             let scheme = scheme.filter(|scheme| is_scheme(scheme));
             let scheme = scheme.map(|scheme| format!("{scheme}://"));
-            format!("{}…@{after}{query}", scheme.unwrap_or_default())
+            format!("{}…@{after}", scheme.unwrap_or_default())
         }
         None => url.into(),
     }

@@ -84,6 +84,8 @@ pub(super) struct Connection {
     pub(super) probe_due: bool,
     /// Its queue was read to the end, and no ping went behind the last of it.
     pub(super) drained: bool,
+    /// Its peer has closed, and may acknowledge what it was given by how it ends its stream.
+    pub(super) is_unresolved: bool,
     /// How many confirmations it may send for nothing.
     pub(super) credits: u32,
     /// It is to send no more before its driver comes again.

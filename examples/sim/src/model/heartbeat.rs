@@ -17,9 +17,16 @@ impl Model {
 
     /// Decides whether anything is to be read from a connection before its driver comes again.
     fn set_paused(&mut self, conn: ConnId) {
-        let is_congested = self.is_congested(conn);
-        if let Some(connection) = self.get_mut(conn) {
-            connection.paused = is_congested;
+        let (is_congested, now) = (self.is_congested(conn), self.now);
+        let Some(connection) = self.get_mut(conn) else {
+            return;
+        };
+        let resumes = connection.paused && !is_congested && connection.is_open();
+        connection.paused = is_congested;
+        // Nothing was read meanwhile: its pong has its time from now on.
+        if resumes && connection.ping == Ping::Overdue {
+            connection.ping = Ping::Awaited;
+            self.alarms.set(Kind::Pong, conn, now);
         }
     }
 
@@ -132,6 +139,12 @@ impl Model {
         self.read_on(conn);
         if is_last && was_joining {
             self.end_join(conn);
+        }
+        // It has acknowledged everything: nothing more is waited for.
+        let all_acked =
+            |connection: &Connection| !connection.is_open() && connection.given.is_empty();
+        if self.get(conn).is_some_and(all_acked) {
+            self.resolve(conn);
         }
     }
 

@@ -87,6 +87,7 @@ impl Model {
             last_ping: None,
             probe_due: false,
             drained: false,
+            is_unresolved: false,
             credits: 0,
             paused: false,
             asleep: false,
@@ -131,6 +132,7 @@ impl Model {
         };
         let frame = words::close_frame(&cause);
         let closing = Phase::Closing { cause, frame };
+        connection.probe_due = false;
         let before = core::mem::replace(&mut connection.phase, closing);
         if let Phase::Joining {
             greeting: Some(greeting),
@@ -149,7 +151,7 @@ impl Model {
         if comes_back || !reads {
             self.part_with_waiting(conn);
         }
-        if comes_back && self.predecessor(&address) != Some(conn) {
+        if comes_back && !self.awaits_end(conn) {
             self.part_with_given(conn);
         }
         self.wake(conn);
@@ -157,24 +159,32 @@ impl Model {
 
     /// The connection of `address` whose peer has closed, and may acknowledge what it was given.
     pub(super) fn predecessor(&self, address: &Address) -> Option<ConnId> {
-        self.settings.queue?;
-        let is_it = |connection: &&Connection| {
-            connection.address == *address
-                && connection.may_ack_by_closing(&self.settings)
-                && !connection.given.is_empty()
-        };
+        let is_it =
+            |connection: &&Connection| connection.address == *address && connection.is_unresolved;
         let mut all = self.connections.iter().filter(is_it);
         all.next().map(|connection| connection.conn)
     }
 
+    /// Whether how a peer ends its stream that has closed makes a difference.
+    fn awaits_end(&mut self, conn: ConnId) -> bool {
+        let settings = self.settings;
+        let Some(connection) = self.get_mut(conn) else {
+            return false;
+        };
+        let may_ack = connection.may_ack_by_closing(&settings);
+        connection.is_unresolved = may_ack && !connection.given.is_empty();
+        connection.is_unresolved
+    }
+
     /// It is known what was acknowledged of what a peer was given that has closed: its successor goes on.
     pub(super) fn resolve(&mut self, conn: ConnId) {
-        let Some(connection) = self.get(conn) else {
+        self.part_with_given(conn);
+        let Some(connection) = self.get_mut(conn) else {
             return;
         };
+        let was_unresolved = core::mem::take(&mut connection.is_unresolved);
         let address = connection.address.clone();
-        self.part_with_given(conn);
-        if let Some(successor) = self.lookup(address.as_str()) {
+        if was_unresolved && let Some(successor) = self.lookup(address.as_str()) {
             self.read_on(successor);
         }
     }

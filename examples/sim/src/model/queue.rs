@@ -18,7 +18,7 @@ use super::fates::Fate;
 use crate::story::{Queue, Settings};
 
 /// What a rejection counts for that may come.
-const REJECTION_BYTES: usize = 512;
+const REJECTION_BYTES: usize = 768;
 
 /// What a request counts for besides its message.
 const REQUEST_BYTES: usize = 256;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arbitrary::{Result as Read, Unstructured};
 use pinch_driver::{Client, ConnectError, UrlError};
-use pinch_proto::client::{Config, Identity};
+use pinch_proto::client::{Config, Duplicates, Identity};
 use pinch_proto::{Host, SecretKey};
 
 use super::damage::Damage;
@@ -117,7 +117,12 @@ fn dialed(url: &str) -> Result<String, &'static str> {
         async move { end.ok_or(io::ErrorKind::ConnectionRefused.into()) }
     };
     let client = Client::builder_on(runtime.clone(), url, identity)
-        .config(Config::new().max_tries(Some(1)))
+        // Without duplicates to drop, it announces nothing in its query.
+        .config(
+            Config::new()
+                .max_tries(Some(1))
+                .duplicates(Duplicates::Deliver),
+        )
         .dial_with(dial)
         .start();
     match client {

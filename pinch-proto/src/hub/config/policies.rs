@@ -49,9 +49,10 @@ pub enum AckOnClose {
     /// which discard what arrives after their own close, nor for clients that deduplicate
     /// ([`JoinOptions`](crate::hub::JoinOptions)).
     ///
-    /// A peer that sends a close frame and then ends its stream without waiting for the relay's may
-    /// still acknowledge what was on its way to it: both can reach the relay at the same moment as a
-    /// proper end. Such clients announce `dedup=1`, or the relay is run with [`Never`](Self::Never).
+    /// A peer that exits behind its close frame, without waiting for the relay's, may acknowledge what
+    /// was still on its way to it: within a round trip, its end of stream cannot be told from one that
+    /// waited. It acknowledges nothing only if its stream is reset, or has ended when its close frame
+    /// is read. Such clients announce `dedup=1`, or the relay is run with [`Never`](Self::Never).
     #[default]
     Clean,
     /// It never does: only pongs acknowledge. What was not acknowledged is redelivered.
