@@ -19,7 +19,7 @@
 //! let agent = Agent::new(SecretKey::from_seed([0xaa; 32]), host);
 //!
 //! let (response, agent) = agent.handle_challenge(&relay.challenge(), unix)?;
-//! let proof = relay.handle_message(&response, now, unix)?.verify()?;
+//! let proof = relay.handle_message(&response, now)?.verify()?;
 //! let address = agent.handle_result(&auth_succeeded(proof.address(), unix), Duration::ZERO)?;
 //! assert_eq!(&address, proof.address());
 //! # Ok::<(), Box<dyn core::error::Error>>(())
