@@ -87,6 +87,13 @@ impl Agent {
         }
     }
 
+    /// Those of `numbers` that did not come while a pong was waited for.
+    pub(crate) fn missing_of(&self, numbers: core::ops::Range<u8>) -> Vec<u8> {
+        numbers
+            .filter(|number| !self.ahead.contains(&Heard::Envelope(*number)))
+            .collect()
+    }
+
     /// Sends the envelope `number` to `name`. That the connection has ended is heard, not said here.
     pub(crate) async fn send(&mut self, name: &str, number: u8) {
         let envelope = Envelope {
