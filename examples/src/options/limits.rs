@@ -55,8 +55,8 @@ pub(super) struct LimitFlags {
     #[arg(long, value_name = "NUMBER", value_parser = count, default_value = "1024")]
     address_pending: usize,
 
-    /// Maximum number of connections from one address (IPv6: from one /64). Raise it where more
-    /// agents share an address behind a NAT.
+    /// Maximum number of connections from one address (IPv6: from one /64), and never more than a
+    /// quarter of all. Raise it where more agents share an address behind a NAT.
     #[arg(long, value_name = "NUMBER", value_parser = count, default_value = "1024")]
     address_connections: usize,
 

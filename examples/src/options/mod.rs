@@ -314,12 +314,16 @@ impl Options {
     }
 
     /// Lowers the limits of pending handshakes and connections, so that both have room in `limit`
-    /// file descriptors.
+    /// file descriptors, and no address gets more than a quarter of the connections.
     pub fn fit_descriptors(&mut self, limit: usize) {
         let limits = &mut self.limits.limits;
         let (pending, connections) = descriptors::share(limit, limits.max_total_pending());
-        *limits = limits.clone().total_pending(pending);
         let connections = connections.min(self.hub.connection_limit());
+        let of_address = limits.max_connections().min((connections / 4).max(1));
+        *limits = limits
+            .clone()
+            .total_pending(pending)
+            .connections(of_address);
         self.hub = self.hub.clone().max_connections(connections);
     }
 

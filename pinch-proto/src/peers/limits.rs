@@ -68,8 +68,7 @@ impl Limits {
     }
 
     /// Maximum number of connections of one address that have joined, or have been upgraded and are
-    /// joining. Default: 1024, an office or a carrier's NAT with a thousand agents; no address gets
-    /// all descriptors of a relay.
+    /// joining. Default: 1024, an office or a carrier's NAT with a thousand agents.
     #[must_use]
     pub fn connections(mut self, limit: usize) -> Self {
         self.connections = limit;
@@ -115,6 +114,12 @@ impl Limits {
     #[must_use]
     pub const fn max_total_pending(&self) -> usize {
         self.total_pending
+    }
+
+    /// The maximum of connections of one address.
+    #[must_use]
+    pub const fn max_connections(&self) -> usize {
+        self.connections
     }
 
     /// Whether `ip` has no limits of its own.

@@ -63,7 +63,8 @@ fn the_limits_of_one_address_can_be_switched_off() {
 fn handshakes_and_connections_fit_the_descriptors() {
     let mut options = valid(&[], &[]);
     options.fit_descriptors(1024);
-    assert_eq!(options.limits.limits, Limits::new().total_pending(60));
+    let fitted = Limits::new().total_pending(60).connections(225);
+    assert_eq!(options.limits.limits, fitted);
     assert_eq!(options.hub, hub().max_connections(900));
     let mut options = valid(&[], &[]);
     options.fit_descriptors(usize::MAX);
