@@ -46,7 +46,7 @@ impl Hub {
         if let Some(data) = inherited {
             connection.outbox.restore_data(data);
         }
-        if let Some(predecessor) = self.unresolved.find(address.as_bytes(), &self.connections) {
+        if let Some(predecessor) = self.predecessor(&address) {
             self.deadlines
                 .join
                 .arm_if_idle(predecessor.0.index, self.now);
@@ -248,13 +248,12 @@ impl Hub {
         }
     }
 
-    /// Whether what is in flight to an earlier connection of `conn`'s address may still be acknowledged.
-    pub(super) fn waits_for_predecessor(&self, connection: &Connection) -> bool {
-        !self.unresolved.is_empty()
-            && self
-                .unresolved
-                .find(connection.address.as_bytes(), &self.connections)
-                .is_some()
+    /// The earlier connection of `address` that may still acknowledge what is in flight.
+    pub(super) fn predecessor(&self, address: &Address) -> Option<ConnId> {
+        if self.unresolved.is_empty() {
+            return None;
+        }
+        self.unresolved.find(address.as_bytes(), &self.connections)
     }
 
     /// The socket of a connection is gone; after a `clean` close handshake, the peer may have

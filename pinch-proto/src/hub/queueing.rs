@@ -181,7 +181,7 @@ impl Hub {
         if backlog.step != Step::Due
             || connection.is_closing()
             || self.deadlines.retry.is_armed(index)
-            || self.waits_for_predecessor(connection)
+            || self.predecessor(&connection.address).is_some()
         {
             return;
         }

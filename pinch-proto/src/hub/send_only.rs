@@ -45,14 +45,20 @@ impl SendOnly {
 
     /// Number of sessions of `address`.
     pub(super) fn len_of(&self, address: &str) -> usize {
-        self.groups
-            .get(address)
-            .map_or(0, |group| group.conns.len())
+        self.group(address).map_or(0, |group| group.conns.len())
     }
 
     /// The session of `address` that joined last.
     pub(super) fn last_of(&self, address: &str) -> Option<ConnId> {
-        self.groups.get(address)?.conns.last().copied()
+        self.group(address)?.conns.last().copied()
+    }
+
+    /// Nearly always there are none, and then no address is hashed.
+    fn group(&self, address: &str) -> Option<&Group> {
+        if self.len == 0 {
+            return None;
+        }
+        self.groups.get(address)
     }
 
     /// The bucket that all connections of `address` share, if it has send-only sessions.

@@ -217,10 +217,7 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
         let has_written = !buffers.write.is_empty();
         // Both close frames were exchanged, and the hub knows of the peer's and has no more to say.
         if over && !has_written {
-            if self.writing != Writing::Open {
-                return Round::Done;
-            }
-            if self.ended_early {
+            if self.writing != Writing::Open || self.ended_early {
                 return Round::Done;
             }
             // The peer was the first: how it ends its stream tells whether it has everything.

@@ -247,7 +247,7 @@ impl Config {
     /// Maximum number of bytes of rejections that wait for one sender before the relay stops reading
     /// from it, until it has read them. What was read before may exceed it, and so may the rejections
     /// of many envelopes at once, such as those in flight to a recipient that is cut. Default:
-    /// 256 KiB, more than 500 rejections.
+    /// 256 KiB, more than 300 rejections.
     #[must_use]
     pub fn refusal_bytes(mut self, limit: usize) -> Self {
         self.refusal_bytes = limit;
