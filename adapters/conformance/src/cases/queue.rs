@@ -320,17 +320,24 @@ pub(crate) async fn a_store_that_fails_is_told_and_shown_and_live_traffic_goes_o
     assert_eq!(super::http::health(&relay).await["store"], "ok");
 }
 
-pub(crate) async fn a_store_that_is_silent_holds_up_neither_traffic_nor_the_end<R: Runtime>(
-    runtime: &Tracked<R>,
-) {
+/// A relay that alice and bob have joined, their queues known to be empty, before its store comes into
+/// `mood`.
+async fn drained_before<R: Runtime>(runtime: &Tracked<R>, mood: Mood) -> (Relay<R>, Peer, Peer) {
     let store = Arc::new(Moody::new(MemoryStore::new()));
     let queue = QueueConfig::new().answer_timeout(millis(100));
     let relay = open(runtime, config().queue(queue), Arc::clone(&store)).await;
-    let mut alice = Peer::named(&relay, "alice").await;
-    let mut bob = Peer::named(&relay, "bob").await;
+    let alice = Peer::named(&relay, "alice").await;
+    let bob = Peer::named(&relay, "bob").await;
     let drained = || relay.stats().hub.backlogged == 0;
     eventually("their queues are known to be empty", drained).await;
-    store.set(Mood::Silent);
+    store.set(mood);
+    (relay, alice, bob)
+}
+
+pub(crate) async fn a_store_that_is_silent_holds_up_neither_traffic_nor_the_end<R: Runtime>(
+    runtime: &Tracked<R>,
+) {
+    let (relay, mut alice, mut bob) = drained_before(runtime, Mood::Silent).await;
     alice
         .send(message(&alice.address, &address("away"), 1, 0))
         .await;
@@ -371,14 +378,7 @@ pub(crate) async fn a_store_that_panics_shows_in_the_health_and_does_not_hold_up
 >(
     runtime: &Tracked<R>,
 ) {
-    let store = Arc::new(Moody::new(MemoryStore::new()));
-    let queue = QueueConfig::new().answer_timeout(millis(100));
-    let relay = open(runtime, config().queue(queue), Arc::clone(&store)).await;
-    let mut alice = Peer::named(&relay, "alice").await;
-    let mut bob = Peer::named(&relay, "bob").await;
-    let drained = || relay.stats().hub.backlogged == 0;
-    eventually("their queues are known to be empty", drained).await;
-    store.set(Mood::Panics);
+    let (relay, mut alice, mut bob) = drained_before(runtime, Mood::Panics).await;
     let away = message(&alice.address, &address("away"), 1, 0);
     alice.send(away).await;
     let (about, _) = refusal(&alice.envelope().await).expect("a refusal");
