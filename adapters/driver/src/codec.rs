@@ -6,7 +6,6 @@
 
 mod decoder;
 mod others;
-mod pack;
 
 use core::convert::Infallible;
 
@@ -125,6 +124,32 @@ fn encode_header(opcode: OpCode, length: usize, output: &mut Vec<u8>) {
     } else {
         output.extend_from_slice(&[first, LONG]);
         output.extend_from_slice(&(length as u64).to_be_bytes());
+    }
+}
+
+/// Returns `masked` without its mask, in an allocation of its own.
+///
+/// A message is kept until its recipient has acknowledged it, one beside it in the same read perhaps
+/// not at all: if they shared memory, each could keep alive what nobody counts.
+fn unmasked(masked: &[u8], mask: [u8; 4]) -> Bytes {
+    let mut bytes = masked.to_vec();
+    unmask(&mut bytes, mask);
+    bytes.into()
+}
+
+/// Takes the mask off `bytes`, or puts it on (RFC 6455, section 5.3).
+fn unmask(bytes: &mut [u8], mask: [u8; 4]) {
+    let [a, b, c, d] = mask;
+    // As many bytes as the compiler finds a register for.
+    let wide = [a, b, c, d, a, b, c, d, a, b, c, d, a, b, c, d];
+    let (chunks, rest) = bytes.as_chunks_mut::<16>();
+    for chunk in chunks {
+        for (byte, mask) in chunk.iter_mut().zip(&wide) {
+            *byte ^= mask;
+        }
+    }
+    for (byte, mask) in rest.iter_mut().zip(&wide) {
+        *byte ^= mask;
     }
 }
 

@@ -1,11 +1,11 @@
 //! Bytes of a peer in, messages out.
 //!
-//! What a client sends, nearly every frame is a whole message, or a control frame: those are read where they lie, and a
-//! message is copied once, out of the buffer that the thread reads into. Everything else (fragments,
-//! text, the close frame, and whatever breaks the protocol) is left to tungstenite's protocol
-//! machine, which is created over bytes in memory and lives only while a message is fragmented. An
-//! idle connection keeps neither it nor a buffer. What a relay sends is all left to it: a client is
-//! one connection, and not a million.
+//! What a client sends, nearly every frame is a whole message, or a control frame: those are read where
+//! they lie, and a message is copied once, out of the buffer that the thread reads into, into an
+//! allocation of its own. Everything else (fragments, text, the close frame, and whatever breaks the
+//! protocol) is left to tungstenite's protocol machine, which is created over bytes in memory and lives
+//! only while a message is fragmented. An idle connection keeps neither it nor a buffer. What a relay
+//! sends is all left to it: a client is one connection, and not a million.
 
 use std::io::Cursor;
 
@@ -14,8 +14,7 @@ use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, OpCode};
 use tungstenite::protocol::{Role, WebSocketContext};
 
-use super::pack::{Pack, unmask, with_pack};
-use super::{Incoming, MIDDLE, SHORT, Text, encode_frame};
+use super::{Incoming, MIDDLE, SHORT, Text, encode_frame, unmask, unmasked};
 
 /// The longest payload of a control frame, in bytes (RFC 6455, section 5.5).
 pub(super) const MAX_CONTROL: usize = 125;
@@ -173,24 +172,12 @@ impl Decoder {
         replies: &mut Vec<u8>,
         on_incoming: &mut impl FnMut(Incoming<T>, &mut Vec<u8>),
     ) -> Reached {
-        with_pack(|pack| self.decode_into(pack, until, input, replies, on_incoming))
-    }
-
-    fn decode_into<T: Text>(
-        &mut self,
-        pack: &mut Pack,
-        until: Until,
-        input: &[u8],
-        replies: &mut Vec<u8>,
-        on_incoming: &mut impl FnMut(Incoming<T>, &mut Vec<u8>),
-    ) -> Reached {
         let mut rest = input;
         while let Some(frame) = self.single_frame(rest) {
             let payload = rest.get(frame.start..frame.end).unwrap_or_default();
             match frame.kind {
                 Kind::Message => {
-                    let message = pack.unmask(payload, frame.mask, rest.len());
-                    on_incoming(Incoming::Message(message), replies);
+                    on_incoming(Incoming::Message(unmasked(payload, frame.mask)), replies);
                 }
                 Kind::Ping => {
                     encode_frame(OpCode::Control(Control::Pong), payload, replies);
@@ -198,9 +185,7 @@ impl Decoder {
                     unmask(replies.get_mut(at..).unwrap_or_default(), frame.mask);
                 }
                 Kind::Pong => {
-                    let mut payload = payload.to_vec();
-                    unmask(&mut payload, frame.mask);
-                    on_incoming(Incoming::Pong(payload.into()), replies);
+                    on_incoming(Incoming::Pong(unmasked(payload, frame.mask)), replies);
                 }
             }
             rest = rest.get(frame.end..).unwrap_or_default();

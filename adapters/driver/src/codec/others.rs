@@ -14,8 +14,7 @@ use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 use tungstenite::{Error, Message};
 
 use super::decoder::{Decoder, MAX_CONTROL, Reached, Until};
-use super::pack::{PIN_FACTOR, unmask};
-use super::{Incoming, Text, encode_frame};
+use super::{Incoming, Text, encode_frame, unmask};
 
 /// How much is read at once, in bytes. A message that is fragmented keeps a buffer of this size at most,
 /// however much came with its first fragment.
@@ -112,12 +111,8 @@ impl Decoder {
         loop {
             match context.read(&mut memory) {
                 Ok(Message::Binary(message)) => {
-                    let pins_too_much = message.len() * PIN_FACTOR < frames.len();
-                    let message = if pins_too_much {
-                        Bytes::copy_from_slice(&message)
-                    } else {
-                        message
-                    };
+                    // It may be a slice of the read buffer, or lie in twice the memory that it needs.
+                    let message = Bytes::copy_from_slice(&message);
                     on_incoming(Incoming::Message(message), memory.output);
                 }
                 Ok(Message::Pong(payload)) => {

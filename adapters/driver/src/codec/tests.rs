@@ -385,26 +385,48 @@ fn who_wants_text_hears_it_and_answers_in_its_place() {
 }
 
 #[test]
-fn a_small_message_does_not_keep_a_large_buffer() {
-    let bytes = [
-        frame(LAST | BINARY, b"small"),
-        frame(LAST | BINARY, &[0; 60_000]),
-    ]
-    .concat();
-    let mut heard = Vec::new();
-    Decoder::new(LIMIT).decode(&bytes, &mut Vec::new(), |incoming: Incoming, _| {
-        heard.push(incoming);
-    });
-    let Incoming::Message(small) = heard.swap_remove(0) else {
-        panic!("{heard:?} instead of a message")
-    };
-    drop(heard);
-    let small = small.try_into_mut().expect("nobody else has it");
-    assert!(
-        small.capacity() < 100,
-        "it keeps {} bytes",
-        small.capacity()
-    );
+fn a_mask_is_taken_off_whatever_the_length() {
+    const MASK: [u8; 4] = [0x12, 0x34, 0x56, 0x78];
+    for length in 0..=200 {
+        let payload: Vec<u8> = (0..length).collect();
+        let masked = payload.iter().zip(MASK.iter().cycle());
+        let masked: Vec<u8> = masked.map(|(a, b)| a ^ b).collect();
+        assert_eq!(unmasked(&masked, MASK), payload);
+    }
+}
+
+#[test]
+fn kept_messages_hold_no_memory_of_others_in_the_same_read() {
+    for (length, fragmented) in [
+        (100, false),
+        (400, false),
+        (5000, false),
+        (32_000, false),
+        (100, true),
+        (32_000, true),
+    ] {
+        let message = if fragmented {
+            let half = vec![1; length / 2];
+            [frame(BINARY, &half), frame(LAST | CONTINUE, &half)].concat()
+        } else {
+            frame(LAST | BINARY, &vec![1; length])
+        };
+        let read = message.repeat((200_000 / length).max(7));
+        let (mut count, mut kept) = (0, Vec::with_capacity(1000));
+        let held = measure(|| {
+            Decoder::new(LIMIT).decode(&read, &mut Vec::new(), |incoming: Incoming, _| {
+                count += 1;
+                if count % 7 == 1 {
+                    kept.push(incoming);
+                }
+            });
+        });
+        let bytes = i64::try_from(kept.len() * length).expect("some thousands");
+        assert!(
+            held.bytes_current <= bytes + bytes / 50,
+            "{held:?} for {bytes} bytes of messages of {length}"
+        );
+    }
 }
 
 #[test]
