@@ -2,10 +2,13 @@
 //!
 //! An address is text with a syntax; in challenge mode its name is also a key. Parsing checks the
 //! syntax alone, [`public_key`](AddressRef::public_key) reads the key, and whether anybody proved
-//! that key is decided by the handshake, not here. An address is kept exactly as it was written:
-//! equality, order and hash are those of its text. Only hosts are ever compared without regard to
-//! case, and only where a caller asks for that with [`Host::matches`].
+//! that key is decided by the handshake, not here.
+//!
+//! Hosts compare without regard to case, names do not. So [`Host`] and [`Address`] hold the host in
+//! lower case, and equality, order and hash are those of their text. [`AddressRef`] borrows a text as
+//! it was written, such as that of an envelope, which is forwarded verbatim.
 
+use alloc::borrow::{Cow, ToOwned as _};
 use alloc::string::String;
 use alloc::sync::Arc;
 use core::borrow::Borrow;
@@ -29,13 +32,14 @@ const _: () = assert!(SCHEME.len() + KEY_NAME_MAX_LEN + 1 + Host::MAX_LEN == Add
 
 /// The public host of a relay: the part of an address behind the `@`.
 ///
-/// Cloning is cheap. Two hosts are equal if they are written alike; see [`Host::matches`].
+/// It is held in lower case. Cloning is cheap.
 ///
 /// ```
 /// use pinch_proto::Host;
 ///
-/// let host = Host::parse("relay.example.com")?;
-/// assert!(host.matches("Relay.Example.COM"));
+/// let host = Host::parse("Relay.Example.COM")?;
+/// assert_eq!(host.as_str(), "relay.example.com");
+/// assert!(host.matches("RELAY.example.com"));
 /// assert!(Host::parse("me@relay.example.com").is_err());
 /// # Ok::<(), pinch_proto::HostError>(())
 /// ```
@@ -65,11 +69,11 @@ impl Host {
             .find(|&(_, byte)| byte == b'@' || !byte.is_ascii_graphic())
         {
             Some((at, byte)) => Err(HostError::InvalidByte { at, byte }),
-            None => Ok(Self(text.into())),
+            None => Ok(Self(text.to_ascii_lowercase().into())),
         }
     }
 
-    /// The host as it was written.
+    /// The host, in lower case.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -119,9 +123,9 @@ pub enum HostError {
     },
 }
 
-/// An address of an agent, owned. Cloning is cheap.
+/// An address of an agent, owned, with its host in lower case. Cloning is cheap.
 ///
-/// A map whose keys are addresses can be asked by `&str`.
+/// A map whose keys are addresses can be asked by `&str`, of which the host is in lower case.
 ///
 /// ```
 /// use pinch_proto::{Address, Host, SecretKey};
@@ -175,15 +179,37 @@ impl Address {
         AddressRef(&self.0)
     }
 
-    /// The address as it was written.
+    /// The address, with its host in lower case.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// [`as_str`](Self::as_str), for those who compare it with bytes that came.
+    /// [`as_str`](Self::as_str), to compare with bytes that came.
     pub(crate) fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
+    }
+
+    /// Whether `text` is this address, whatever the case of its host.
+    pub(crate) fn is_written(&self, text: &[u8]) -> bool {
+        let own = self.as_bytes();
+        // Nearly every text is the same byte for byte.
+        own == text || (own.len() == text.len() && is_same(own, text))
+    }
+
+    /// `text`, with what follows its last `@` in lower case, as in the address that it is, if it is
+    /// one. Allocates only if there is something to change.
+    pub(crate) fn normalized(text: &str) -> Cow<'_, str> {
+        let host = text.bytes().rev().take_while(|byte| *byte != b'@');
+        if !host.clone().any(|byte| byte.is_ascii_uppercase()) {
+            return Cow::Borrowed(text);
+        }
+        let host = text.len() - host.count();
+        let mut text = text.to_owned();
+        if let Some(host) = text.get_mut(host..) {
+            host.make_ascii_lowercase();
+        }
+        Cow::Owned(text)
     }
 
     /// What stands between the scheme and the last `@`.
@@ -234,7 +260,8 @@ impl Borrow<str> for Address {
     }
 }
 
-/// An address that somebody else owns: the bytes of an envelope, say.
+/// An address in borrowed text, such as that of an envelope, as it was written. Two are equal if they
+/// are one [`Address`].
 ///
 /// ```
 /// use pinch_proto::AddressRef;
@@ -243,10 +270,19 @@ impl Borrow<str> for Address {
 /// assert_eq!(address.name(), "alice@home");
 /// assert_eq!(address.host(), "relay.example.com");
 /// assert!(address.public_key().is_err());
+/// assert_eq!(address, AddressRef::parse("pinch:alice@home@Relay.Example.COM")?);
 /// # Ok::<(), pinch_proto::AddressError>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug)]
 pub struct AddressRef<'a>(&'a str);
+
+impl PartialEq for AddressRef<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.len() == other.0.len() && is_same(self.0.as_bytes(), other.0.as_bytes())
+    }
+}
+
+impl Eq for AddressRef<'_> {}
 
 impl<'a> AddressRef<'a> {
     /// The address that `text` is: `pinch:<name>@<host>`, at most [`Address::MAX_LEN`] printable
@@ -280,10 +316,10 @@ impl<'a> AddressRef<'a> {
         Ok(Self(text))
     }
 
-    /// The owned form.
+    /// The owned form, with its host in lower case.
     #[must_use]
     pub fn to_address(self) -> Address {
-        Address(self.0.into())
+        Address(Address::normalized(self.0).into())
     }
 
     /// The address as it was written.
@@ -428,6 +464,17 @@ pub enum AddressError {
         "the name ends in a wrong checksum, expected the first {CHECKSUM_LEN} bytes of the key's SHA-256"
     )]
     WrongChecksum,
+}
+
+/// Whether two texts of the same length are the same address, of which one is valid.
+fn is_same(one: &[u8], other: &[u8]) -> bool {
+    let host = one.iter().rev().take_while(|byte| **byte != b'@').count();
+    let at = one.len() - host;
+    matches!(
+        (one.split_at_checked(at), other.split_at_checked(at)),
+        (Some((one, host)), Some((other, other_host)))
+            if one == other && host.eq_ignore_ascii_case(other_host)
+    )
 }
 
 /// What follows `key` in the name of its address, so that a slip of the pen is noticed.

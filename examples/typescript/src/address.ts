@@ -13,7 +13,7 @@ const CHECKSUM_LENGTH = 4;
 /** The longest name that a key has. */
 const MAX_KEY_NAME = 50;
 
-/** The two sides of an address. */
+/** The two sides of an address. Hosts compare without regard to case: this one is in lower case. */
 export interface AddressParts {
   readonly name: string;
   readonly host: string;
@@ -21,7 +21,26 @@ export interface AddressParts {
 
 /** The address, at the relay `host`, of whoever holds the key to this public key of 32 bytes. */
 export function addressOf(publicKey: Uint8Array, host: string): string {
-  return `${SCHEME}${encodeBase58(concat([publicKey, checksum(publicKey)]))}@${host}`;
+  return `${SCHEME}${encodeBase58(concat([publicKey, checksum(publicKey)]))}@${host.toLowerCase()}`;
+}
+
+/**
+ * An address with its host in lower case, as relays keep it: two texts are one address if this is the same of both.
+ *
+ * @throws AddressError if the text is none.
+ */
+export function normalizeAddress(text: string): string {
+  const { name, host } = parseAddress(text);
+  return `${SCHEME}${name}@${host}`;
+}
+
+/** Whether two texts are one address. */
+export function isSameAddress(one: string, other: string): boolean {
+  try {
+    return normalizeAddress(one) === normalizeAddress(other);
+  } catch {
+    return false;
+  }
 }
 
 /**
@@ -40,7 +59,7 @@ export function parseAddress(text: string): AddressParts {
   const at = text.lastIndexOf('@');
   if (at < 0) fail('has no @ in front of a host');
   const name = text.slice(SCHEME.length, at);
-  const host = text.slice(at + 1);
+  const host = text.slice(at + 1).toLowerCase();
   if (name === '') fail('has no name');
   if (host === '') fail('has no host');
   return { name, host };

@@ -1,6 +1,6 @@
 /** A client's side of the handshake: what may be signed, and which verdict can be believed. */
 
-import { addressOf, parseAddress } from './address.js';
+import { addressOf, isSameAddress } from './address.js';
 import { type Envelope, VERSION, encodeEnvelope, openEnvelope, parseEnvelope, payloadOf } from './envelope.js';
 import { EnvelopeError, type LinkFault } from './errors.js';
 import type { Identity } from './identity.js';
@@ -91,16 +91,6 @@ function expectPayload<Kind extends PayloadKind>(
   }
   const payload = envelope.type === type ? payloadOf(envelope, kind) : undefined;
   return payload ?? { kind: 'unexpected-message', type: envelope.type, expected };
-}
-
-/** Hosts are compared without regard to case, but names exactly. */
-function isSameAddress(found: string, expected: string): boolean {
-  try {
-    const [its, own] = [parseAddress(found), parseAddress(expected)];
-    return its.name === own.name && isSameHost(its.host, own.host);
-  } catch {
-    return false;
-  }
 }
 
 function isSameHost(found: string, expected: string): boolean {

@@ -4,7 +4,7 @@
  * @packageDocumentation
  */
 
-export { type AddressParts, addressOf, parseAddress, publicKeyOf } from './address.js';
+export { type AddressParts, addressOf, isSameAddress, normalizeAddress, parseAddress, publicKeyOf } from './address.js';
 export type { Clock } from './clock.js';
 export { type Envelope, decodeEnvelope, encodeEnvelope, payloadOf } from './envelope.js';
 export {

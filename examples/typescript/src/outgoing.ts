@@ -1,5 +1,6 @@
 /** Which envelopes a client sends: those that the relay would not close the connection for. */
 
+import { isSameAddress } from './address.js';
 import { type SealedEnvelope, VERSION, encodeEnvelope, parseEnvelope } from './envelope.js';
 import { EnvelopeError, SendError } from './errors.js';
 import { MessageType, type Payload, RELAY_ONLY } from './messages.js';
@@ -33,7 +34,9 @@ export function toBytes(
     throw new SendError({ kind: 'too-large', bytes: bytes.length, limit: MAX_ENVELOPE_BYTES });
   }
   const { fromAddress, type, messageId } = parse(bytes);
-  if (fromAddress !== address) throw new SendError({ kind: 'not-your-address', found: fromAddress, expected: address });
+  if (!isSameAddress(fromAddress, address)) {
+    throw new SendError({ kind: 'not-your-address', found: fromAddress, expected: address });
+  }
   if (RELAY_ONLY.has(type)) throw new SendError({ kind: 'relay-only', type });
   return { bytes, messageId };
 }

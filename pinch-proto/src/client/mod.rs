@@ -277,7 +277,7 @@ impl Client {
             return Err(Unsendable::TooLarge { len, limit });
         }
         let view = EnvelopeView::parse(envelope)?;
-        if view.from_address() != self.address.as_str() {
+        if !self.address.is_written(view.sender_bytes()) {
             return Err(Unsendable::NotYourAddress);
         }
         if let Some(relay_only) = view.message_type().filter(|it| it.is_relay_only()) {

@@ -124,8 +124,8 @@ pub struct AwaitingResult {
 }
 
 impl AwaitingResult {
-    /// Reads AUTH_RESULT: the address under which the relay has registered this agent. It is the
-    /// one of the agent's own key, with the host as the relay writes it.
+    /// Reads AUTH_RESULT: the address under which the relay has registered this agent, which is that of
+    /// the agent's own key.
     ///
     /// `elapsed` is the time since the agent dialled, and so the most that may have passed since the
     /// challenge was issued: within the challenge's lifetime, the answer cannot have been too late.
@@ -152,9 +152,7 @@ impl AwaitingResult {
         }
         let own = Address::from_public_key(&self.key, &self.host);
         match AddressRef::parse(&result.assigned_address) {
-            Ok(assigned) if assigned.name() == own.name() && self.host.matches(assigned.host()) => {
-                Ok(assigned.to_address())
-            }
+            Ok(assigned) if assigned == own.by_ref() => Ok(own),
             _ => Err(AgentError::WrongAddress {
                 expected: own,
                 found: result.assigned_address,

@@ -13,10 +13,10 @@ use super::outbox::Queued;
 use super::unconfirmed::Confirmed;
 use super::undeliverable::Undeliverable;
 use super::{Hub, SlowReader};
-use crate::EnvelopeView;
 use crate::message::SealedEnvelope;
 use crate::queue::{Operation, Seq};
 use crate::wire::MessageType;
+use crate::{Address, EnvelopeView};
 
 /// How many of `all` bytes may be in use before nothing more is held for a connection for which the
 /// hub holds `held` already: a quarter is for those for which it holds nothing.
@@ -214,10 +214,10 @@ impl Hub {
             return;
         };
         let author = author.filter(|author| self.is_open(*author));
-        let address = view.from_address();
+        let address = Address::normalized(view.from_address());
         let other = || {
-            self.lookup(address)
-                .or_else(|| self.send_only.last_of(address))
+            self.lookup(&address)
+                .or_else(|| self.send_only.last_of(&address))
         };
         if let Some(sender) = author.or_else(other) {
             self.tell_undeliverable(sender, &view, reason);

@@ -155,7 +155,7 @@ use self::tickets::Tickets;
 use self::timeouts::Deadlines;
 use crate::attended::{AttendedClock, AttendedTime};
 use crate::queue::{Restored, Seq};
-use crate::{Time, UnixMillis};
+use crate::{Address, Time, UnixMillis};
 
 /// The routing table of a relay and everything that belongs to it. See the [module](self) for how
 /// to drive it.
@@ -382,9 +382,10 @@ impl Hub {
         &self.config
     }
 
-    /// The connection that is reachable under `address`.
+    /// The connection that is reachable under `address`, whatever the case of its host.
     #[must_use]
     pub fn lookup(&self, address: &str) -> Option<ConnId> {
+        let address = Address::normalized(address);
         self.table.find(address.as_bytes(), &self.connections)
     }
 

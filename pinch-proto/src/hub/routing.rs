@@ -1,6 +1,8 @@
 //! What becomes of a message: refused, consumed, dropped for a block, or put into the recipient's
 //! outbox, verbatim.
 
+use alloc::borrow::Cow;
+
 use bytes::Bytes;
 use prost::Message as _;
 
@@ -39,7 +41,7 @@ impl Hub {
         };
         let view = envelope.view();
         let sender = self.connections.get(conn.0);
-        if sender.is_none_or(|sender| view.sender_bytes() != sender.address.as_bytes()) {
+        if sender.is_none_or(|sender| !sender.address.is_written(view.sender_bytes())) {
             return self.violation(conn, Violation::NotYourAddress);
         }
         let message_type = view.message_type();
@@ -99,12 +101,17 @@ impl Hub {
 
     fn forward(&mut self, conn: ConnId, envelope: SealedEnvelope) {
         let view = envelope.view();
-        let blocks = &self.blocks;
-        if !blocks.is_empty() && blocks.contains(view.to_address(), view.from_address()) {
+        // Most write to whom they wrote before, so that is where it looks first.
+        let before = self.recipient_before(conn, view.recipient_bytes());
+        let to = match before {
+            Some(_) => Cow::Borrowed(view.to_address()),
+            None => Address::normalized(view.to_address()),
+        };
+        if self.is_blocked(conn, &to) {
             self.stats.blocked += 1;
             return;
         }
-        if let Some(recipient) = self.recipient(conn, view.recipient_bytes()) {
+        if let Some(recipient) = before.or_else(|| self.find_recipient(conn, &to)) {
             return self.deliver(conn, recipient, envelope);
         }
         if let Err(fault) = self.check_address(view.to_address()) {
@@ -114,19 +121,31 @@ impl Hub {
         self.take_for_offline(conn, envelope);
     }
 
-    /// Who is reachable under the address `to`. Most write to whom they wrote before, so that is where
-    /// it looks first.
-    fn recipient(&mut self, sender: ConnId, to: &[u8]) -> Option<ConnId> {
+    /// Whether the agent `to` has blocked the sender `conn`.
+    fn is_blocked(&self, conn: ConnId, to: &str) -> bool {
+        if self.blocks.is_empty() {
+            return false;
+        }
+        let sender = self.connections.get(conn.0);
+        sender.is_some_and(|sender| self.blocks.contains(to, sender.address.as_str()))
+    }
+
+    /// The connection that `sender` wrote to before, if its address is exactly `to`.
+    fn recipient_before(&self, sender: ConnId, to: &[u8]) -> Option<ConnId> {
         let before = self.connections.get(sender.0)?.last_recipient;
         let is_still = |connection: &Connection| {
             !connection.is_closing()
                 && !connection.options.send_only
                 && connection.address.as_bytes() == to
         };
-        if self.connections.at(before).is_some_and(is_still) {
-            return self.connections.key_at(before).map(ConnId);
-        }
-        let found = self.table.find(to, &self.connections)?;
+        let is_still = self.connections.at(before).is_some_and(is_still);
+        let key = is_still.then(|| self.connections.key_at(before))?;
+        key.map(ConnId)
+    }
+
+    /// Looks a recipient up, and remembers it for the next envelope of `sender`.
+    fn find_recipient(&mut self, sender: ConnId, to: &str) -> Option<ConnId> {
+        let found = self.table.find(to.as_bytes(), &self.connections)?;
         self.connections.get_mut(sender.0)?.last_recipient = found.0.index;
         Some(found)
     }
@@ -136,7 +155,7 @@ impl Hub {
         let address = AddressRef::parse(to).map_err(|_| NotAnAddress::Malformed)?;
         match self.config.addressing {
             Addressing::Names => Ok(()),
-            Addressing::Keys if address.host() != self.config.host.as_str() => {
+            Addressing::Keys if !self.config.host.matches(address.host()) => {
                 Err(NotAnAddress::OtherHost)
             }
             Addressing::Keys => address

@@ -182,7 +182,7 @@ impl Model {
         let reachable = |connection: &&Connection| {
             connection.is_open()
                 && !connection.options.send_only
-                && connection.address.as_str() == address
+                && routing::is_same(address, &connection.address)
         };
         self.connections
             .iter()

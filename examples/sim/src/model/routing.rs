@@ -16,6 +16,11 @@ const MAX_ECHOED_ID: usize = 64;
 /// A longer `to_address` is cut in a refusal.
 const MAX_ECHOED_ADDRESS: usize = 256;
 
+/// Whether `text` is `address`; the case of hosts does not count.
+pub(super) fn is_same(text: &str, address: &Address) -> bool {
+    Address::parse(text).is_ok_and(|it| it == *address)
+}
+
 impl Model {
     pub(super) fn receive(&mut self, conn: ConnId, message: &Bytes) {
         let Some(sender) = self.open(conn) else {
@@ -32,7 +37,7 @@ impl Model {
             Ok(view) => view,
             Err(error) => return self.violation(conn, Violation::Malformed(error)),
         };
-        if view.from_address() != own.as_str() {
+        if !is_same(view.from_address(), &own) {
             return self.violation(conn, Violation::NotYourAddress);
         }
         let relays_own = view
@@ -72,7 +77,7 @@ impl Model {
     fn forward(&mut self, sender: ConnId, view: &EnvelopeView<'_>, message: &Bytes) {
         let (from, to) = (view.from_address(), view.to_address());
         let blocked = |(blocker, blocked): &(Address, Address)| {
-            blocker.as_str() == to && blocked.as_str() == from
+            is_same(to, blocker) && is_same(from, blocked)
         };
         if self.blocks.iter().any(blocked) {
             self.happened.blocked += 1;
@@ -125,7 +130,7 @@ impl Model {
         } else if let Some(Payload::UnblockNotification(unblock)) = payload {
             self.happened.consumed += 1;
             let is_it = |(blocker, blocked): &(Address, Address)| {
-                blocker == own && blocked.as_str() == unblock.unblocked_address
+                blocker == own && is_same(&unblock.unblocked_address, blocked)
             };
             self.blocks.retain(|block| !is_it(block));
             if let Ok(blocked) = Address::parse(&unblock.unblocked_address) {
@@ -194,7 +199,7 @@ impl Model {
         let view = EnvelopeView::parse(message).expect("an envelope that was accepted");
         let address = view.from_address();
         let sends = |connection: &&Connection| {
-            connection.is_open() && connection.address.as_str() == address
+            connection.is_open() && is_same(address, &connection.address)
         };
         let other = self.connections.iter().rev().find(sends);
         let other = self

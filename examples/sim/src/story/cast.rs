@@ -41,9 +41,10 @@ impl Agent {
     /// Whose address `text` is.
     #[must_use]
     pub fn of(text: &str) -> Option<Self> {
+        let address = Address::parse(text).ok()?;
         Self::ALL
             .into_iter()
-            .find(|agent| ADDRESSES[*agent as usize].as_str() == text)
+            .find(|agent| ADDRESSES[*agent as usize] == address)
     }
 }
 

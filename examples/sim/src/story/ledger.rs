@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use pinch_proto::hub::{AckOnClose, ConnId, Delivery, Hub, HubStats, Input, Output};
 use pinch_proto::queue::{MemoryQueue, Operation};
-use pinch_proto::{EnvelopeView, Frame};
+use pinch_proto::{Address, EnvelopeView, Frame};
 
 use super::cast::{Agent, To};
 use super::message::number_of;
@@ -255,7 +255,8 @@ impl Ledger {
         if known.bytes != message {
             return Err(format!("#{number} has changed on its way"));
         }
-        if known.to != view.to_address() {
+        let to = Address::parse(view.to_address());
+        if to.is_ok_and(|to| known.to != to.as_str()) {
             return Err(format!("#{number} goes astray"));
         }
         let heard = self.heard.entry(conn).or_default();

@@ -40,11 +40,12 @@ pub(super) fn message(
         | What::UnblockNobody
         | What::Mislabelled(_) => (id.to_vec(), from),
     };
-    let (kind, payload) = payload(what, from);
+    let spelled = |text: &str| spelled(text, number);
+    let (kind, payload) = payload(what, from, spelled);
     let envelope = Envelope {
         version: 1,
-        from_address: author.address().as_str().into(),
-        to_address: to.text(from),
+        from_address: spelled(author.address().as_str()),
+        to_address: spelled(&to.text(from)),
         message_id: id.into(),
         r#type: kind,
         payload: Some(payload),
@@ -53,11 +54,21 @@ pub(super) fn message(
     sized(envelope, size, settings)
 }
 
+/// An address as message `number` writes it: some have the host in capital letters, for the case of
+/// hosts does not count.
+fn spelled(text: &str, number: u64) -> String {
+    match text.rsplit_once('@') {
+        Some((name, host)) if number % 3 == 2 => format!("{name}@{}", host.to_ascii_uppercase()),
+        Some(_) | None => text.into(),
+    }
+}
+
 /// The type of an envelope, and what it carries.
-fn payload(what: What, sender: Agent) -> (i32, Payload) {
+fn payload(what: What, sender: Agent, spelled: impl Fn(&str) -> String) -> (i32, Payload) {
     let blocker_address: String = sender.address().as_str().into();
     let block = |blocked_address: &str| {
-        let (blocker_address, blocked_address) = (blocker_address.clone(), blocked_address.into());
+        let blocker_address = blocker_address.clone();
+        let blocked_address = spelled(blocked_address);
         Payload::BlockNotification(BlockNotification {
             blocker_address,
             blocked_address,
@@ -66,7 +77,7 @@ fn payload(what: What, sender: Agent) -> (i32, Payload) {
     let unblock = |unblocked_address: &str| {
         Payload::UnblockNotification(UnblockNotification {
             unblocker_address: blocker_address.clone(),
-            unblocked_address: unblocked_address.into(),
+            unblocked_address: spelled(unblocked_address),
         })
     };
     let payload = match what {

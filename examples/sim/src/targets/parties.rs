@@ -39,6 +39,12 @@ thread_local! {
     static SIGNATURES: RefCell<HashMap<(u8, Vec<u8>), Signature>> = RefCell::default();
 }
 
+/// The host of [`HOSTS`] that a relay says it is if it is set to `host`: the same in lower case.
+pub(super) fn lower(host: &'static str) -> &'static str {
+    let is_lower = |it: &&&str| **it == host.to_ascii_lowercase();
+    HOSTS.iter().find(is_lower).copied().unwrap_or(host)
+}
+
 pub(super) fn host(text: &str) -> Host {
     Host::parse(text).expect("these are hosts")
 }

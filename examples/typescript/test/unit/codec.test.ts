@@ -12,6 +12,8 @@ import {
   addressOf,
   decodeEnvelope,
   encodeEnvelope,
+  isSameAddress,
+  normalizeAddress,
   parseAddress,
   payloadOf,
   publicKeyOf,
@@ -234,6 +236,10 @@ test('Base58 keeps zeros in front', () => {
 
 test('what is no address is told with the reason', () => {
   assert.deepEqual(parseAddress('pinch:alice@home@h'), { name: 'alice@home', host: 'h' });
+  assert.equal(normalizeAddress('pinch:Alice@Home@LocalHost'), 'pinch:Alice@Home@localhost');
+  assert.ok(isSameAddress('pinch:Alice@LocalHost', 'pinch:Alice@LOCALHOST'));
+  assert.ok(!isSameAddress('pinch:Alice@localhost', 'pinch:alice@localhost'));
+  assert.ok(!isSameAddress('nobody', 'nobody'));
   const cases: readonly [string, RegExp][] = [
     ['', /does not begin with pinch:/],
     ['pinch:alice', /no @/],

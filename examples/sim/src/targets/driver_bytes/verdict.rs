@@ -132,7 +132,8 @@ fn fate(message: &Bytes, standing: Standing<'_>) -> Fate {
     let Ok(view) = EnvelopeView::parse(message) else {
         return Fate::Ends(1007);
     };
-    if view.from_address() != standing.own.as_str() {
+    let is = |text, address: &Address| Address::parse(text).is_ok_and(|it| it == *address);
+    if !is(view.from_address(), standing.own) {
         return Fate::Ends(1008);
     }
     let message_type = view.message_type();
@@ -154,7 +155,7 @@ fn fate(message: &Bytes, standing: Standing<'_>) -> Fate {
             Some(Payload::UnblockNotification(_)) => Fate::Elsewhere,
             _ => Fate::Ends(1007),
         },
-        _ if view.to_address() == standing.bob.as_str() => Fate::Delivered,
+        _ if is(view.to_address(), standing.bob) => Fate::Delivered,
         // It may be refused, or queued: that is the hub's business.
         _ => Fate::Refused,
     }

@@ -166,7 +166,8 @@ impl Attempt {
         response: &Bytes,
     ) -> core::result::Result<(), String> {
         let is_as_asked = challenge_in(challenge).is_some_and(|challenge| {
-            challenge.nonce == vec![self.nonce; 32] && challenge.relay_host == self.host
+            challenge.nonce == vec![self.nonce; 32]
+                && challenge.relay_host == parties::lower(self.host)
         });
         let verdict = relay
             .handle_message(response, Time::ZERO)
@@ -197,7 +198,7 @@ impl Attempt {
                 *len != 32 && challenge.is_some_and(|it| it.nonce.len() == *len)
             }
             AgentError::WrongHost { expected, found } => {
-                expected.as_str() == wanted
+                expected.as_str() == parties::lower(wanted)
                     && challenge.is_some_and(|it| it.relay_host == *found)
                     && !is_same_host(found, wanted)
             }
@@ -222,7 +223,10 @@ impl Attempt {
         let believable = result
             .clone()
             .filter(|it| it.success && self.is_own(&it.assigned_address))
-            .map(|it| it.assigned_address);
+            .map(|_| {
+                let key = parties::public_key_of(self.agent);
+                address::address_of(key, parties::lower(self.wanted))
+            });
         let is_true = match awaiting.handle_result(&message, Duration::ZERO) {
             Ok(address) => Some(address.as_str()) == believable.as_deref(),
             Err(error) if is_permanent(&error) != error.is_permanent() => false,

@@ -198,7 +198,7 @@ impl World {
                 let Some((_, challenge)) = &self.sessions[usize::from(*session)] else {
                     return Ok(());
                 };
-                let message = answer.message(self.host, challenge.nonce);
+                let message = answer.message(challenge.host, challenge.nonce);
                 self.messages.push(message.clone());
                 self.hear(*session, &message)
             }
@@ -237,7 +237,7 @@ impl World {
         let host = parties::host(self.host);
         let relay = Relay::new(host, timeout, [nonce; 32], self.now, self.unix);
         let challenge = Challenge {
-            host: self.host,
+            host: parties::lower(self.host),
             nonce,
             looked_at: self.now,
             attended: Duration::ZERO,
