@@ -103,7 +103,8 @@ impl Decoder {
         mut on_incoming: impl FnMut(Incoming<T>, &mut Vec<u8>),
     ) {
         while !self.partial.is_empty() {
-            if let Some(lacking) = self.lacking() {
+            let lacking = self.lacking();
+            if lacking > 0 {
                 // What has begun takes what it lacks and no more: the rest is read where it lies.
                 let (taken, rest) = input.split_at(lacking.min(input.len()));
                 self.partial.reserve_exact(taken.len());
@@ -124,18 +125,21 @@ impl Decoder {
         self.decode_slice(until, input, replies, &mut on_incoming);
     }
 
-    /// How many bytes more it takes, at least, to go on with what has begun; `None` if it can be
-    /// decoded as it is.
-    fn lacking(&self) -> Option<usize> {
+    /// How many bytes more it takes, at least, to go on with the frame that has begun; 0 if none has,
+    /// or if it can be decoded as it is.
+    pub(crate) fn lacking(&self) -> usize {
+        if self.partial.is_empty() {
+            return 0;
+        }
         let mut cursor = Cursor::new(&self.partial[..]);
         match FrameHeader::parse(&mut cursor) {
-            Ok(None) => Some(1),
+            Ok(None) => 1,
             Ok(Some((_, length))) if length <= self.message_bytes as u64 => {
                 let end = cursor.position().saturating_add(length);
-                let lacking = usize::try_from(end).unwrap_or(usize::MAX);
-                Some(lacking.saturating_sub(self.partial.len())).filter(|lacking| *lacking > 0)
+                let end = usize::try_from(end).unwrap_or(usize::MAX);
+                end.saturating_sub(self.partial.len())
             }
-            Ok(Some(_)) | Err(_) => None,
+            Ok(Some(_)) | Err(_) => 0,
         }
     }
 

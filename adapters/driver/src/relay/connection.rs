@@ -8,6 +8,7 @@
 use core::cell::Cell;
 use core::pin::Pin;
 use core::task::{Context, Poll};
+use core::time::Duration;
 use std::io;
 use std::sync::Arc;
 
@@ -22,14 +23,18 @@ use super::unsent::Unsent;
 use crate::codec::{Decoder, Incoming};
 use crate::{Runtime, Stream};
 
-/// How much one round reads, and takes from the hub, in bytes.
+/// Maximum number of bytes that one round takes from the hub.
 const BATCH: usize = 256 << 10;
 
-/// How many rounds one poll makes before other tasks get their turn.
+/// Maximum number of bytes that one round reads, unless a frame that has begun lacks more. Of the
+/// smallest frames, of 6 bytes, these are 5,461.
+const READ: usize = 32 << 10;
+
+/// Maximum number of rounds in one poll, before other tasks get their turn.
 const ROUNDS: usize = 16;
 
-/// How much they read, in bytes: of the smallest frames, these are 175,000.
-const TURN: usize = 4 * BATCH;
+/// Maximum duration of the rounds of one poll: when it is over, the last of them ends.
+const TURN: Duration = Duration::from_micros(200);
 
 /// How many bytes of pongs may wait for a socket that takes nothing before nothing more is read
 /// from it.
@@ -42,8 +47,6 @@ const MAX_KEPT: usize = 1024;
 #[derive(Default)]
 struct Buffers {
     read: Vec<u8>,
-    /// How many bytes were read in this poll.
-    bytes_read: usize,
     write: Outgoing,
     /// What the hub has handed out.
     frames: Vec<Frame>,
@@ -58,7 +61,6 @@ impl Buffers {
     /// A round that ends the connection may leave something behind: it is nobody else's. And what has
     /// become very large, a peer has made so.
     fn clear(&mut self) {
-        self.bytes_read = 0;
         self.write.clear();
         self.frames.clear();
         self.frames.shrink_to(MAX_KEPT);
@@ -175,9 +177,10 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
         let mut buffers = BUFFERS.take().unwrap_or_default();
         let mut round = Round::Again;
         self.settled = false;
+        let began = self.shared.clock.now();
         for _ in 0..ROUNDS {
             round = self.round(&mut buffers, cx);
-            if !matches!(round, Round::Again) || buffers.bytes_read >= TURN {
+            if !matches!(round, Round::Again) || self.shared.clock.now().since(began) >= TURN {
                 break;
             }
         }
@@ -253,7 +256,6 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
     fn read(&mut self, buffers: &mut Buffers, cx: &mut Context<'_>) -> io::Result<bool> {
         let Buffers {
             read: buffer,
-            bytes_read,
             incoming,
             answers,
             ..
@@ -275,6 +277,8 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
                 // Of memory that the system has zeroed, only what is read into becomes real.
                 *buffer = vec![0; BATCH];
             }
+            let length_read = self.decoder.lacking().clamp(READ, BATCH);
+            let buffer = buffer.get_mut(..length_read).unwrap_or_default();
             match Pin::new(&mut self.stream).poll_read(cx, buffer) {
                 Poll::Ready(Ok(0)) => {
                     self.clean = self.reading == Reading::Ending;
@@ -285,7 +289,6 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
                 Poll::Pending => return Ok(false),
             }
         }
-        *bytes_read += length;
         if matches!(self.reading, Reading::Discarding | Reading::Ending) {
             return Ok(true);
         }
