@@ -5,7 +5,8 @@
 //! queue in [`inspection`], the sockets they listen on in [`listening`], and how many files they may
 //! open in [`descriptors`]. The terminal's `agent` is made of [`key_file`], [`sealing`],
 //! [`plaintext`] and [`mailbox`], which hold all of its cryptography and do no network I/O, of
-//! [`sent_log`], which remembers what it has sent, and of [`terminal`], which makes a stranger's text safe to print.
+//! [`sent_log`] and [`seen_file`], which remember what it has sent and received in a [`state_file`],
+//! and of [`terminal`], which makes a stranger's text safe to print.
 
 pub mod descriptors;
 pub mod inspection;
@@ -17,8 +18,10 @@ pub mod options;
 pub mod plaintext;
 pub mod relay;
 pub mod sealing;
+pub mod seen_file;
 pub mod sent_log;
 pub mod signals;
+pub mod state_file;
 pub mod terminal;
 
 /// Compiles the examples of the README.

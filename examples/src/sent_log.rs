@@ -2,100 +2,101 @@
 //! confirmation of a message that an earlier one sent.
 //!
 //! A line has the id and the recipient's key, in hexadecimal digits. The file is bounded: the oldest
-//! lines go first. Processes that write at once wait for each other.
+//! lines go first. Its content is kept in memory, and read again only once another process has
+//! replaced it, so that a stranger's confirmations cost a look at the file's name.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::collections::{HashMap, VecDeque};
+use std::path::Path;
 
+use bytes::Bytes;
 use pinch_proto::PublicKey;
 
-/// How many messages are remembered at least.
+use crate::state_file::{StateError, StateFile, hex, unhex};
+
+/// How many messages are remembered.
 const REMEMBERED: usize = 4096;
 
 /// The longest id that is remembered, in bytes.
 const MAX_ID: usize = 64;
 
-/// The longest line, in bytes: two digits a byte, a space and the end.
-const MAX_LINE: u64 = 2 * (MAX_ID as u64 + PublicKey::LEN as u64) + 2;
-
 /// The messages that an agent has sent, in a file.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct SentLog {
-    path: PathBuf,
+    file: StateFile,
+    recipients: HashMap<Bytes, PublicKey>,
+    /// The ids, the oldest first.
+    order: VecDeque<Bytes>,
 }
 
 impl SentLog {
     /// The log beside the key file `key`: its name with `.sent` behind it.
     #[must_use]
     pub fn beside(key: &Path) -> Self {
-        let mut path = key.as_os_str().to_owned();
-        path.push(".sent");
-        Self { path: path.into() }
+        Self {
+            file: StateFile::beside(key, "sent"),
+            recipients: HashMap::new(),
+            order: VecDeque::new(),
+        }
     }
 
-    /// Appends a message. An id of over 64 bytes is left out.
+    /// Adds a message. An id of over 64 bytes is left out.
     ///
     /// # Errors
-    /// The file cannot be written.
-    pub fn remember(&self, message_id: &[u8], to: &PublicKey) -> io::Result<()> {
+    /// [`StateError`] names the file and what to do.
+    pub fn remember(&mut self, message_id: &[u8], to: &PublicKey) -> Result<(), StateError> {
         if message_id.len() > MAX_ID {
             return Ok(());
         }
-        let mut options = OpenOptions::new();
-        options.read(true).append(true).create(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut file = options.open(&self.path)?;
-        file.lock()?;
-        if file.metadata()?.len() >= 2 * REMEMBERED as u64 * MAX_LINE {
-            forget_oldest(&mut file)?;
-        }
-        writeln!(file, "{} {}", hex(message_id), hex(to.as_bytes()))
+        let lock = self.file.lock()?;
+        self.refresh()?;
+        self.add(Bytes::copy_from_slice(message_id), *to);
+        let lines = self.order.iter().filter_map(|id| {
+            let to = self.recipients.get(id)?;
+            Some(format!("{} {}", hex(id), hex(to.as_bytes())))
+        });
+        self.file.replace(lines, &lock)
     }
 
     /// The recipient of the message `message_id`, if it is remembered.
     ///
     /// # Errors
-    /// The file is there and cannot be read.
-    pub fn recipient(&self, message_id: &[u8]) -> io::Result<Option<PublicKey>> {
-        let mut text = String::new();
-        match File::open(&self.path) {
-            Ok(mut file) => {
-                file.lock_shared()?;
-                file.read_to_string(&mut text)?;
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
+    /// [`StateError`] names the file and what to do.
+    pub fn recipient(&mut self, message_id: &[u8]) -> Result<Option<PublicKey>, StateError> {
+        self.refresh()?;
+        Ok(self.recipients.get(message_id).copied())
+    }
+
+    fn refresh(&mut self) -> Result<(), StateError> {
+        let Some(lines) = self.file.read_if_changed()? else {
+            return Ok(());
+        };
+        let parsed: Option<Vec<_>> = lines.iter().map(|line| parse(line)).collect();
+        let parsed = parsed.ok_or_else(|| self.file.damaged())?;
+        self.recipients.clear();
+        self.order.clear();
+        for (id, to) in parsed {
+            self.add(id, to);
         }
-        let id = hex(message_id);
-        let mut lines = text.lines().rev().filter_map(|line| line.split_once(' '));
-        let found = lines.find(|(known, _)| *known == id);
-        Ok(found.and_then(|(_, key)| key_of(key)))
+        Ok(())
+    }
+
+    fn add(&mut self, id: Bytes, to: PublicKey) {
+        if self.recipients.insert(id.clone(), to).is_some() {
+            return;
+        }
+        self.order.push_back(id);
+        if self.order.len() > REMEMBERED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.recipients.remove(&oldest);
+        }
     }
 }
 
-/// Leaves the newest half of a file that is full.
-fn forget_oldest(file: &mut File) -> io::Result<()> {
-    let mut text = String::new();
-    file.rewind()?;
-    file.read_to_string(&mut text)?;
-    let lines: Vec<&str> = text.lines().collect();
-    let kept = lines.get(lines.len().saturating_sub(REMEMBERED)..);
-    let kept = kept.unwrap_or_default().join("\n");
-    // It is open for appending, so this goes to the new end.
-    file.set_len(0)?;
-    writeln!(file, "{kept}")
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn key_of(text: &str) -> Option<PublicKey> {
-    let digits = |at: usize| u8::from_str_radix(text.get(2 * at..2 * at + 2)?, 16).ok();
-    let bytes: Option<Vec<u8>> = (0..text.len() / 2).map(digits).collect();
-    PublicKey::try_from(&bytes?[..]).ok()
+fn parse(line: &str) -> Option<(Bytes, PublicKey)> {
+    let (id, key) = line.split_once(' ')?;
+    let key = PublicKey::try_from(&unhex(key)?[..]).ok()?;
+    Some((unhex(id)?.into(), key))
 }
 
 #[cfg(test)]
@@ -108,46 +109,60 @@ mod tests {
         SecretKey::from_seed([seed; SecretKey::SEED_LEN]).public_key()
     }
 
-    fn log() -> (tempfile::TempDir, SentLog) {
-        let directory = tempfile::tempdir().unwrap();
-        let log = SentLog::beside(&directory.path().join("alice.json"));
-        (directory, log)
+    fn log(directory: &tempfile::TempDir) -> SentLog {
+        SentLog::beside(&directory.path().join("alice.json"))
     }
 
     #[test]
-    fn a_later_process_finds_the_recipient() {
-        let (directory, log) = log();
-        assert_eq!(log.recipient(b"1").unwrap(), None);
-        log.remember(b"1", &key(1)).unwrap();
-        log.remember(b"2", &key(2)).unwrap();
-        let later = SentLog::beside(&directory.path().join("alice.json"));
-        assert_eq!(later.recipient(b"1").unwrap(), Some(key(1)));
-        assert_eq!(later.recipient(b"2").unwrap(), Some(key(2)));
-        assert_eq!(later.recipient(b"3").unwrap(), None);
+    fn another_process_finds_the_recipient() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut one, mut other) = (log(&directory), log(&directory));
+        assert_eq!(other.recipient(b"1").unwrap(), None);
+        one.remember(b"1", &key(1)).unwrap();
+        assert_eq!(other.recipient(b"1").unwrap(), Some(key(1)));
+        other.remember(b"2", &key(2)).unwrap();
+        one.remember(b"3", &key(3)).unwrap();
+        for log in [&mut one, &mut other, &mut log(&directory)] {
+            assert_eq!(log.recipient(b"1").unwrap(), Some(key(1)));
+            assert_eq!(log.recipient(b"2").unwrap(), Some(key(2)));
+            assert_eq!(log.recipient(b"3").unwrap(), Some(key(3)));
+            assert_eq!(log.recipient(b"4").unwrap(), None);
+        }
         assert!(directory.path().join("alice.json.sent").exists());
     }
 
     #[test]
     fn the_oldest_ids_go_first() {
-        let (_directory, log) = log();
-        let id = |number: usize| format!("{number:064}");
-        let count = 2 * REMEMBERED + 10;
-        for number in 0..count {
-            log.remember(id(number).as_bytes(), &key(1)).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let mut log = log(&directory);
+        let id = |number: usize| Bytes::from(format!("{number:064}"));
+        for number in 0..REMEMBERED {
+            log.add(id(number), key(1));
         }
-        assert_eq!(log.recipient(id(0).as_bytes()).unwrap(), None);
-        let last = id(count - REMEMBERED);
-        assert_eq!(log.recipient(last.as_bytes()).unwrap(), Some(key(1)));
-        let length = std::fs::metadata(&log.path).unwrap().len();
-        assert!(length <= (2 * REMEMBERED as u64 + 1) * MAX_LINE, "{length}");
+        log.remember(&id(REMEMBERED), &key(2)).unwrap();
+        let mut later = super::tests::log(&directory);
+        for log in [&mut log, &mut later] {
+            assert_eq!(log.recipient(&id(0)).unwrap(), None);
+            assert_eq!(log.recipient(&id(1)).unwrap(), Some(key(1)));
+            assert_eq!(log.recipient(&id(REMEMBERED)).unwrap(), Some(key(2)));
+        }
+        log.remember(&[b'x'; 65], &key(1)).unwrap();
+        assert_eq!(log.recipient(&[b'x'; 65]).unwrap(), None);
     }
 
     #[test]
-    fn a_damaged_line_is_skipped() {
-        let (_directory, log) = log();
-        std::fs::write(&log.path, "31 xyz\n31\n\n").unwrap();
-        assert_eq!(log.recipient(b"1").unwrap(), None);
-        log.remember(b"1", &key(1)).unwrap();
-        assert_eq!(log.recipient(b"1").unwrap(), Some(key(1)));
+    fn a_damaged_file_is_named_and_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("alice.json.sent");
+        log(&directory).remember(b"1", &key(1)).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &whole[..whole.len() - 1]).unwrap();
+        for error in [
+            log(&directory).recipient(b"1").unwrap_err(),
+            log(&directory).remember(b"2", &key(1)).unwrap_err(),
+        ] {
+            assert_eq!(error.path, path);
+        }
+        assert_eq!(std::fs::read(&path).unwrap(), whole[..whole.len() - 1]);
     }
 }

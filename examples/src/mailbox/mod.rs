@@ -6,6 +6,7 @@
 //! the network is for others to carry.
 
 mod received;
+mod seen;
 
 use std::collections::{HashMap, VecDeque};
 
@@ -14,16 +15,22 @@ use pinch_proto::wire::{self, DeliveryConfirm, EncryptedPayload, Envelope, Messa
 use pinch_proto::{Address, PublicKey, SecretKey, Signature, UnixMillis};
 use prost::Message as _;
 
-pub use self::received::{ConfirmFault, MessageFault, ReadError, Received, Refusal, WriteError};
+pub use self::received::{
+    ConfirmFault, MessageFault, ReadError, Received, Refusal, State, Unconfirmable, WriteError,
+};
+pub use self::seen::{Remembered, Seen};
 
 use crate::plaintext::{self, Content, PlaintextPayload};
-use crate::sealing::{self, NONCE_LEN};
-
-/// How many senders are remembered, so that strangers cannot fill the memory.
-const MAX_SENDERS: usize = 1 << 16;
+use crate::sealing::{self, RANDOM_LEN};
 
 /// How many messages may wait for their confirmation; the oldest is forgotten first.
 const MAX_SENT: usize = 1 << 16;
+
+/// The longest id that is confirmed, in bytes: twice the longest in the field, a UUID as text.
+const MAX_CONFIRMED_ID: usize = 64;
+
+/// What the signature that proves a key begins with (protocol section 3).
+const AUTH_DOMAIN: &[u8] = b"pinch-auth-v1\0";
 
 /// An agent's messages, in both directions.
 ///
@@ -32,15 +39,27 @@ const MAX_SENT: usize = 1 << 16;
 /// is higher. So they grow across restarts as long as the clock is not set back; they stay below
 /// 2⁵³ until the year 2255, for readers who count in floating point.
 ///
-/// What was received is remembered for as long as the mailbox lives. A replay from before is not
-/// noticed.
+/// Of what was received, the highest sequence of each sender is remembered ([`Seen`]), and of a
+/// sender only what follows it is read: a relay that reorders a sender's messages loses the earlier
+/// ones, with a word. It keeps for ever if [`Mailbox::seen`] is kept. A sender that has lost its own
+/// count and begins anew is refused until it is [forgotten](Seen::forget).
+///
+/// # What a confirmation proves
+///
+/// The recipient has signed the id and the time that the confirmation names, and nothing else: a
+/// program with its key had an envelope of that id. It does not prove that the text was the one that
+/// was sent, since a relay or a stranger can use an id again; nor to whom, nor what became of it: the
+/// [`State`] is not signed, and any relay can change it. No confirmation proves nothing: a relay can
+/// keep it.
+///
+/// So that nothing else is signed by confirming, ids of 1 to 64 bytes are confirmed that don't begin
+/// as the proof of a key does ([`Unconfirmable`]).
 #[derive(Debug)]
 pub struct Mailbox {
     secret: SecretKey,
     address: Address,
     sequence: u64,
-    /// The highest sequence of each sender.
-    seen: HashMap<PublicKey, u64>,
+    seen: Seen,
     /// What may be confirmed, and by whom.
     sent: HashMap<Bytes, PublicKey>,
     /// The same, the oldest first.
@@ -51,7 +70,7 @@ pub struct Mailbox {
 #[derive(Clone, Copy, Debug)]
 pub struct Fresh {
     /// For the box.
-    pub nonce: [u8; NONCE_LEN],
+    pub random: [u8; RANDOM_LEN],
     /// Becomes the message's id.
     pub id: [u8; 16],
     /// The present.
@@ -65,11 +84,11 @@ impl Fresh {
     /// The system has none.
     pub fn draw(now: UnixMillis) -> Result<Self, getrandom::Error> {
         let mut fresh = Self {
-            nonce: [0; NONCE_LEN],
+            random: [0; RANDOM_LEN],
             id: [0; 16],
             now,
         };
-        getrandom::fill(&mut fresh.nonce)?;
+        getrandom::fill(&mut fresh.random)?;
         getrandom::fill(&mut fresh.id)?;
         Ok(fresh)
     }
@@ -83,7 +102,7 @@ impl Mailbox {
             secret,
             address,
             sequence: 0,
-            seen: HashMap::new(),
+            seen: Seen::new(),
             sent: HashMap::new(),
             sent_order: VecDeque::new(),
         }
@@ -94,7 +113,12 @@ impl Mailbox {
         self.address = address;
     }
 
-    /// An envelope with `text` for `to`. Its id is text (32 hexadecimal digits), because clients in
+    /// What is remembered of senders, to be kept for a later mailbox and had from an earlier one.
+    pub fn seen(&mut self) -> &mut Seen {
+        &mut self.seen
+    }
+
+    /// An envelope with `text` for `to`, which is no stranger from then on. Its id is text (32 hexadecimal digits), because clients in
     /// the field keep ids as text.
     ///
     /// # Errors
@@ -105,7 +129,7 @@ impl Mailbox {
         text: &str,
         fresh: Fresh,
     ) -> Result<Envelope, WriteError> {
-        let Fresh { nonce, id, now } = fresh;
+        let Fresh { random, id, now } = fresh;
         let key = to.public_key().map_err(|source| WriteError::NoKey {
             to: to.clone(),
             source,
@@ -113,13 +137,14 @@ impl Mailbox {
         let micros = u64::try_from(now.0).unwrap_or(0).saturating_mul(1000);
         let sequence = self.sequence.saturating_add(1).max(micros);
         let plaintext = PlaintextPayload::text(text, sequence, now.0).encode_to_vec();
-        let payload = sealing::seal(&self.secret, &key, nonce, &plaintext).map_err(|source| {
+        let payload = sealing::seal(&self.secret, &key, random, &plaintext).map_err(|source| {
             WriteError::UnusableKey {
                 to: to.clone(),
                 source,
             }
         })?;
         self.sequence = sequence;
+        self.seen.know(&key);
 
         let message_id = Bytes::from(format!("{:032x}", u128::from_be_bytes(id)));
         self.remember(message_id.clone(), key);
@@ -204,10 +229,14 @@ impl Mailbox {
                 message_id: envelope.message_id.clone(),
                 written,
                 content,
-                confirm: Box::new(self.confirm(&from, &envelope.message_id, now)),
+                confirm: self.confirm(&from, &envelope.message_id, now).map(Box::new),
                 from,
             }),
-            Err(fault) => Err(ReadError::Message { from, fault }),
+            Err(fault) => Err(ReadError::Message {
+                from,
+                message_id: envelope.message_id.clone(),
+                fault,
+            }),
         }
     }
 
@@ -222,31 +251,37 @@ impl Mailbox {
             return Err(MessageFault::UnknownVersion(plaintext.version));
         }
         let sequence = plaintext.sequence;
-        match self.seen.get(from) {
-            Some(&last) if sequence <= last => {
-                return Err(MessageFault::Replayed { sequence, last });
-            }
-            None if self.seen.len() >= MAX_SENDERS => return Err(MessageFault::TooManySenders),
-            Some(_) | None => self.seen.insert(*from, sequence),
-        };
+        if let Some(last) = self.seen.last(from).filter(|last| sequence <= *last) {
+            return Err(MessageFault::Replayed { sequence, last });
+        }
+        self.seen.hear(from, sequence);
         Ok((UnixMillis(plaintext.timestamp), plaintext.content()?))
     }
 
-    fn confirm(&self, to: &Address, message_id: &Bytes, now: UnixMillis) -> Envelope {
+    fn confirm(
+        &self,
+        to: &Address,
+        message_id: &Bytes,
+        now: UnixMillis,
+    ) -> Result<Envelope, Unconfirmable> {
+        if !(1..=MAX_CONFIRMED_ID).contains(&message_id.len()) {
+            return Err(Unconfirmable::Length {
+                len: message_id.len(),
+            });
+        }
+        if message_id.starts_with(AUTH_DOMAIN) {
+            return Err(Unconfirmable::Proof);
+        }
         let signature = self.secret.sign(&confirmed_bytes(message_id, now.0));
         let confirm = DeliveryConfirm {
             message_id: message_id.clone(),
             signature: Bytes::copy_from_slice(signature.as_bytes()),
             timestamp: now.0,
-            state: "delivered".into(),
+            state: received::DELIVERED.into(),
             was_stored: false,
         };
-        self.envelope(
-            to,
-            message_id.clone(),
-            Payload::DeliveryConfirm(confirm),
-            now,
-        )
+        let payload = Payload::DeliveryConfirm(confirm);
+        Ok(self.envelope(to, message_id.clone(), payload, now))
     }
 
     fn read_confirm(
@@ -259,7 +294,7 @@ impl Mailbox {
             Ok(()) => Ok(Received::Confirmed {
                 by,
                 message_id: confirm.message_id.clone(),
-                state: confirm.state.clone(),
+                state: State::from(confirm.state.as_str()),
             }),
             Err(fault) => Err(ReadError::Confirm { by, fault }),
         }

@@ -6,7 +6,7 @@ use pinch_proto::{Address, AddressError, UnixMillis};
 use prost::DecodeError;
 use thiserror::Error;
 
-use super::MAX_SENDERS;
+use super::MAX_CONFIRMED_ID;
 use crate::plaintext::{self, Content, ContentError};
 use crate::sealing::{OpenError, UnusableKey};
 
@@ -45,8 +45,8 @@ pub enum Received {
         written: UnixMillis,
         /// What it says.
         content: Content,
-        /// The confirmation that its sender waits for.
-        confirm: Box<Envelope>,
+        /// The confirmation that its sender waits for, or why there is none.
+        confirm: Result<Box<Envelope>, Unconfirmable>,
     },
     /// The recipient has signed that it has a message of this agent.
     Confirmed {
@@ -54,8 +54,8 @@ pub enum Received {
         by: Address,
         /// Which message.
         message_id: Bytes,
-        /// What became of it. The signature does not cover this.
-        state: String,
+        /// What became of it, as somebody says: the signature does not cover this.
+        state: State,
     },
     /// The relay did not take an envelope of this agent, or cannot deliver it.
     Refused(Refusal),
@@ -71,6 +71,43 @@ pub enum Received {
         /// What it is.
         message_type: i32,
     },
+}
+
+/// What a confirmation calls a message that has arrived.
+pub(super) const DELIVERED: &str = "delivered";
+
+/// What became of a message, by a word that is not signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum State {
+    /// It has arrived.
+    Delivered,
+    /// No word that is known here. The relay can have written it: don't show it as the peer's.
+    Other(String),
+}
+
+impl From<&str> for State {
+    fn from(word: &str) -> Self {
+        match word {
+            DELIVERED => Self::Delivered,
+            other => Self::Other(other.into()),
+        }
+    }
+}
+
+/// Why a message is not confirmed: the signature could serve for something else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum Unconfirmable {
+    /// Its id is empty, or longer than ids are.
+    #[error("its id has {len} bytes, expected 1 to {MAX_CONFIRMED_ID}")]
+    Length {
+        /// How many bytes it has.
+        len: usize,
+    },
+    /// Its id begins as the proof of a key.
+    #[error("its id begins as the proof of a key does, which is signed for a relay alone")]
+    Proof,
 }
 
 /// What the relay says about an envelope that it did not take, or cannot deliver.
@@ -116,6 +153,8 @@ pub enum ReadError {
     Message {
         /// Who sent it.
         from: Address,
+        /// What its sender calls it.
+        message_id: Bytes,
         /// Which rule.
         #[source]
         fault: MessageFault,
@@ -144,17 +183,16 @@ pub enum MessageFault {
     /// It was written by a later program.
     #[error("its version is {0}, expected {version}", version = plaintext::VERSION)]
     UnknownVersion(u32),
-    /// It came before, or a later one did.
-    #[error("its sequence {sequence} does not follow {last}: a replay, or a duplicate")]
+    /// It came before, or a later one did, or its sender counts anew.
+    #[error(
+        "its sequence {sequence} does not follow {last}: a replay, a duplicate, or a sender that has lost count; forget the sender to accept it"
+    )]
     Replayed {
         /// Its sequence.
         sequence: u64,
         /// The highest that was received from its sender.
         last: u64,
     },
-    /// No further senders can be remembered.
-    #[error("{MAX_SENDERS} others have written before; restart to forget them")]
-    TooManySenders,
     /// Its content cannot be read.
     #[error(transparent)]
     Content(#[from] ContentError),

@@ -13,7 +13,7 @@ fn mailbox(seed: u8) -> Mailbox {
 
 fn fresh(number: u8, now: UnixMillis) -> Fresh {
     Fresh {
-        nonce: [number; NONCE_LEN],
+        random: [number; RANDOM_LEN],
         id: [number; 16],
         now,
     }
@@ -28,7 +28,7 @@ fn text(mailbox: &mut Mailbox, envelope: &Envelope) -> (String, Envelope) {
     match read(mailbox, envelope) {
         Ok(Received::Text {
             content, confirm, ..
-        }) => (content.text, *confirm),
+        }) => (content.text, *confirm.unwrap()),
         other => panic!("{other:?}"),
     }
 }
@@ -49,7 +49,7 @@ fn confirm_fault(mailbox: &mut Mailbox, envelope: &Envelope) -> ConfirmFault {
 
 fn sealed(from: &Mailbox, to: &Mailbox, plaintext: &[u8]) -> Envelope {
     let key = to.secret.public_key();
-    let payload = sealing::seal(&from.secret, &key, [0; NONCE_LEN], plaintext).unwrap();
+    let payload = sealing::seal(&from.secret, &key, [0; RANDOM_LEN], plaintext).unwrap();
     from.envelope(
         &to.address,
         Bytes::from_static(b"id"),
@@ -93,8 +93,9 @@ fn a_message_and_its_confirmation() {
     let expected = Received::Confirmed {
         by: bob.address.clone(),
         message_id: sent.message_id.clone(),
-        state: "delivered".into(),
+        state: State::Delivered,
     };
+    let confirm = confirm.unwrap();
     assert_eq!(confirm.to_address, alice.address.as_str());
     assert_eq!(read(&mut alice, &confirm).unwrap(), expected);
 }
@@ -210,7 +211,7 @@ fn a_refused_message_does_not_use_up_its_sequence() {
     let sent = alice.write(&bob.address, "Hello", fresh(1, NOW)).unwrap();
     let mut altered = sent.clone();
     if let Some(Payload::Encrypted(payload)) = &mut altered.payload {
-        payload.nonce = vec![0; NONCE_LEN].into();
+        payload.nonce = vec![0; sealing::NONCE_LEN].into();
     }
     message_fault(&mut bob, &altered);
     assert_eq!(text(&mut bob, &sent).0, "Hello");
@@ -282,7 +283,9 @@ fn a_confirmation_is_checked() {
     );
 
     // Signed, but not by whom the message was sent to.
-    let by_carol = carol.confirm(&alice.address, &sent.message_id, NOW);
+    let by_carol = carol
+        .confirm(&alice.address, &sent.message_id, NOW)
+        .unwrap();
     assert_eq!(
         confirm_fault(&mut alice, &by_carol),
         ConfirmFault::UnknownMessage
@@ -419,7 +422,7 @@ fn other_envelopes_are_named() {
 
 #[test]
 fn what_is_remembered_is_bounded() {
-    let (mut alice, mut bob) = (mailbox(1), mailbox(2));
+    let (mut alice, bob) = (mailbox(1), mailbox(2));
     let to = bob.secret.public_key();
     for number in 0..=MAX_SENT {
         alice.remember(number.to_string().into(), to);
@@ -432,17 +435,93 @@ fn what_is_remembered_is_bounded() {
         !alice.sent.contains_key(&b"0"[..]),
         "the oldest is forgotten first"
     );
+}
 
-    for number in 0..u32::try_from(MAX_SENDERS).unwrap() {
-        let mut bytes = [0; 32];
-        bytes[..4].copy_from_slice(&number.to_be_bytes());
-        bob.seen.insert(PublicKey::from_bytes(bytes), 1);
+#[test]
+fn what_was_sealed_here_is_refused_before_it_counts() {
+    let (mut alice, mut bob) = (mailbox(1), mailbox(2));
+    let sent = alice.write(&bob.address, "Hello", fresh(1, NOW)).unwrap();
+    let mut reflected = sent.clone();
+    core::mem::swap(&mut reflected.from_address, &mut reflected.to_address);
+    if let Some(Payload::Encrypted(payload)) = &mut reflected.payload {
+        payload.sender_public_key = Bytes::copy_from_slice(bob.secret.public_key().as_bytes());
     }
-    let sent = alice
-        .write(&bob.address, "one too many", fresh(1, NOW))
-        .unwrap();
+    for alice in [&mut alice, &mut mailbox(1)] {
+        assert!(matches!(
+            message_fault(alice, &reflected),
+            MessageFault::Open(sealing::OpenError::Reflected)
+        ));
+        let genuine = bob.write(&alice.address, "Hi", fresh(2, NOW)).unwrap();
+        assert_eq!(text(alice, &genuine).0, "Hi");
+    }
+}
+
+#[test]
+fn a_later_mailbox_knows_what_an_earlier_one_has_read() {
+    let (mut alice, mut bob) = (mailbox(1), mailbox(2));
+    let sent = alice.write(&bob.address, "Hello", fresh(1, NOW)).unwrap();
+    text(&mut bob, &sent);
+    let mut later = mailbox(2);
+    *later.seen() = bob.seen().clone();
     assert!(matches!(
-        message_fault(&mut bob, &sent),
-        MessageFault::TooManySenders
+        message_fault(&mut later, &sent),
+        MessageFault::Replayed { .. }
     ));
+    // A sender that has lost count is heard again once that is asked for.
+    assert!(later.seen().forget(&alice.secret.public_key()).is_some());
+    assert_eq!(text(&mut later, &sent).0, "Hello");
+}
+
+#[test]
+fn those_who_were_written_to_are_no_strangers() {
+    let (mut alice, bob) = (mailbox(1), mailbox(2));
+    assert!(!alice.seen().knows(&bob.secret.public_key()));
+    alice.write(&bob.address, "Hi", fresh(1, NOW)).unwrap();
+    assert!(alice.seen().knows(&bob.secret.public_key()));
+}
+
+#[test]
+fn only_ids_that_are_ids_are_signed() {
+    let (mut alice, mut bob) = (mailbox(1), mailbox(2));
+    let mut confirm = |id: &[u8]| {
+        let mut sent = alice.write(&bob.address, "Hello", fresh(1, NOW)).unwrap();
+        sent.message_id = Bytes::copy_from_slice(id);
+        match read(&mut bob, &sent) {
+            Ok(Received::Text { confirm, .. }) => confirm.map(drop),
+            other => panic!("{other:?}"),
+        }
+    };
+    for id in [
+        &[b'x'; 1][..],
+        &[0; 64],
+        b"pinch-auth-v1",
+        b"0pinch-auth-v1\0",
+    ] {
+        assert_eq!(confirm(id), Ok(()), "{id:?}");
+    }
+    for len in [0, 65, 32_000] {
+        let refused = Unconfirmable::Length { len };
+        assert_eq!(confirm(&vec![b'x'; len]), Err(refused));
+    }
+    let proof = pinch_proto::handshake::signed_bytes("localhost", &[7; 32]);
+    assert_eq!(
+        confirm(&proof[..proof.len() - 8]),
+        Err(Unconfirmable::Proof)
+    );
+    assert_eq!(confirm(b"pinch-auth-v1\0"), Err(Unconfirmable::Proof));
+}
+
+#[test]
+fn only_known_words_are_a_state() {
+    let (mut alice, mut bob) = (mailbox(1), mailbox(2));
+    let sent = alice.write(&bob.address, "Hello", fresh(1, NOW)).unwrap();
+    let (_, mut confirm) = text(&mut bob, &sent);
+    let Some(Payload::DeliveryConfirm(payload)) = &mut confirm.payload else {
+        panic!("no confirmation")
+    };
+    payload.state = "Delivered".into();
+    let Ok(Received::Confirmed { state, .. }) = read(&mut alice, &confirm) else {
+        panic!("not confirmed")
+    };
+    assert_eq!(state, State::Other("Delivered".into()));
 }

@@ -48,6 +48,22 @@ pub(crate) enum Command {
         #[arg(required = true)]
         text: Vec<String>,
     },
+    /// Forget how far a sender has counted, so that what it sends from now on is shown again.
+    ///
+    /// For a sender that has lost its data and numbers its messages anew: they look like replays of
+    /// old ones, and are not shown. What it sent before can be replayed then. The numbers are kept in
+    /// FILE.seen beside the key; a process that listens hears of it.
+    Forget {
+        /// The file with this agent's key.
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+        /// The sender.
+        #[arg(value_parser = recipient)]
+        sender: Address,
+    },
     /// Send each line of stdin, and print what comes, until the end of stdin or Ctrl-C.
     Chat {
         #[command(flatten)]
@@ -122,7 +138,7 @@ impl Common {
     }
 }
 
-/// An address that can be written to: one with a key.
+/// An address of somebody with a key.
 fn recipient(text: &str) -> Result<Address, AddressError> {
     let address = Address::parse(text)?;
     address.public_key()?;

@@ -4,6 +4,7 @@ use std::io;
 
 use pinch_examples::key_file::KeyFileError;
 use pinch_examples::mailbox::WriteError;
+use pinch_examples::state_file::StateError;
 use pinch_proto::Host;
 use pinch_proto::client::{Disconnect, Unsendable};
 use pinch_proto::handshake::AgentError;
@@ -18,6 +19,8 @@ use crate::notice::Refused;
 pub(crate) enum Failure {
     #[error(transparent)]
     KeyFile(#[from] KeyFileError),
+    #[error(transparent)]
+    State(#[from] StateError),
     #[error(transparent)]
     NoHost(#[from] NoHost),
     #[error(

@@ -19,11 +19,13 @@ mod stdin;
 
 use core::future::pending;
 use std::io::{self, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser as _;
 use pinch_examples::key_file::KeyFile;
-use pinch_examples::sent_log::SentLog;
+use pinch_examples::mailbox::Seen;
+use pinch_examples::seen_file::SeenFile;
 use pinch_examples::signals::{Signals, Stop};
 use pinch_examples::terminal;
 use pinch_proto::{Address, Host, SecretKey};
@@ -31,7 +33,7 @@ use pinch_proto::{Address, Host, SecretKey};
 use self::cli::{Cli, Command, Common, Tries};
 use self::failure::Failure;
 use self::notice::{Form, Notice};
-use self::session::{Patience, Session};
+use self::session::{Files, Patience, Session};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -57,6 +59,7 @@ async fn run(command: Command) -> Result<Option<Stop>, Failure> {
     let signals = Signals::listen().map_err(Failure::Start)?;
     match command {
         Command::Address(common) => address(&common).map(|()| None),
+        Command::Forget { key, json, sender } => forget(&key, json, &sender).map(|()| None),
         Command::Listen { common, tries } => {
             converse(&common, Patience::Tries(tries.limit()), None, &signals).await
         }
@@ -82,6 +85,18 @@ fn address(common: &Common) -> Result<(), Failure> {
     common
         .form(Form::Listen)
         .print(&Notice::Address { address })
+        .map_err(Failure::Output)
+}
+
+/// Lets `sender` count anew.
+fn forget(key: &Path, json: bool, sender: &Address) -> Result<(), Failure> {
+    let form = if json { Form::Json } else { Form::Listen };
+    let last = match sender.public_key() {
+        Ok(sender) => SeenFile::beside(key).forget(&mut Seen::new(), &sender)?,
+        Err(_) => None,
+    };
+    let address = sender.to_string();
+    form.print(&Notice::Forgotten { address, last })
         .map_err(Failure::Output)
 }
 
@@ -151,7 +166,7 @@ async fn join(
     form: Form,
 ) -> Result<Session, Failure> {
     let (secret, host) = identity(common)?;
-    let agent = (secret, SentLog::beside(&common.key));
+    let agent = (secret, Files::beside(&common.key));
     let form = common.form(form);
     Session::join(&common.relay, agent, host, patience, receives, form).await
 }

@@ -4,7 +4,7 @@ use core::fmt;
 use std::io::{self, Write as _};
 
 use jiff::Timestamp;
-use pinch_examples::mailbox::{Received, Refusal};
+use pinch_examples::mailbox::{Received, Refusal, State};
 use pinch_examples::terminal;
 use pinch_proto::Address;
 use serde::Serialize;
@@ -24,10 +24,13 @@ pub(crate) enum Notice {
     /// The relay has a message of ours.
     Sent { message_id: String },
     /// The recipient has a message of ours.
-    Delivered {
+    Delivered { by: String, message_id: String },
+    /// The recipient has signed the id of a message of ours; what became of it is said by a word
+    /// that is not signed, and unknown.
+    Confirmed {
         by: String,
         message_id: String,
-        state: String,
+        unsigned_state: String,
     },
     /// The relay did not take something of ours, or cannot deliver it.
     Refused(Refused),
@@ -39,6 +42,17 @@ pub(crate) enum Notice {
     Unconfirmed { message_id: String, reason: String },
     /// What came cannot be believed.
     Rejected { reason: String },
+    /// A message that may be an old one is not shown.
+    Replayed {
+        from: String,
+        message_id: String,
+        sequence: u64,
+        last: u64,
+    },
+    /// What was remembered of a sender is forgotten.
+    Forgotten { address: String, last: Option<u64> },
+    /// A later process will not know which messages have come.
+    NotSaved { reason: String },
     /// What came is of no use here.
     Ignored { from: String, r#type: i32 },
 }
@@ -90,11 +104,22 @@ impl From<Received> for Notice {
                 by,
                 message_id,
                 state,
-            } => Self::Delivered {
-                by: by.to_string(),
-                message_id: id_text(&message_id),
-                state,
-            },
+            } => {
+                let (by, message_id) = (by.to_string(), id_text(&message_id));
+                match state {
+                    State::Delivered => Self::Delivered { by, message_id },
+                    State::Other(unsigned_state) => Self::Confirmed {
+                        by,
+                        message_id,
+                        unsigned_state: shortened(&unsigned_state),
+                    },
+                    _ => Self::Confirmed {
+                        by,
+                        message_id,
+                        unsigned_state: String::new(),
+                    },
+                }
+            }
             Received::Refused(refusal) => Self::Refused(refusal.into()),
             Received::Waiting { count } => Self::Waiting { count },
             Received::Other { from, message_type } => Self::Ignored {
@@ -132,11 +157,15 @@ impl fmt::Display for Notice {
             Self::Disconnected { reason } => write!(f, "-- disconnected, trying again: {reason}"),
             Self::Message(message) => write!(f, "{}: {}", message.from, message.text),
             Self::Sent { message_id } => write!(f, "-- sent: {message_id}"),
-            Self::Delivered {
+            Self::Delivered { by: _, message_id } => write!(f, "-- delivered: {message_id}"),
+            Self::Confirmed {
                 by: _,
                 message_id,
-                state,
-            } => write!(f, "-- {state}: {message_id}"),
+                unsigned_state,
+            } => write!(
+                f,
+                "-- confirmed: {message_id}, in a state that is not signed: {unsigned_state:?}"
+            ),
             Self::Refused(refused) => write!(f, "-- {refused}"),
             Self::Waiting { count } => write!(f, "-- {count} waiting"),
             Self::Unconfirmed { message_id, reason } => {
@@ -146,6 +175,31 @@ impl fmt::Display for Notice {
                 write!(f, "-- not remembered: {message_id}: {reason}")
             }
             Self::Rejected { reason } => write!(f, "-- rejected: {reason}"),
+            Self::Replayed {
+                from,
+                message_id,
+                sequence,
+                last,
+            } => write!(
+                f,
+                "-- not shown: message {message_id} from {from}: its sequence {sequence} does not \
+                 follow {last}. It is a replay, or comes twice, or {from} has lost count: if it says \
+                 so, run `agent forget` with its address, and let it send again"
+            ),
+            Self::Forgotten {
+                address,
+                last: Some(last),
+            } => write!(f, "-- forgotten: {address}, whose last sequence was {last}"),
+            Self::Forgotten {
+                address,
+                last: None,
+            } => {
+                write!(f, "-- nothing to forget: no message from {address}")
+            }
+            Self::NotSaved { reason } => write!(
+                f,
+                "-- not saved: after a restart, messages of now can be replayed: {reason}"
+            ),
             Self::Ignored { from, r#type } => {
                 write!(f, "-- ignored: an envelope of type {type} from {from}")
             }
@@ -208,12 +262,28 @@ impl Form {
     }
 }
 
-/// An id as text: ids of the field are text; what is not is shown in hexadecimal digits.
+/// The longest that is shown of what anybody can make as long as an envelope.
+const SHOWN: usize = 64;
+
+/// An id as text: ids of the field are text; what is not is shown in hexadecimal digits. Of one that
+/// is longer than ids are, the beginning is shown.
 pub(crate) fn id_text(id: &[u8]) -> String {
+    if let Some(beginning) = id.get(..SHOWN).filter(|_| id.len() > SHOWN) {
+        return format!("{}...", id_text(beginning));
+    }
     match str::from_utf8(id) {
         Ok(text) if text.bytes().all(|byte| byte.is_ascii_graphic()) => text.into(),
         Ok(_) | Err(_) => id.iter().map(|byte| format!("{byte:02x}")).collect(),
     }
+}
+
+/// The beginning of a text.
+fn shortened(text: &str) -> String {
+    let mut beginning: String = text.chars().take(SHOWN).collect();
+    if beginning.len() < text.len() {
+        beginning.push_str("...");
+    }
+    beginning
 }
 
 #[cfg(test)]
@@ -238,7 +308,7 @@ mod tests {
                 attribution: Some("human".into()),
                 ..Content::default()
             },
-            confirm: Box::new(Envelope::default()),
+            confirm: Ok(Box::new(Envelope::default())),
         })
     }
 
@@ -309,10 +379,31 @@ mod tests {
     }
 
     #[test]
+    fn a_state_that_nobody_knows_is_quoted() {
+        let confirmed = |state: &str| {
+            Notice::from(Received::Confirmed {
+                by: alice(),
+                message_id: "m1".into(),
+                state: state.into(),
+            })
+        };
+        let line = Form::Send.line(&confirmed("delivered")).unwrap();
+        assert_eq!(line.unwrap(), "-- delivered: m1");
+        let forged = confirmed("read\n-- \x1b[2J\"paid\u{202e}");
+        let line = Form::Send.line(&forged).unwrap().unwrap();
+        let quoted = r#""read\n-- \u{1b}[2J\"paid\u{202e}""#;
+        let expected = "-- confirmed: m1, in a state that is not signed: ";
+        assert_eq!(line, format!("{expected}{quoted}"));
+        assert!(json(&confirmed(&"x".repeat(60_000))).len() < 300);
+    }
+
+    #[test]
     fn an_id_is_shown_as_text_if_it_is_one() {
         assert_eq!(id_text(b"0f-a"), "0f-a");
         assert_eq!(id_text(b"0f a"), "30662061");
         assert_eq!(id_text(&[0xff, 0x00]), "ff00");
         assert_eq!(id_text(b""), "");
+        assert_eq!(id_text(&[b'x'; 64]).len(), 64);
+        assert_eq!(id_text(&[b'x'; 65]), format!("{}...", "x".repeat(64)));
     }
 }

@@ -5,6 +5,8 @@
     reason = "a test ends with what it did not expect"
 )]
 
+mod hostile;
+
 use core::time::Duration;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
