@@ -7,7 +7,7 @@ use bytes::Bytes;
 use pinch_proto::hub::{
     Admission, ConnId, Delivery, Input, OnDuplicate, QueueConfig, WakeupReason,
 };
-use pinch_proto::queue::{Entry, Failure, Outcome, Seq, Ticket};
+use pinch_proto::queue::{Entry, Failure, Outcome, Seq, Ticket, Usage};
 use pinch_proto::wire::{BlockNotification, Envelope, MessageType, Payload};
 
 use support::{
@@ -386,7 +386,10 @@ fn an_answer_that_was_never_owed_is_ignored_and_counted() {
     let before = world.stats().late;
     let outputs = world.give(Input::Stored {
         ticket: Ticket(99),
-        outcome: Outcome::Done,
+        outcome: Outcome::Appended {
+            usage: Usage::default(),
+            displaced: None,
+        },
     });
     assert_eq!((outputs, world.stats().late), (vec![], before + 1));
     world.say(alice, "carol", "1");
@@ -394,7 +397,10 @@ fn an_answer_that_was_never_owed_is_ignored_and_counted() {
     for _ in 0..2 {
         world.give(Input::Stored {
             ticket,
-            outcome: Outcome::Done,
+            outcome: Outcome::Appended {
+                usage: Usage::default(),
+                displaced: None,
+            },
         });
     }
     assert_eq!((world.stats().stored, world.stats().late), (1, before + 2));
@@ -439,6 +445,7 @@ fn what_a_store_has_made_up_is_counted_if_it_cannot_be_put_back() {
         outcome: Outcome::Entries {
             entries: vec![made_up],
             pending: 1,
+            usage: Usage::default(),
         },
     });
     assert_eq!((world.stats().read, world.stats().queued), (1, 1));

@@ -83,6 +83,11 @@ macro_rules! store_suite {
                 limits_are_of_one_recipient_and_of_one_sender,
                 what_comes_back_is_kept_beyond_all_limits,
                 what_was_removed_makes_exactly_as_much_room_as_it_took,
+                the_newest_of_the_largest_sender_gives_way_to_one_with_fewer,
+                nothing_that_was_handed_out_gives_way,
+                what_is_reserved_counts_as_if_it_were_stored,
+                what_is_discarded_has_the_same_outcome_and_changes_nothing,
+                outcomes_say_what_is_stored,
             ]
             random: [
                 it_does_what_a_queue_in_memory_does,

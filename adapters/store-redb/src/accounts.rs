@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use pinch_proto::Address;
-use pinch_proto::queue::{Append, Refusal};
+use pinch_proto::queue::{Append, Usage};
 use redb::{ReadableTable, Table, WriteTransaction};
 
 use crate::schema::{ACCOUNTS, ADDRESSES, AGENTS, Account, TOTALS, TotalsRow, corrupted};
@@ -53,23 +53,21 @@ impl<'t> Accounts<'t> {
         agent(&self.agents, address)
     }
 
-    /// How many envelopes wait for `agent`.
-    pub(crate) fn waiting(&self, agent: u64) -> Result<u64, redb::Error> {
-        Ok(self.account(agent)?.0)
-    }
-
-    /// Which of its limits `append` would exceed.
-    pub(crate) fn refusal(&self, append: &Append) -> Result<Option<Refusal>, redb::Error> {
-        let Some(limits) = append.limits else {
-            return Ok(None);
-        };
+    /// What is stored for `recipient`, of `sender`, and in all.
+    pub(crate) fn usage(
+        &self,
+        recipient: &Address,
+        sender: &Address,
+    ) -> Result<Usage, redb::Error> {
         let account = |address| match self.agent(address)? {
             Some(agent) => self.account(agent),
             None => Ok((0, 0)),
         };
-        let (waiting, _) = account(&append.recipient)?;
-        let (_, of_sender) = account(&append.sender)?;
-        Ok(limits.refusal(append, waiting, of_sender, self.bytes))
+        Ok(Usage {
+            recipient_count: account(recipient)?.0,
+            sender_bytes: account(sender)?.1,
+            total_bytes: self.bytes,
+        })
     }
 
     /// Counts an envelope in. Gives the numbers of its recipient and its sender, and its place.

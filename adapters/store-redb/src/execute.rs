@@ -6,13 +6,16 @@
 use core::ops::Bound;
 
 use bytes::Bytes;
-use pinch_proto::queue::{Append, Operation, Outcome, Read, Seq};
+use pinch_proto::queue::{Append, Entry, Limits, Operation, Outcome, Ranking, Read, Refusal, Seq};
 use pinch_proto::{Address, UnixMillis};
 use redb::{ReadableTable as _, Table, WriteTransaction};
 
 use crate::accounts::Accounts;
-use crate::read::{Tables, anything_expired, nothing};
-use crate::schema::{BLOCKS, BODIES, EXPIRIES, ExpiryKey, INDEX, IndexKey, Placed, corrupted};
+use crate::rankings::Rankings;
+use crate::read::{Tables, anything_expired};
+use crate::schema::{
+    BLOCKS, BODIES, EXPIRIES, ExpiryKey, INDEX, IndexKey, Placed, all_of, corrupted,
+};
 
 /// All tables, open for writing.
 pub(crate) struct Writer<'t> {
@@ -24,11 +27,16 @@ pub(crate) struct Writer<'t> {
     expiries: Table<'t, ExpiryKey, IndexKey>,
     blocks: Table<'t, (&'static str, &'static str), ()>,
     accounts: Accounts<'t>,
+    /// They are wrong once a transaction is dropped that has changed something.
+    rankings: &'t mut Rankings,
     is_changed: bool,
 }
 
 impl<'t> Writer<'t> {
-    pub(crate) fn new(transaction: &'t WriteTransaction) -> Result<Self, redb::Error> {
+    pub(crate) fn new(
+        transaction: &'t WriteTransaction,
+        rankings: &'t mut Rankings,
+    ) -> Result<Self, redb::Error> {
         Ok(Self {
             bodies: transaction.open_table(BODIES)?,
             arrived: Vec::new(),
@@ -36,6 +44,7 @@ impl<'t> Writer<'t> {
             expiries: transaction.open_table(EXPIRIES)?,
             blocks: transaction.open_table(BLOCKS)?,
             accounts: Accounts::new(transaction)?,
+            rankings,
             is_changed: false,
         })
     }
@@ -84,37 +93,104 @@ impl<'t> Writer<'t> {
         if let Some(recipient) = self.accounts.agent(&append.recipient)?
             && self.index.get((recipient, seq))?.is_some()
         {
-            return Ok(Outcome::Done);
+            return self.appended(append, None);
         }
-        if self.accounts.refusal(append)?.is_some() {
-            self.forget_expired(append.now)?;
+        let mut displaced = None;
+        if let Some(limits) = append.limits {
+            if self.refusal(append, limits)?.is_some() {
+                self.forget_expired(append.now)?;
+            }
+            match self.admit(append, limits)? {
+                Ok(gives_way) => displaced = gives_way,
+                Err(refusal) => return Ok(Outcome::Refused(refusal)),
+            }
         }
-        if let Some(refusal) = self.accounts.refusal(append)? {
-            return Ok(Outcome::Refused(refusal));
-        }
+        // What is discarded takes a commit, too, and so as long.
         self.is_changed = true;
+        if append.discard {
+            return self.appended(append, None);
+        }
+        let displaced = displaced.map(|key| self.displace(key)).transpose()?;
         let (recipient, sender, place) = self.accounts.charge(append)?;
+        self.rankings.insert(recipient, sender, seq);
         self.arrived.push((place, append.message.clone()));
         let placed = (place, sender, accepted_at, expires_at, append.cost());
         self.index.insert((recipient, seq), placed)?;
         self.expiries
             .insert((expires_at, place), (recipient, seq))?;
-        Ok(Outcome::Done)
+        self.appended(append, displaced)
+    }
+
+    fn appended(&self, append: &Append, displaced: Option<Entry>) -> Result<Outcome, redb::Error> {
+        let usage = self.accounts.usage(&append.recipient, &append.sender)?;
+        Ok(Outcome::Appended { usage, displaced })
+    }
+
+    /// Which of its limits `append` would exceed.
+    fn refusal(&self, append: &Append, limits: Limits) -> Result<Option<Refusal>, redb::Error> {
+        let usage = self.accounts.usage(&append.recipient, &append.sender)?;
+        Ok(limits.refusal(append, usage))
+    }
+
+    /// The envelope that gives way to `append`, if one has to; or why there is no room.
+    fn admit(
+        &mut self,
+        append: &Append,
+        limits: Limits,
+    ) -> Result<Result<Option<IndexKey>, Refusal>, redb::Error> {
+        let Some(refusal) = self.refusal(append, limits)? else {
+            return Ok(Ok(None));
+        };
+        let recipient = self.accounts.agent(&append.recipient)?;
+        // No agent has this number, which is that of one of whom nothing waits.
+        let sender = self.accounts.agent(&append.sender)?.unwrap_or(u64::MAX);
+        let (Some(recipient), Refusal::RecipientFull { .. }) = (recipient, refusal) else {
+            return Ok(Err(refusal));
+        };
+        let index = &self.index;
+        let ranking = self.rankings.of(recipient, || count(index, recipient))?;
+        let Some((_, Seq(seq))) = ranking.gives_way_to(&sender, append.reached) else {
+            return Ok(Err(refusal));
+        };
+        let key = (recipient, seq);
+        let placed = self.index.get(key)?.map(|placed| placed.value());
+        let (.., cost) = placed.ok_or_else(|| corrupted("what gives way is in no index"))?;
+        let usage = self.accounts.usage(&append.recipient, &append.sender)?;
+        Ok(match limits.refusal(append, usage.without(cost)) {
+            Some(refusal) => Err(refusal),
+            None => Ok(Some(key)),
+        })
+    }
+
+    /// Forgets an envelope that gives way to another, and returns it.
+    fn displace(&mut self, key: IndexKey) -> Result<Entry, redb::Error> {
+        self.write_arrived()?;
+        let (recipient, seq) = key;
+        let placed = self.index.remove(key)?.map(|placed| placed.value());
+        let placed = placed.ok_or_else(|| corrupted("what gives way is in no index"))?;
+        let (place, sender, _, expires_at, cost) = placed;
+        let body = self.bodies.remove(place)?;
+        let body = body.ok_or_else(|| corrupted("an envelope in the index has no body"))?;
+        let message = Bytes::copy_from_slice(body.value());
+        let expiry = self.expiries.remove((expires_at, place))?;
+        expiry.ok_or_else(|| corrupted("an envelope in the index never expires"))?;
+        self.accounts.release(recipient, sender, cost)?;
+        self.rankings.remove(recipient, sender, seq);
+        let seq = Seq(seq);
+        Ok(Entry { seq, message })
     }
 
     fn read(&mut self, wanted: &Read) -> Result<Outcome, redb::Error> {
         self.write_arrived()?;
-        let Some(recipient) = self.accounts.agent(&wanted.recipient)? else {
-            return Ok(nothing());
-        };
-        let waiting = self.accounts.waiting(recipient)?;
+        let recipient = self.accounts.agent(&wanted.recipient)?;
+        let usage = self.accounts.usage(&wanted.recipient, &wanted.recipient)?;
         let (bodies, index, expiries) = (&self.bodies, &self.index, &self.expiries);
         let tables = Tables {
             bodies,
             index,
             expiries,
         };
-        tables.read(wanted, recipient, waiting)
+        tables.read(wanted, recipient, usage)
     }
 
     fn remove_through(
@@ -128,13 +204,15 @@ impl<'t> Writer<'t> {
         };
         let arrived = (recipient, 0)..=(recipient, through);
         for row in self.index.extract_from_if(arrived, |_, _| true)? {
-            let (_, placed) = row?;
+            let (key, placed) = row?;
+            let (_, seq) = key.value();
             let (place, sender, _, expires_at, cost) = placed.value();
             let body = self.bodies.remove(place)?;
             body.ok_or_else(|| corrupted("an envelope in the index has no body"))?;
             let expiry = self.expiries.remove((expires_at, place))?;
             expiry.ok_or_else(|| corrupted("an envelope in the index never expires"))?;
             self.accounts.release(recipient, sender, cost)?;
+            self.rankings.remove(recipient, sender, seq);
             self.is_changed = true;
         }
         Ok(Outcome::Done)
@@ -149,13 +227,14 @@ impl<'t> Writer<'t> {
         let expired = ..=(now, u64::MAX);
         for row in self.expiries.extract_from_if(expired, |_, _| true)? {
             let (expiry, key) = row?;
-            let ((_, place), (recipient, _)) = (expiry.value(), key.value());
+            let ((_, place), (recipient, seq)) = (expiry.value(), key.value());
             let placed = self.index.remove(key.value())?;
             let placed = placed.ok_or_else(|| corrupted("what has expired is in no index"))?;
             let (_, sender, _, _, cost) = placed.value();
             let body = self.bodies.remove(place)?;
             body.ok_or_else(|| corrupted("what has expired has no body"))?;
             self.accounts.release(recipient, sender, cost)?;
+            self.rankings.remove(recipient, sender, seq);
             self.accounts.expired += 1;
         }
         Ok(())
@@ -171,4 +250,15 @@ impl<'t> Writer<'t> {
         }
         Ok(behind.close()?)
     }
+}
+
+/// Reads who has how many envelopes in the queue of `recipient`.
+fn count(index: &Table<'_, IndexKey, Placed>, recipient: u64) -> Result<Ranking<u64>, redb::Error> {
+    let mut ranking = Ranking::default();
+    for row in index.range(all_of(recipient))? {
+        let (key, placed) = row?;
+        let ((_, seq), (_, sender, ..)) = (key.value(), placed.value());
+        ranking.insert(sender, Seq(seq));
+    }
+    Ok(ranking)
 }

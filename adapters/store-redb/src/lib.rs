@@ -2,7 +2,7 @@
 //!
 //! ```
 //! use pinch_driver::Store as _;
-//! use pinch_proto::queue::{Append, Operation, Outcome, Seq};
+//! use pinch_proto::queue::{Append, Operation, Outcome, Seq, Usage};
 //! use pinch_proto::{Address, UnixMillis};
 //! use pinch_store_redb::RedbStore;
 //!
@@ -18,8 +18,12 @@
 //!     now: UnixMillis(0),
 //!     expires_at: UnixMillis(60_000),
 //!     limits: None,
+//!     reserved: Usage::default(),
+//!     reached: None,
+//!     discard: false,
 //! });
-//! assert_eq!(store.execute(vec![append]).await, [Outcome::Done]);
+//! let outcomes = store.execute(vec![append]).await;
+//! assert!(matches!(&*outcomes, [Outcome::Appended { .. }]));
 //! drop(store);
 //!
 //! assert_eq!(RedbStore::inspect(&path)?.count, 1);
@@ -83,6 +87,7 @@ mod execute;
 mod inspect;
 mod medium;
 mod place;
+mod rankings;
 mod read;
 mod schema;
 #[cfg(any(test, feature = "simulation"))]

@@ -4,34 +4,36 @@ use core::ops::Bound;
 
 use bytes::Bytes;
 use pinch_proto::UnixMillis;
-use pinch_proto::queue::{Entry, Outcome, Read, Seq};
+use pinch_proto::queue::{Entry, Outcome, Read, Seq, Usage};
 use redb::{Range, ReadTransaction, ReadableTable};
 
 use crate::accounts::{account, agent};
 use crate::schema::{
-    ACCOUNTS, AGENTS, BODIES, EXPIRIES, ExpiryKey, INDEX, IndexKey, Placed, corrupted,
+    ACCOUNTS, AGENTS, BODIES, EXPIRIES, ExpiryKey, INDEX, IndexKey, Placed, TOTALS, corrupted,
 };
 
 /// Reads what is committed.
 pub(crate) fn read(wanted: &Read, transaction: &ReadTransaction) -> Result<Outcome, redb::Error> {
-    let Some(recipient) = agent(&transaction.open_table(AGENTS)?, &wanted.recipient)? else {
-        return Ok(nothing());
+    let recipient = agent(&transaction.open_table(AGENTS)?, &wanted.recipient)?;
+    let (recipient_count, sender_bytes) = match recipient {
+        Some(recipient) => account(&transaction.open_table(ACCOUNTS)?, recipient)?,
+        None => (0, 0),
     };
-    let (waiting, _) = account(&transaction.open_table(ACCOUNTS)?, recipient)?;
+    let totals = transaction.open_table(TOTALS)?.get(())?;
+    let (_, total_bytes, ..) = totals
+        .ok_or_else(|| corrupted("the totals are missing"))?
+        .value();
+    let usage = Usage {
+        recipient_count,
+        sender_bytes,
+        total_bytes,
+    };
     let tables = Tables {
         bodies: &transaction.open_table(BODIES)?,
         index: &transaction.open_table(INDEX)?,
         expiries: &transaction.open_table(EXPIRIES)?,
     };
-    tables.read(wanted, recipient, waiting)
-}
-
-/// What there is for somebody of whom the queue has never heard.
-pub(crate) fn nothing() -> Outcome {
-    Outcome::Entries {
-        entries: Vec::new(),
-        pending: 0,
-    }
+    tables.read(wanted, recipient, usage)
 }
 
 /// What is read.
@@ -47,13 +49,20 @@ where
     I: ReadableTable<IndexKey, Placed>,
     E: ReadableTable<ExpiryKey, IndexKey>,
 {
-    /// Reads for `recipient`, for whom `waiting` envelopes are kept.
+    /// Reads for `recipient`, if the queue has heard of it, where `usage` is what is stored.
     pub(crate) fn read(
         &self,
         wanted: &Read,
-        recipient: u64,
-        waiting: u64,
+        recipient: Option<u64>,
+        usage: Usage,
     ) -> Result<Outcome, redb::Error> {
+        let Some(recipient) = recipient else {
+            return Ok(Outcome::Entries {
+                entries: Vec::new(),
+                pending: 0,
+                usage,
+            });
+        };
         let UnixMillis(now) = wanted.now;
         let (first, behind) = match wanted.after {
             None => (Bound::Included((recipient, 0)), None),
@@ -96,10 +105,14 @@ where
                     count_unexpired(self.index.range::<IndexKey>(on_its_way)?, now)?
                 }
             };
-            let pending = waiting.checked_sub(on_its_way);
+            let pending = usage.recipient_count.checked_sub(on_its_way);
             pending.ok_or_else(|| corrupted("an account has less than its envelopes"))?
         };
-        Ok(Outcome::Entries { entries, pending })
+        Ok(Outcome::Entries {
+            entries,
+            pending,
+            usage,
+        })
     }
 }
 

@@ -15,6 +15,7 @@ use redb::{Database, ReadableDatabase as _};
 use crate::error::{OpenError, failure_of};
 use crate::execute::Writer;
 use crate::medium::{self, Medium};
+use crate::rankings::Rankings;
 use crate::{read, schema};
 
 /// What the thread is asked for.
@@ -30,6 +31,8 @@ pub(crate) enum Job {
 pub(crate) struct Worker {
     medium: Box<dyn Medium>,
     database: State,
+    /// As of the last commit.
+    rankings: Rankings,
     /// What a hub had to know when that was last asked for.
     restored: Restored,
 }
@@ -49,6 +52,7 @@ impl Worker {
         Ok(Self {
             medium,
             database: State::Open(database),
+            rankings: Rankings::default(),
             restored,
         })
     }
@@ -101,19 +105,24 @@ impl Worker {
     /// Executes a batch in one transaction.
     fn write(&mut self, batch: &[Operation]) -> Result<Vec<Outcome>, redb::Error> {
         let transaction = self.writable()?.begin_write()?;
-        let mut writer = Writer::new(&transaction)?;
+        // Where the batch fails, they are gone: they may be ahead of the file.
+        let mut rankings = mem::take(&mut self.rankings);
+        let mut writer = Writer::new(&transaction, &mut rankings)?;
         let outcomes = batch.iter().map(|operation| writer.execute(operation));
         let outcomes = outcomes.collect::<Result<_, _>>()?;
-        let Some(commits) = writer.finish()? else {
-            transaction.abort()?;
-            return Ok(outcomes);
-        };
-        match transaction.commit() {
-            Ok(()) => Ok(outcomes),
-            // It may have failed behind the point of no return.
-            Err(_) if self.has_committed(commits) => Ok(outcomes),
-            Err(error) => Err(error.into()),
+        match writer.finish()? {
+            None => transaction.abort()?,
+            Some(commits) => {
+                if let Err(error) = transaction.commit()
+                    // It may have failed behind the point of no return.
+                    && !self.has_committed(commits)
+                {
+                    return Err(error.into());
+                }
+            }
         }
+        self.rankings = rankings;
+        Ok(outcomes)
     }
 
     /// Whether the commit of that number is in the file, and durable.

@@ -15,7 +15,7 @@ use super::undeliverable::Undeliverable;
 use super::{Delivery, Hub};
 use crate::message::SealedEnvelope;
 use crate::queue::{
-    Append, Entry, Failure, Limits, Operation, Outcome, Read, Request, Seq, Ticket,
+    Append, Entry, Failure, Limits, Operation, Outcome, Read, Request, Seq, Ticket, Usage,
 };
 use crate::wire::{Envelope, Payload, QueueStatus};
 use crate::{Address, EnvelopeView};
@@ -126,6 +126,9 @@ impl Hub {
                 now: self.expiry_unix(),
                 expires_at: self.unix() + queue.ttl,
                 limits,
+                reserved: Usage::default(),
+                reached: Some(Seq(u64::MAX)),
+                discard: false,
             }),
         );
     }
@@ -249,7 +252,10 @@ impl Hub {
             Asked::Append { message, from } => self.appended(&message, from, &outcome),
             Asked::Read { conn, room } => {
                 self.reading_bytes -= room as u64;
-                if let Outcome::Entries { entries, pending } = outcome {
+                if let Outcome::Entries {
+                    entries, pending, ..
+                } = outcome
+                {
                     self.entries(conn, entries, pending);
                 } else {
                     self.read_failed(conn);
@@ -266,9 +272,10 @@ impl Hub {
                 let failure = match outcome {
                     Outcome::Done => None,
                     Outcome::Failed { failure, .. } => Some(failure),
-                    Outcome::Refused(_) | Outcome::Entries { .. } | Outcome::Expired { .. } => {
-                        Some(Failure::Broken)
-                    }
+                    Outcome::Appended { .. }
+                    | Outcome::Refused(_)
+                    | Outcome::Entries { .. }
+                    | Outcome::Expired { .. } => Some(Failure::Broken),
                 };
                 if let Some(failure) = failure {
                     self.tell_author(
@@ -325,13 +332,13 @@ impl Hub {
         self.stats.storing -= 1;
         self.settled(from);
         let reason = match outcome {
-            Outcome::Done => {
+            Outcome::Appended { .. } => {
                 self.stats.stored += 1;
                 return;
             }
             Outcome::Refused(refusal) => Undeliverable::QueueFull(*refusal),
             Outcome::Failed { failure, .. } => Undeliverable::NotStored(*failure),
-            Outcome::Entries { .. } | Outcome::Expired { .. } => {
+            Outcome::Done | Outcome::Entries { .. } | Outcome::Expired { .. } => {
                 Undeliverable::NotStored(Failure::Broken)
             }
         };

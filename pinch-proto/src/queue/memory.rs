@@ -10,7 +10,9 @@ use core::ops::Bound;
 
 use bytes::Bytes;
 
-use super::{Append, Entry, Limits, Operation, Outcome, Read, Refusal, Restored, Seq};
+use super::{
+    Append, Entry, Limits, Operation, Outcome, Ranking, Read, Refusal, Restored, Seq, Usage,
+};
 use crate::{Address, UnixMillis};
 
 /// Envelopes that wait, and blocks, in memory.
@@ -20,7 +22,7 @@ use crate::{Address, UnixMillis};
 /// [`Outcome::Expired`] counts both.
 ///
 /// ```
-/// use pinch_proto::queue::{Append, MemoryQueue, Operation, Outcome, Read, Seq};
+/// use pinch_proto::queue::{Append, MemoryQueue, Operation, Outcome, Read, Seq, Usage};
 /// use pinch_proto::{Address, UnixMillis};
 ///
 /// let (alice, bob) = (Address::parse("pinch:alice@relay")?, Address::parse("pinch:bob@relay")?);
@@ -34,11 +36,14 @@ use crate::{Address, UnixMillis};
 ///     now,
 ///     expires_at: UnixMillis(60_000),
 ///     limits: None,
+///     reserved: Usage::default(),
+///     reached: None,
+///     discard: false,
 /// }));
-/// assert_eq!(appended, Outcome::Done);
+/// assert!(matches!(appended, Outcome::Appended { displaced: None, .. }));
 ///
 /// let all = Read { recipient: bob, after: None, bytes: 65_536, count: 100, now };
-/// let Outcome::Entries { entries, pending: 1 } = queue.execute(Operation::Read(all)) else {
+/// let Outcome::Entries { entries, pending: 1, .. } = queue.execute(Operation::Read(all)) else {
 ///     panic!("one envelope waits");
 /// };
 /// assert_eq!(entries[0].message, "hello");
@@ -47,7 +52,7 @@ use crate::{Address, UnixMillis};
 #[derive(Clone, Debug, Default)]
 pub struct MemoryQueue {
     /// A recipient for whom nothing waits is not in it.
-    recipients: BTreeMap<Address, BTreeMap<Seq, Stored>>,
+    recipients: BTreeMap<Address, Waiting>,
     /// The same envelopes, the first to expire first.
     expiries: BTreeSet<(UnixMillis, Address, Seq)>,
     /// The cost of what waits from each sender. A sender of whom nothing waits is not in it.
@@ -57,6 +62,13 @@ pub struct MemoryQueue {
     /// What expired and was forgotten, and is in no [`Outcome::Expired`] yet.
     expired: u64,
     blocks: BTreeSet<(Address, Address)>,
+}
+
+/// The queue of one recipient.
+#[derive(Clone, Debug, Default)]
+struct Waiting {
+    entries: BTreeMap<Seq, Stored>,
+    ranking: Ranking<Address>,
 }
 
 /// An envelope that waits.
@@ -100,7 +112,7 @@ impl MemoryQueue {
     /// What a hub that begins with this queue has to know.
     #[must_use]
     pub fn restored(&self) -> Restored {
-        let last = |entries: &BTreeMap<Seq, Stored>| entries.last_key_value().map(|(seq, _)| *seq);
+        let last = |waiting: &Waiting| waiting.entries.last_key_value().map(|(seq, _)| *seq);
         Restored {
             last_seq: self.recipients.values().filter_map(last).max(),
             blocks: self.blocks.iter().cloned().collect(),
@@ -138,36 +150,82 @@ impl MemoryQueue {
 
     /// What is kept for `recipient`, in the order of its numbers.
     pub fn entries(&self, recipient: &str) -> impl Iterator<Item = Entry> {
-        let entries = self.recipients.get(recipient);
-        entries.into_iter().flatten().map(|(&seq, stored)| Entry {
+        let waiting = self.recipients.get(recipient).into_iter();
+        let entries = waiting.flat_map(|waiting| &waiting.entries);
+        entries.map(|(&seq, stored)| Entry {
             seq,
             message: stored.message.clone(),
         })
     }
 
     fn append(&mut self, append: Append) -> Outcome {
-        let entries = self.recipients.get(&append.recipient);
-        if entries.is_some_and(|entries| entries.contains_key(&append.seq)) {
-            return Outcome::Done;
+        let (recipient, sender) = (append.recipient.clone(), append.sender.clone());
+        let waiting = self.recipients.get(&recipient);
+        if waiting.is_some_and(|waiting| waiting.entries.contains_key(&append.seq)) {
+            let (usage, displaced) = (self.usage(&recipient, &sender), None);
+            return Outcome::Appended { usage, displaced };
         }
+        let mut displaced = None;
         if let Some(limits) = append.limits {
             if self.refusal(&append, limits).is_some() {
                 self.forget_expired(append.now);
             }
-            if let Some(refusal) = self.refusal(&append, limits) {
-                return Outcome::Refused(refusal);
+            match self.admit(&append, limits) {
+                Ok(gives_way) => displaced = gives_way,
+                Err(refusal) => return Outcome::Refused(refusal),
             }
         }
-        self.insert(append);
-        Outcome::Done
+        if append.discard {
+            displaced = None;
+        } else {
+            if let Some(entry) = &displaced {
+                self.forget(&recipient, entry.seq);
+            }
+            self.insert(append);
+        }
+        let usage = self.usage(&recipient, &sender);
+        Outcome::Appended { usage, displaced }
+    }
+
+    fn usage(&self, recipient: &Address, sender: &Address) -> Usage {
+        let waiting = self.recipients.get(recipient);
+        Usage {
+            recipient_count: waiting.map_or(0, |waiting| waiting.entries.len() as u64),
+            sender_bytes: self.sender_bytes(sender.as_str()),
+            total_bytes: self.bytes,
+        }
     }
 
     /// Which limit `append` would exceed, with all that is kept.
     fn refusal(&self, append: &Append, limits: Limits) -> Option<Refusal> {
+        limits.refusal(append, self.usage(&append.recipient, &append.sender))
+    }
+
+    /// The envelope that gives way to `append`, if one has to; or why there is no room.
+    fn admit(&self, append: &Append, limits: Limits) -> Result<Option<Entry>, Refusal> {
+        let Some(refusal) = self.refusal(append, limits) else {
+            return Ok(None);
+        };
+        let Refusal::RecipientFull { .. } = refusal else {
+            return Err(refusal);
+        };
         let waiting = self.recipients.get(&append.recipient);
-        let waiting = waiting.map_or(0, |entries| entries.len() as u64);
-        let of_sender = self.sender_bytes(append.sender.as_str());
-        limits.refusal(append, waiting, of_sender, self.bytes)
+        let gives_way = waiting.and_then(|waiting| {
+            let ranking = &waiting.ranking;
+            let (_, seq) = ranking.gives_way_to(&append.sender, append.reached)?;
+            Some((seq, waiting.entries.get(&seq)?))
+        });
+        let Some((seq, stored)) = gives_way else {
+            return Err(refusal);
+        };
+        let usage = self.usage(&append.recipient, &append.sender);
+        match limits.refusal(append, usage.without(stored.cost)) {
+            Some(refusal) => Err(refusal),
+            None => Ok(Some(Entry {
+                seq,
+                message: stored.message.clone(),
+            })),
+        }
     }
 
     fn insert(&mut self, append: Append) {
@@ -180,6 +238,9 @@ impl MemoryQueue {
             expires_at,
             now: _,
             limits: _,
+            reserved: _,
+            reached: _,
+            discard: _,
         } = append;
         *self.senders.entry(sender.clone()).or_default() += cost;
         self.bytes += cost;
@@ -191,8 +252,9 @@ impl MemoryQueue {
             expires_at,
             cost,
         };
-        let entries = self.recipients.entry(recipient).or_default();
-        entries.insert(seq, stored);
+        let waiting = self.recipients.entry(recipient).or_default();
+        waiting.ranking.insert(stored.sender.clone(), seq);
+        waiting.entries.insert(seq, stored);
     }
 
     fn read(&self, read: &Read) -> Outcome {
@@ -202,6 +264,7 @@ impl MemoryQueue {
         let mut pending = 0;
         let after = read.after.map_or(Bound::Unbounded, Bound::Excluded);
         let waiting = self.recipients.get(&read.recipient).into_iter();
+        let waiting = waiting.map(|waiting| &waiting.entries);
         for (&seq, stored) in waiting.flat_map(|all| all.range((after, Bound::Unbounded))) {
             if stored.expires_at <= read.now {
                 continue;
@@ -214,14 +277,19 @@ impl MemoryQueue {
                 entries.push(Entry { seq, message });
             }
         }
-        Outcome::Entries { entries, pending }
+        let usage = self.usage(&read.recipient, &read.recipient);
+        Outcome::Entries {
+            entries,
+            pending,
+            usage,
+        }
     }
 
     fn remove_through(&mut self, recipient: &Address, through: Seq) -> Outcome {
         while let Some((&seq, _)) = self
             .recipients
             .get(recipient)
-            .and_then(BTreeMap::first_key_value)
+            .and_then(|waiting| waiting.entries.first_key_value())
             && seq <= through
         {
             self.forget(recipient, seq);
@@ -241,13 +309,14 @@ impl MemoryQueue {
 
     /// Takes an envelope out of everything that knows it.
     fn forget(&mut self, recipient: &Address, seq: Seq) {
-        let Some(entries) = self.recipients.get_mut(recipient) else {
+        let Some(waiting) = self.recipients.get_mut(recipient) else {
             return;
         };
-        let Some(stored) = entries.remove(&seq) else {
+        let Some(stored) = waiting.entries.remove(&seq) else {
             return;
         };
-        if entries.is_empty() {
+        waiting.ranking.remove(&stored.sender, seq);
+        if waiting.entries.is_empty() {
             self.recipients.remove(recipient);
         }
         let expiry = (stored.expires_at, recipient.clone(), seq);

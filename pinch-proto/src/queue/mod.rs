@@ -9,7 +9,8 @@
 //!
 //! - **Order.** The operations about one recipient have the effect of being executed one after the
 //!   other, in the order in which the hub said them; so do those about one blocker. Others may
-//!   overtake each other.
+//!   overtake each other: a store that lets them may exceed [`Limits::sender_bytes`] and
+//!   [`Limits::total_bytes`] by the envelopes that it has not answered for.
 //! - **Durability.** What [`Outcome::Done`] confirms is still so after a crash of the process, of
 //!   the machine, and of its power.
 //! - **Atomicity.** An operation has its whole effect or none; with [`Outcome::Failed`], none.
@@ -18,6 +19,7 @@
 //! - **Verbatim.** A message that is read is the one that was appended, byte for byte.
 
 mod memory;
+mod ranking;
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -25,6 +27,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 pub use self::memory::MemoryQueue;
+pub use self::ranking::Ranking;
 use crate::{Address, UnixMillis};
 
 /// Where an envelope stands among those for the same recipient. Given by the hub: it grows with
@@ -48,7 +51,8 @@ pub struct Request {
 /// What a store can do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Operation {
-    /// Keep an envelope. Comes to [`Outcome::Done`], [`Outcome::Refused`] or [`Outcome::Failed`].
+    /// Keep an envelope. Comes to [`Outcome::Appended`], [`Outcome::Refused`] or
+    /// [`Outcome::Failed`].
     Append(Append),
     /// Read envelopes. Comes to [`Outcome::Entries`] or [`Outcome::Failed`].
     Read(Read),
@@ -83,7 +87,15 @@ pub enum Operation {
 }
 
 /// An envelope to keep. If one with this recipient and number is there already, nothing changes,
-/// and that is [`Outcome::Done`], too.
+/// and that is [`Outcome::Appended`], too.
+///
+/// # A full queue
+///
+/// Where [`Limits::recipient_count`] is reached, the sender that has the most envelopes in the
+/// recipient's queue gives way to one that has at least two fewer: its newest envelope is forgotten,
+/// and the new one takes the place ([`Outcome::Appended::displaced`]). Of several senders with the
+/// most, it is the one with the newest envelope. No envelope up to [`reached`](Self::reached) gives
+/// way. [`Ranking`] finds it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Append {
     /// For whom it waits.
@@ -98,9 +110,18 @@ pub struct Append {
     pub now: UnixMillis,
     /// When nobody wants it any more. From that moment on it is neither read nor counted.
     pub expires_at: UnixMillis,
-    /// What may not be exceeded; `None` for an envelope that had its place before, and comes back
-    /// because a connection ended.
+    /// What may not be exceeded; `None` for an envelope whose place is reserved, and which comes
+    /// back because a connection ended.
     pub limits: Option<Limits>,
+    /// What the hub holds for the same recipient, of the same sender, and in all, and may append
+    /// later: it counts in the limits as if it were stored.
+    pub reserved: Usage,
+    /// The last envelope in the recipient's queue that may have been handed to a connection: none up
+    /// to it gives way to another.
+    pub reached: Option<Seq>,
+    /// Nothing is to be stored and nothing gives way, but the outcome is the same and takes as long:
+    /// so that a sender cannot tell that its recipient has blocked it.
+    pub discard: bool,
 }
 
 impl Append {
@@ -141,18 +162,16 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Which limit `append` would exceed where `recipient_count` envelopes wait for its recipient
-    /// already, `sender_bytes` of its sender, and `total_bytes` in all. For whoever writes a store.
+    /// Returns the limit that `append` would exceed where `stored` is kept already. For stores.
     #[must_use]
-    pub fn refusal(
-        &self,
-        append: &Append,
-        recipient_count: u64,
-        sender_bytes: u64,
-        total_bytes: u64,
-    ) -> Option<Refusal> {
-        let cost = append.cost();
-        if recipient_count >= self.recipient_count {
+    pub fn refusal(&self, append: &Append, stored: Usage) -> Option<Refusal> {
+        let (cost, reserved) = (append.cost(), append.reserved);
+        let sender_bytes = stored.sender_bytes.saturating_add(reserved.sender_bytes);
+        let total_bytes = stored.total_bytes.saturating_add(reserved.total_bytes);
+        let count = stored
+            .recipient_count
+            .saturating_add(reserved.recipient_count);
+        if count >= self.recipient_count {
             let limit = self.recipient_count;
             Some(Refusal::RecipientFull { limit })
         } else if sender_bytes.saturating_add(cost) > self.sender_bytes {
@@ -167,17 +186,51 @@ impl Limits {
     }
 }
 
+/// How much is stored: what [`Limits`] are about. It may include what has expired and is not
+/// forgotten yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Number of envelopes that wait for the recipient.
+    pub recipient_count: u64,
+    /// The [cost](Append::cost) of those that wait of the sender, in bytes.
+    pub sender_bytes: u64,
+    /// The cost of all of them, in bytes.
+    pub total_bytes: u64,
+}
+
+impl Usage {
+    /// Returns what is stored when another sender's envelope for the recipient has given way, which
+    /// has this [cost](Append::cost). For stores.
+    #[must_use]
+    pub const fn without(self, cost: u64) -> Self {
+        Self {
+            recipient_count: self.recipient_count.saturating_sub(1),
+            sender_bytes: self.sender_bytes,
+            total_bytes: self.total_bytes.saturating_sub(cost),
+        }
+    }
+}
+
 /// What an operation came to.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     /// It is done, durably.
     Done,
+    /// The envelope is stored, durably; or would be, with [`Append::discard`].
+    Appended {
+        /// What is stored then: for its recipient, of its sender, and in all.
+        usage: Usage,
+        /// The envelope for the same recipient that gave way to it.
+        displaced: Option<Entry>,
+    },
     /// These envelopes wait.
     Entries {
         /// In the order of their numbers.
         entries: Vec<Entry>,
         /// How many wait behind the one that was asked for, these included.
         pending: u64,
+        /// What is stored: for the recipient, of the recipient as a sender, and in all.
+        usage: Usage,
     },
     /// So many envelopes had expired and are forgotten.
     Expired {

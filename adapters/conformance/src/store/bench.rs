@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use futures_lite::future::block_on;
 use pinch_driver::Store;
-use pinch_driver::proto::queue::{Append, Limits, Operation, Outcome, Read, Seq};
+use pinch_driver::proto::queue::{Append, Limits, Operation, Outcome, Read, Seq, Usage};
 use pinch_driver::proto::{Address, UnixMillis};
 
 /// Limits that nobody reaches.
@@ -42,11 +42,25 @@ pub(super) fn envelope(sender: &str, recipient: &str, seq: u64, message: &[u8]) 
         now: UnixMillis(0),
         expires_at: UnixMillis(100),
         limits: Some(ROOMY),
+        reserved: Usage::default(),
+        reached: None,
+        discard: false,
     }
 }
 
+/// Appends it; `Done` if that is done and nothing gave way.
 pub(super) fn append(store: &impl Store, append: Append) -> Outcome {
-    execute(store, Operation::Append(append))
+    done_if_appended(execute(store, Operation::Append(append)))
+}
+
+/// `Done` for an append that is done and to which nothing gave way; any other outcome as it is.
+pub(super) fn done_if_appended(outcome: Outcome) -> Outcome {
+    match outcome {
+        Outcome::Appended {
+            displaced: None, ..
+        } => Outcome::Done,
+        other => other,
+    }
 }
 
 /// Everything that waits for `recipient` at the time 0.
@@ -69,7 +83,10 @@ pub(super) fn read(store: &impl Store, read: Read) -> (Vec<u64>, u64) {
 /// The numbers and messages that `read` comes to, and how many wait.
 pub(super) fn read_messages(store: &impl Store, read: Read) -> (Vec<(u64, Bytes)>, u64) {
     let outcome = execute(store, Operation::Read(read));
-    let Outcome::Entries { entries, pending } = outcome else {
+    let Outcome::Entries {
+        entries, pending, ..
+    } = outcome
+    else {
         panic!("expected entries, got {outcome:?}");
     };
     let entries = entries

@@ -2,7 +2,7 @@
 
 use pinch_driver::Store as _;
 use pinch_driver::proto::UnixMillis;
-use pinch_driver::proto::queue::{Limits, Operation, Outcome, Refusal, Restored, Seq};
+use pinch_driver::proto::queue::{Limits, Outcome, Refusal, Restored, Seq};
 
 pub use super::random::it_does_what_a_queue_in_memory_does_when_it_is_opened_again_and_again;
 
@@ -77,11 +77,10 @@ pub fn limits_count_what_was_there_before<P: Place>() {
         let store = place.open();
         let mut second = envelope("alice", "bob", 2, b"x");
         second.limits = Some(limits);
-        let second = Operation::Append(second);
-        assert_eq!(execute(&store, second.clone()), Outcome::Refused(refusal));
+        assert_eq!(append(&store, second.clone()), Outcome::Refused(refusal));
         execute(&store, remove("bob", 1));
         drop(store);
-        assert_eq!(execute(&place.open(), second), Outcome::Done);
+        assert_eq!(append(&place.open(), second), Outcome::Done);
     }
 }
 

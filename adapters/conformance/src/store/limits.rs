@@ -1,10 +1,11 @@
 //! What a store keeps no longer, and what it does not take.
 
+use pinch_driver::Store;
 use pinch_driver::proto::UnixMillis;
-use pinch_driver::proto::queue::{Append, Limits, Outcome, Read, Refusal, Seq};
+use pinch_driver::proto::queue::{Append, Limits, Operation, Outcome, Read, Refusal, Seq, Usage};
 
 use super::Place;
-use super::bench::{ROOMY, all_of, append, envelope, execute, expire, read, remove};
+use super::bench::{ROOMY, all_of, append, envelope, execute, expire, read, read_messages, remove};
 
 fn limited(sender: &str, recipient: &str, seq: u64, limits: Limits) -> Append {
     let mut envelope = envelope(sender, recipient, seq, b"message");
@@ -215,4 +216,171 @@ pub fn what_was_removed_makes_exactly_as_much_room_as_it_took<P: Place>() {
         assert_eq!(read(&store, all_of("bob")), (taken[2..].to_vec(), 2));
         execute(&store, remove("bob", last));
     }
+}
+
+/// Fills the queue of bob: five envelopes of mallory, and one of alice.
+fn fill(store: &impl Store) -> Limits {
+    for seq in 1..=5 {
+        append(store, envelope("mallory", "bob", seq, b"message"));
+    }
+    append(store, envelope("alice", "bob", 6, b"message"));
+    Limits {
+        recipient_count: 6,
+        ..ROOMY
+    }
+}
+
+/// The number that gives way to an envelope; `None` if it is refused.
+fn displaced_by(store: &impl Store, new: Append) -> Option<u64> {
+    match execute(store, Operation::Append(new)) {
+        Outcome::Appended { displaced, .. } => {
+            let displaced = displaced.expect("the queue is full");
+            assert_eq!(displaced.message, "message");
+            Some(displaced.seq.0)
+        }
+        Outcome::Refused(Refusal::RecipientFull { limit: 6 }) => None,
+        other => panic!("an append to a full queue came to {other:?}"),
+    }
+}
+
+pub fn the_newest_of_the_largest_sender_gives_way_to_one_with_fewer<P: Place>() {
+    let place = P::new();
+    let store = place.open();
+    let limits = fill(&store);
+    let senders = [
+        ("mallory", None),
+        ("carol", Some(5)),
+        ("mallory", None),
+        ("alice", Some(4)),
+        ("carol", Some(3)),
+        ("alice", None),
+        // Now each has two: the newest of all is carol's.
+        ("dave", Some(14)),
+        ("carol", None),
+    ];
+    for (seq, (sender, expected)) in (10..).zip(senders) {
+        let found = displaced_by(&store, limited(sender, "bob", seq, limits));
+        assert_eq!(found, expected, "number {seq}, of {sender}");
+    }
+    let left = vec![1, 2, 6, 11, 13, 16];
+    assert_eq!(read(&store, all_of("bob")), (left, 6));
+    execute(&store, remove("bob", 1));
+    assert_eq!(
+        append(&store, limited("mallory", "bob", 20, limits)),
+        Outcome::Done,
+        "there is room again"
+    );
+    assert_eq!(
+        displaced_by(&store, limited("erin", "bob", 21, limits)),
+        Some(20)
+    );
+}
+
+pub fn nothing_that_was_handed_out_gives_way<P: Place>() {
+    for (reached, expected) in [(None, Some(5)), (Some(4), Some(5)), (Some(5), None)] {
+        let place = P::new();
+        let store = place.open();
+        let limits = fill(&store);
+        let mut new = limited("carol", "bob", 10, limits);
+        new.reached = reached.map(Seq);
+        assert_eq!(displaced_by(&store, new), expected, "behind {reached:?}");
+    }
+}
+
+pub fn what_is_reserved_counts_as_if_it_were_stored<P: Place>() {
+    let place = P::new();
+    let store = place.open();
+    let cost = envelope("alice", "bob", 1, b"message").cost();
+    let limits = Limits {
+        recipient_count: 2,
+        sender_bytes: 2 * cost,
+        total_bytes: 2 * cost,
+    };
+    let none = Usage::default();
+    let cases = [
+        (
+            Usage {
+                recipient_count: 2,
+                ..none
+            },
+            Refusal::RecipientFull { limit: 2 },
+        ),
+        (
+            Usage {
+                sender_bytes: cost + 1,
+                ..none
+            },
+            Refusal::SenderFull { limit: 2 * cost },
+        ),
+        (
+            Usage {
+                total_bytes: cost + 1,
+                ..none
+            },
+            Refusal::StoreFull { limit: 2 * cost },
+        ),
+    ];
+    for (reserved, refusal) in cases {
+        let mut new = limited("alice", "bob", 1, limits);
+        new.reserved = reserved;
+        assert_eq!(append(&store, new), Outcome::Refused(refusal));
+    }
+    let mut exact = limited("alice", "bob", 1, limits);
+    exact.reserved = Usage {
+        recipient_count: 1,
+        sender_bytes: cost,
+        total_bytes: cost,
+    };
+    assert_eq!(append(&store, exact), Outcome::Done);
+}
+
+pub fn what_is_discarded_has_the_same_outcome_and_changes_nothing<P: Place>() {
+    let place = P::new();
+    let store = place.open();
+    let limits = fill(&store);
+    let before = read_messages(&store, all_of("bob"));
+    let full = Outcome::Refused(Refusal::RecipientFull { limit: 6 });
+    for (sender, expected) in [
+        ("mallory", full),
+        ("carol", Outcome::Done),
+        ("dave", Outcome::Done),
+    ] {
+        let mut blocked = limited(sender, "bob", 10, limits);
+        blocked.discard = true;
+        assert_eq!(append(&store, blocked), expected, "{sender}");
+    }
+    assert_eq!(read_messages(&store, all_of("bob")), before);
+}
+
+pub fn outcomes_say_what_is_stored<P: Place>() {
+    let place = P::new();
+    let store = place.open();
+    let cost = envelope("ann", "bob", 1, b"message").cost();
+    let usage = |recipient_count, sender_bytes, total_bytes| Usage {
+        recipient_count,
+        sender_bytes: sender_bytes * cost,
+        total_bytes: total_bytes * cost,
+    };
+    let parties = [
+        ("ann", "bob", usage(1, 1, 1)),
+        ("bob", "ann", usage(1, 1, 2)),
+        ("ann", "bob", usage(2, 2, 3)),
+    ];
+    for (seq, (sender, recipient, expected)) in (1..).zip(parties) {
+        let new = envelope(sender, recipient, seq, b"message");
+        let appended = execute(&store, Operation::Append(new));
+        let expected = Outcome::Appended {
+            usage: expected,
+            displaced: None,
+        };
+        assert_eq!(appended, expected);
+    }
+    let found = |recipient| match execute(&store, Operation::Read(all_of(recipient))) {
+        Outcome::Entries { usage, .. } => usage,
+        other => panic!("a read came to {other:?}"),
+    };
+    assert_eq!(found("bob"), usage(2, 1, 3));
+    assert_eq!(found("eve"), usage(0, 0, 3));
+    execute(&store, remove("bob", 1));
+    assert_eq!(found("bob"), usage(1, 1, 2));
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use pinch_driver::Store as _;
-use pinch_driver::proto::queue::{Append, Limits, MemoryQueue, Operation, Read, Seq};
+use pinch_driver::proto::queue::{Append, Limits, MemoryQueue, Operation, Read, Seq, Usage};
 use pinch_driver::proto::{Address, UnixMillis};
 use proptest::collection::vec;
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof};
@@ -93,15 +93,25 @@ fn append() -> impl Strategy<Value = Append> {
     ];
     let times = (0..50_i64, -2..30_i64);
     let limits = option::weighted(0.7, limits);
-    (party(), party(), 0..30_u64, message, times, limits).prop_map(
-        |(recipient, sender, seq, message, (now, lasts), limits)| Append {
+    let reserved = (0..3_u64, 0..200_u64, 0..200_u64).prop_map(|(count, sender, total)| Usage {
+        recipient_count: count,
+        sender_bytes: sender,
+        total_bytes: total,
+    });
+    let reached = option::weighted(0.3, (0..30_u64).prop_map(Seq));
+    let terms = (limits, reserved, reached, proptest::bool::weighted(0.1));
+    (party(), party(), 0..30_u64, message, times, terms).prop_map(
+        |(recipient, sender, seq, message, (now, lasts), terms)| Append {
             recipient,
             sender,
             seq: Seq(seq),
             message: Bytes::from(message),
             now: UnixMillis(now),
             expires_at: UnixMillis(now + lasts),
-            limits,
+            limits: terms.0,
+            reserved: terms.1,
+            reached: terms.2,
+            discard: terms.3,
         },
     )
 }

@@ -176,8 +176,11 @@ fn note<R: Runtime>(shared: &Shared<R>, store: &dyn Store, writes: &[bool], outc
                     switchboard.set_store_health(health);
                 }
             }
-            Outcome::Done if *is_write => switchboard.set_store_health(StoreHealth::Working),
+            Outcome::Done | Outcome::Appended { .. } if *is_write => {
+                switchboard.set_store_health(StoreHealth::Working)
+            }
             Outcome::Done
+            | Outcome::Appended { .. }
             | Outcome::Entries { .. }
             | Outcome::Expired { .. }
             | Outcome::Refused(_) => {}

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use futures_lite::future::{block_on, zip};
 use futures_util::future::join_all;
 use pinch_driver::Store;
-use pinch_driver::proto::queue::{Append, Limits, Operation, Outcome, Read, Seq};
+use pinch_driver::proto::queue::{Append, Limits, Operation, Outcome, Read, Seq, Usage};
 use pinch_driver::proto::{Address, UnixMillis};
 
 /// For so many agents envelopes wait.
@@ -189,8 +189,12 @@ fn enqueue(store: &impl Store, senders: u64, first: u64, count: u64) -> Figures 
                         now: UnixMillis(seq as i64),
                         expires_at: UnixMillis(seq as i64 + 604_800_000),
                         limits: Some(LIMITS),
+                        reserved: Usage::default(),
+                        reached: None,
+                        discard: false,
                     });
-                    assert_eq!(ask(&writer, append).await, Outcome::Done);
+                    let appended = ask(&writer, append).await;
+                    assert!(matches!(appended, Outcome::Appended { .. }));
                 }
             }
         });

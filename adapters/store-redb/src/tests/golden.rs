@@ -10,7 +10,9 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use futures_lite::future::block_on;
 use pinch_driver::Store as _;
-use pinch_proto::queue::{Append, Entry, Limits, Operation, Outcome, Read, Refusal, Restored, Seq};
+use pinch_proto::queue::{
+    Append, Entry, Limits, Operation, Outcome, Read, Refusal, Restored, Seq, Usage,
+};
 use pinch_proto::{Address, UnixMillis};
 
 use super::check;
@@ -43,6 +45,9 @@ fn envelope(sender: &str, recipient: &str, seq: u64, message: Vec<u8>, expires_a
         now: UnixMillis(i64::try_from(seq).unwrap() * 10),
         expires_at: UnixMillis(expires_at),
         limits: None,
+        reserved: Usage::default(),
+        reached: None,
+        discard: false,
     }
 }
 
@@ -102,7 +107,12 @@ fn read(store: &RedbStore, recipient: &str, now: i64) -> (Vec<(u64, Bytes)>, u64
         now: UnixMillis(now),
     });
     let outcomes = block_on(store.execute(vec![read]));
-    let [Outcome::Entries { entries, pending }] = &*outcomes else {
+    let [
+        Outcome::Entries {
+            entries, pending, ..
+        },
+    ] = &*outcomes
+    else {
         panic!("{outcomes:?}");
     };
     let entry = |entry: &Entry| (entry.seq.0, entry.message.clone());
@@ -159,6 +169,14 @@ fn a_golden_file_holds_what_was_put_into_it() {
         let full = Outcome::Refused(Refusal::RecipientFull { limit: 3 });
         let expired = |count| Outcome::Expired { count };
         let now = UnixMillis(100);
+        let appended = Outcome::Appended {
+            usage: Usage {
+                recipient_count: 3,
+                sender_bytes: limit + 1,
+                total_bytes: 5295,
+            },
+            displaced: None,
+        };
         let batch = vec![
             append(limit + 1),
             Operation::Expire { now },
@@ -168,7 +186,7 @@ fn a_golden_file_holds_what_was_put_into_it() {
         ];
         assert_eq!(
             execute(&store, batch),
-            [full, expired(2), refused, Outcome::Done, Outcome::Done]
+            [full, expired(2), refused, appended.clone(), appended]
         );
         drop(store);
         check(&OnDisk::new(path));

@@ -3,7 +3,7 @@
 use futures_lite::future::block_on;
 use pinch_driver::Store;
 use pinch_proto::queue::{
-    Append, Entry, Limits, MemoryQueue, Operation, Outcome, Read, Restored, Seq,
+    Append, Entry, Limits, MemoryQueue, Operation, Outcome, Read, Restored, Seq, Usage,
 };
 use pinch_proto::{Address, UnixMillis};
 
@@ -50,6 +50,15 @@ fn operation(random: &mut fastrand::Rng, next: &mut u64, now: UnixMillis) -> Ope
                     sender_bytes: 60_000,
                     total_bytes: 120_000,
                 }),
+                reserved: Usage {
+                    recipient_count: random.u64(..3),
+                    sender_bytes: random.u64(..3000),
+                    total_bytes: random.u64(..3000),
+                },
+                reached: random
+                    .bool()
+                    .then(|| Seq(next.saturating_sub(random.u64(..9)))),
+                discard: random.u8(..10) == 0,
             })
         }
         9..11 => Operation::Read(Read {
@@ -123,7 +132,10 @@ fn everything_of(agent: &str) -> Read {
 }
 
 fn entries(outcome: Outcome) -> Vec<Entry> {
-    let Outcome::Entries { entries, pending } = outcome else {
+    let Outcome::Entries {
+        entries, pending, ..
+    } = outcome
+    else {
         panic!("expected entries, got {outcome:?}");
     };
     assert_eq!(pending, entries.len() as u64);

@@ -7,7 +7,9 @@ use core::time::Duration;
 
 use bytes::Bytes;
 use pinch_proto::hub::{ConnId, Delivery, Output};
-use pinch_proto::queue::{Append, Entry, Limits, Operation, Outcome, Read, Request, Seq, Ticket};
+use pinch_proto::queue::{
+    Append, Entry, Limits, Operation, Outcome, Read, Request, Seq, Ticket, Usage,
+};
 use pinch_proto::wire::{Envelope, Payload, QueueStatus};
 use pinch_proto::{Address, EnvelopeView, Time};
 
@@ -158,6 +160,9 @@ impl Model {
             now,
             expires_at: now + Duration::from_millis(ttl),
             limits,
+            reserved: Usage::default(),
+            reached: Some(Seq(u64::MAX)),
+            discard: false,
         };
         self.ask(About::Append(letter, from), Operation::Append(append));
     }
@@ -294,9 +299,10 @@ impl Model {
                 let failure = match outcome {
                     Outcome::Done => return self.check_shutdown(),
                     Outcome::Failed { failure, .. } => failure.to_string(),
-                    Outcome::Refused(_) | Outcome::Entries { .. } | Outcome::Expired { .. } => {
-                        "relay's store does not work".into()
-                    }
+                    Outcome::Appended { .. }
+                    | Outcome::Refused(_)
+                    | Outcome::Entries { .. }
+                    | Outcome::Expired { .. } => "relay's store does not work".into(),
                 };
                 let reason = format!("{failure}; the change holds until the relay restarts");
                 self.tell_author(Some(from), &message, &reason);
@@ -317,10 +323,10 @@ impl Model {
     fn appended(&mut self, letter: &Letter, from: Option<ConnId>, outcome: &Outcome) {
         self.go_on(from);
         let reason = match outcome {
-            Outcome::Done => return self.fates.set(letter.fate, Fate::Stored),
+            Outcome::Appended { .. } => return self.fates.set(letter.fate, Fate::Stored),
             Outcome::Refused(refusal) => refusal.to_string(),
             Outcome::Failed { failure, .. } => failure.to_string(),
-            Outcome::Entries { .. } | Outcome::Expired { .. } => {
+            Outcome::Done | Outcome::Entries { .. } | Outcome::Expired { .. } => {
                 "relay's store does not work".into()
             }
         };
@@ -363,7 +369,10 @@ impl Model {
         };
         let held_on = backlog.holds();
         backlog.reading = false;
-        let Outcome::Entries { entries, pending } = outcome else {
+        let Outcome::Entries {
+            entries, pending, ..
+        } = outcome
+        else {
             self.alarms.set(Kind::Read, conn, now);
             return self.spill(conn);
         };

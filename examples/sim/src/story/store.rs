@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use pinch_proto::hub::Input;
-use pinch_proto::queue::{Entry, MemoryQueue, Operation, Outcome, Read, Request, Ticket};
+use pinch_proto::queue::{Entry, MemoryQueue, Operation, Outcome, Read, Request, Ticket, Usage};
 use pinch_proto::{Address, UnixMillis};
 
 use super::run::Run;
@@ -48,7 +48,7 @@ impl Shelf {
                 detail: "so the story goes".into(),
             },
             Manner::Nonsense => nonsense(&operation),
-            Manner::MakesUp => made_up(&operation),
+            Manner::MakesUp => self.made_up(&operation),
             Manner::Refuses(refusal) if is_append => Outcome::Refused(refusal),
             Manner::Sparing => self.queue.execute(sparing(operation.clone())),
             Manner::Refuses(_) | Manner::Asked => self.queue.execute(operation.clone()),
@@ -56,7 +56,7 @@ impl Shelf {
         let failed = match manner {
             Manner::Fails(_) | Manner::Nonsense | Manner::MakesUp => true,
             Manner::Asked | Manner::Refuses(_) | Manner::Sparing => {
-                is_append && outcome != Outcome::Done
+                is_append && !matches!(outcome, Outcome::Appended { .. })
             }
         };
         Some(Done {
@@ -65,6 +65,23 @@ impl Shelf {
             outcome,
             failed,
         })
+    }
+
+    /// What nobody has stored, where somebody reads on; there is more, so that it reads on again.
+    fn made_up(&mut self, operation: &Operation) -> Outcome {
+        if let Operation::Read(Read {
+            after: Some(after), ..
+        }) = operation
+            && let Outcome::Entries { usage, .. } = self.queue.execute(operation.clone())
+        {
+            let (seq, message) = (*after, Bytes::from_static(MADE_UP));
+            return Outcome::Entries {
+                entries: vec![Entry { seq, message }],
+                pending: 2,
+                usage,
+            };
+        }
+        nonsense(operation)
     }
 
     /// What waits for somebody and has not expired.
@@ -80,6 +97,7 @@ impl Shelf {
         match self.queue.execute(Operation::Read(read)) {
             Outcome::Entries { entries, .. } => entries,
             Outcome::Done
+            | Outcome::Appended { .. }
             | Outcome::Expired { .. }
             | Outcome::Refused(_)
             | Outcome::Failed { .. } => vec![],
@@ -187,20 +205,10 @@ fn nonsense(operation: &Operation) -> Outcome {
     if matches!(operation, Operation::Append(_) | Operation::Read(_)) {
         Outcome::Expired { count: 3 }
     } else {
-        let (entries, pending) = (vec![], 3);
-        Outcome::Entries { entries, pending }
+        Outcome::Entries {
+            entries: vec![],
+            pending: 3,
+            usage: Usage::default(),
+        }
     }
-}
-
-/// What nobody has stored, where somebody reads on; there is more, so that it reads on again.
-fn made_up(operation: &Operation) -> Outcome {
-    let Operation::Read(Read {
-        after: Some(after), ..
-    }) = operation
-    else {
-        return nonsense(operation);
-    };
-    let (seq, message) = (*after, Bytes::from_static(MADE_UP));
-    let (entries, pending) = (vec![Entry { seq, message }], 2);
-    Outcome::Entries { entries, pending }
 }

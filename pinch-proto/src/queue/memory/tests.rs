@@ -28,11 +28,20 @@ fn envelope(sender: &str, recipient: &str, seq: u64, message: &'static [u8]) -> 
         now: UnixMillis(0),
         expires_at: UnixMillis(100),
         limits: Some(ROOMY),
+        reserved: Usage::default(),
+        reached: None,
+        discard: false,
     }
 }
 
+/// Appends it; `Done` if that is done and nothing gave way.
 fn append(queue: &mut MemoryQueue, append: Append) -> Outcome {
-    queue.execute(Operation::Append(append))
+    match queue.execute(Operation::Append(append)) {
+        Outcome::Appended {
+            displaced: None, ..
+        } => Outcome::Done,
+        other => other,
+    }
 }
 
 fn all_of(recipient: &str, now: i64) -> Read {
@@ -47,7 +56,11 @@ fn all_of(recipient: &str, now: i64) -> Read {
 
 /// The numbers that `read` finds, and how many wait.
 fn read(queue: &mut MemoryQueue, read: Read) -> (Vec<u64>, u64) {
-    let Outcome::Entries { entries, pending } = queue.execute(Operation::Read(read)) else {
+    let outcome = queue.execute(Operation::Read(read));
+    let Outcome::Entries {
+        entries, pending, ..
+    } = outcome
+    else {
         panic!("a read comes to entries");
     };
     (entries.iter().map(|entry| entry.seq.0).collect(), pending)
@@ -319,4 +332,143 @@ fn blocks_are_remembered_until_they_are_taken_back() {
     assert_eq!(queue.execute(unblock.clone()), Outcome::Done);
     assert_eq!(queue.execute(unblock), Outcome::Done);
     assert_eq!(queue.restored().blocks, [(a, b)]);
+}
+
+/// A queue for bob that is full: `count` envelopes of mallory, then one of alice.
+fn full_queue(count: u64) -> (MemoryQueue, Limits) {
+    let limits = Limits {
+        recipient_count: count + 1,
+        ..ROOMY
+    };
+    let mut queue = MemoryQueue::new();
+    for seq in 1..=count {
+        append(&mut queue, envelope("mallory", "bob", seq, b"m"));
+    }
+    append(&mut queue, envelope("alice", "bob", count + 1, b"a"));
+    (queue, limits)
+}
+
+/// The number that gives way to an envelope of `sender`; `None` if it is refused.
+fn displaced_by(queue: &mut MemoryQueue, append: Append) -> Option<u64> {
+    match queue.execute(Operation::Append(append)) {
+        Outcome::Appended { displaced, .. } => displaced.map(|entry| entry.seq.0),
+        Outcome::Refused(_) => None,
+        other => panic!("an append comes to {other:?}"),
+    }
+}
+
+#[test]
+fn the_newest_of_the_largest_sender_gives_way_to_one_with_fewer() {
+    let (mut queue, limits) = full_queue(5);
+    let mut next = 10..;
+    let mut displace = |queue: &mut MemoryQueue, sender| {
+        let seq = next.next().expect("a number");
+        let mut new = envelope(sender, "bob", seq, b"n");
+        new.limits = Some(limits);
+        displaced_by(queue, new)
+    };
+    assert_eq!(displace(&mut queue, "mallory"), None, "it is the largest");
+    assert_eq!(displace(&mut queue, "carol"), Some(5));
+    assert_eq!(displace(&mut queue, "alice"), Some(4), "it has one");
+    assert_eq!(
+        displace(&mut queue, "carol"),
+        Some(3),
+        "3 are two more than 1"
+    );
+    assert_eq!(displace(&mut queue, "alice"), None, "now each has 2");
+    assert_eq!(displace(&mut queue, "dave"), Some(13), "the newest of all");
+    assert_eq!(queue.len(), 6);
+}
+
+#[test]
+fn nothing_up_to_what_was_handed_out_gives_way() {
+    for (reached, expected) in [(None, Some(5)), (Some(4), Some(5)), (Some(5), None)] {
+        let (mut queue, limits) = full_queue(5);
+        let mut new = envelope("carol", "bob", 10, b"n");
+        new.limits = Some(limits);
+        new.reached = reached.map(Seq);
+        assert_eq!(displaced_by(&mut queue, new), expected, "{reached:?}");
+    }
+}
+
+#[test]
+fn what_is_reserved_counts_as_if_it_were_stored() {
+    let cost = envelope("a", "b", 1, b"x").cost();
+    let limits = Limits {
+        recipient_count: 2,
+        sender_bytes: 2 * cost,
+        total_bytes: 2 * cost,
+    };
+    let none = Usage::default();
+    let cases = [
+        (
+            Usage {
+                recipient_count: 2,
+                ..none
+            },
+            Refusal::RecipientFull { limit: 2 },
+        ),
+        (
+            Usage {
+                sender_bytes: cost + 1,
+                ..none
+            },
+            Refusal::SenderFull { limit: 2 * cost },
+        ),
+        (
+            Usage {
+                total_bytes: cost + 1,
+                ..none
+            },
+            Refusal::StoreFull { limit: 2 * cost },
+        ),
+    ];
+    for (reserved, refusal) in cases {
+        let mut queue = MemoryQueue::new();
+        let mut limited = envelope("a", "b", 1, b"x");
+        limited.limits = Some(limits);
+        limited.reserved = reserved;
+        let refused = append(&mut queue, limited.clone());
+        assert_eq!(refused, Outcome::Refused(refusal));
+        limited.reserved = none;
+        assert_eq!(append(&mut queue, limited), Outcome::Done);
+    }
+}
+
+#[test]
+fn what_is_discarded_has_the_same_outcome_and_changes_nothing() {
+    let (mut queue, limits) = full_queue(5);
+    let before: Vec<_> = queue.entries("pinch:bob@relay").collect();
+    for (sender, refused) in [("mallory", true), ("carol", false), ("carol", false)] {
+        let mut blocked = envelope(sender, "bob", 10, b"n");
+        blocked.limits = Some(limits);
+        blocked.discard = true;
+        let outcome = append(&mut queue, blocked);
+        assert_eq!(matches!(outcome, Outcome::Refused(_)), refused, "{sender}");
+        assert_eq!(outcome == Outcome::Done, !refused, "{sender}");
+    }
+    assert_eq!(queue.entries("pinch:bob@relay").collect::<Vec<_>>(), before);
+}
+
+#[test]
+fn outcomes_say_what_is_stored() {
+    let mut queue = MemoryQueue::new();
+    append(&mut queue, envelope("a", "b", 1, b"x"));
+    append(&mut queue, envelope("b", "c", 1, b"y"));
+    let cost = envelope("a", "b", 1, b"x").cost();
+    let usage = |recipient_count, sender_bytes, total_bytes| Usage {
+        recipient_count,
+        sender_bytes: sender_bytes * cost,
+        total_bytes: total_bytes * cost,
+    };
+    let appended = queue.execute(Operation::Append(envelope("a", "b", 2, b"z")));
+    let Outcome::Appended { usage: found, .. } = appended else {
+        panic!("it is appended: {appended:?}");
+    };
+    assert_eq!(found, usage(2, 2, 3));
+    let read = queue.execute(Operation::Read(all_of("b", 0)));
+    let Outcome::Entries { usage: found, .. } = read else {
+        panic!("there are entries: {read:?}");
+    };
+    assert_eq!(found, usage(2, 1, 3), "b has sent one");
 }

@@ -24,7 +24,7 @@ impl Model {
         let is_new = there.all(|entry| entry.seq != append.seq);
         drop(there);
         let outcome = self.queue.execute(operation.clone());
-        if is_new && outcome == Outcome::Done {
+        if is_new && matches!(outcome, Outcome::Appended { .. }) {
             let key = (append.recipient.clone(), append.seq);
             self.accepted.insert(key, (append.cost(), append.now));
         }

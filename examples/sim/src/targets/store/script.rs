@@ -3,7 +3,7 @@
 use core::fmt;
 
 use arbitrary::{Result, Unstructured};
-use pinch_proto::queue::{Append, Limits, Operation, Read, Seq};
+use pinch_proto::queue::{Append, Limits, Operation, Read, Seq, Usage};
 use pinch_proto::{Address, UnixMillis};
 use pinch_store_redb::simulation::Cause;
 
@@ -156,6 +156,13 @@ fn append(input: &mut Unstructured<'_>) -> Result<Append> {
         now,
         expires_at: UnixMillis(now.0.saturating_add(lasts)),
         limits: input.ratio(1, 2)?.then(|| limits(input)).transpose()?,
+        reserved: Usage {
+            recipient_count: input.int_in_range(0..=2)?,
+            sender_bytes: input.arbitrary::<u8>()?.into(),
+            total_bytes: input.arbitrary::<u8>()?.into(),
+        },
+        reached: input.ratio(1, 4)?.then(|| seq(input)).transpose()?,
+        discard: input.ratio(1, 8)?,
     })
 }
 
@@ -260,6 +267,11 @@ impl fmt::Display for Told<'_> {
                     write!(f, " from {first} on")?;
                 }
                 write!(f, ", expires at {}", expires_at.0)?;
+                let (reserved, reached) = (append.reserved, append.reached);
+                write!(f, ", {reserved:?}, reached {reached:?}")?;
+                if append.discard {
+                    write!(f, ", discarded")?;
+                }
                 match append.limits {
                     Some(limits) => write!(f, ", {limits:?}"),
                     None => Ok(()),

@@ -31,23 +31,29 @@ impl Model {
         self.expired += (before - self.list.len()) as u64;
     }
 
+    fn usage(&self, recipient: &Address, sender: &Address) -> Usage {
+        let for_it = |kept: &&Append| kept.recipient == *recipient;
+        Usage {
+            recipient_count: self.list.iter().filter(for_it).count() as u64,
+            sender_bytes: self.sum(|kept| kept.sender == *sender),
+            total_bytes: self.sum(|_| true),
+        }
+    }
+
     fn refusal(&self, new: &Append, limits: Limits) -> Option<Refusal> {
-        let count = self
-            .list
-            .iter()
-            .filter(|kept| kept.recipient == new.recipient)
-            .count() as u64;
-        if count + 1 > limits.recipient_count {
+        let usage = self.usage(&new.recipient, &new.sender);
+        let (stored, reserved) = (usage, new.reserved);
+        if stored.recipient_count + reserved.recipient_count + 1 > limits.recipient_count {
             return Some(Refusal::RecipientFull {
                 limit: limits.recipient_count,
             });
         }
-        if self.sum(|kept| kept.sender == new.sender) + new.cost() > limits.sender_bytes {
+        if stored.sender_bytes + reserved.sender_bytes + new.cost() > limits.sender_bytes {
             return Some(Refusal::SenderFull {
                 limit: limits.sender_bytes,
             });
         }
-        if self.sum(|_| true) + new.cost() > limits.total_bytes {
+        if stored.total_bytes + reserved.total_bytes + new.cost() > limits.total_bytes {
             return Some(Refusal::StoreFull {
                 limit: limits.total_bytes,
             });
@@ -55,22 +61,55 @@ impl Model {
         None
     }
 
+    /// The envelope that gives way to `new`, if there is one.
+    fn gives_way(&self, new: &Append) -> Option<Append> {
+        let here = || {
+            let here = |kept: &&Append| kept.recipient == new.recipient;
+            self.list.iter().filter(here)
+        };
+        let count = |sender: &Address| here().filter(|kept| kept.sender == *sender).count();
+        let most = here().map(|kept| count(&kept.sender)).max()?;
+        let largest = here().filter(|kept| count(&kept.sender) == most);
+        let newest = largest.max_by_key(|kept| kept.seq)?;
+        let is_free = new.reached.is_none_or(|reached| newest.seq > reached);
+        (is_free && most >= count(&new.sender) + 2).then(|| newest.clone())
+    }
+
     fn append(&mut self, new: Append) -> Outcome {
         let same = |kept: &Append| (&kept.recipient, kept.seq) == (&new.recipient, new.seq);
-        if self.list.iter().any(same) {
-            return Outcome::Done;
-        }
-        if let Some(limits) = new.limits {
-            if self.refusal(&new, limits).is_some() {
-                self.forget_expired(new.now);
+        let (recipient, sender) = (new.recipient.clone(), new.sender.clone());
+        let mut displaced = None;
+        if !self.list.iter().any(same) {
+            if let Some(limits) = new.limits {
+                if self.refusal(&new, limits).is_some() {
+                    self.forget_expired(new.now);
+                }
+                if let Some(refusal) = self.refusal(&new, limits) {
+                    let is_full = matches!(refusal, Refusal::RecipientFull { .. });
+                    let Some(gives_way) = self.gives_way(&new).filter(|_| is_full) else {
+                        return Outcome::Refused(refusal);
+                    };
+                    let before = self.list.clone();
+                    self.list.retain(|kept| *kept != gives_way);
+                    if let Some(refusal) = self.refusal(&new, limits) {
+                        self.list = before;
+                        return Outcome::Refused(refusal);
+                    }
+                    if new.discard {
+                        self.list = before;
+                    } else {
+                        let (seq, message) = (gives_way.seq, gives_way.message);
+                        displaced = Some(Entry { seq, message });
+                    }
+                }
             }
-            if let Some(refusal) = self.refusal(&new, limits) {
-                return Outcome::Refused(refusal);
+            if !new.discard {
+                self.list.push(new);
             }
+            self.list.sort_by_key(|kept| kept.seq);
         }
-        self.list.push(new);
-        self.list.sort_by_key(|kept| kept.seq);
-        Outcome::Done
+        let usage = self.usage(&recipient, &sender);
+        Outcome::Appended { usage, displaced }
     }
 
     fn execute(&mut self, operation: Operation) -> Outcome {
@@ -96,6 +135,7 @@ impl Model {
                 return Outcome::Entries {
                     entries,
                     pending: waiting.len() as u64,
+                    usage: self.usage(&read.recipient, &read.recipient),
                 };
             }
             Operation::Remove { recipient, through } => {
@@ -134,6 +174,13 @@ fn operations() -> impl Strategy<Value = Operation> {
     });
     let message = prop::collection::vec(any::<u8>(), 0..40).prop_map(Bytes::from);
     let times = (0..50_i64, -2..30_i64);
+    let reserved = (0..2_u64, 0..60_u64, 0..60_u64).prop_map(|(count, sender, total)| Usage {
+        recipient_count: count,
+        sender_bytes: sender,
+        total_bytes: total,
+    });
+    let reached = prop::option::weighted(0.3, (0..20_u64).prop_map(Seq));
+    let terms = (reserved, reached, prop::bool::weighted(0.1));
     let append = (
         parties(),
         parties(),
@@ -141,19 +188,22 @@ fn operations() -> impl Strategy<Value = Operation> {
         message,
         times,
         prop::option::weighted(0.7, limits),
+        terms,
     );
-    let append =
-        append.prop_map(
-            |(recipient, sender, seq, message, (now, lasts), limits)| Append {
-                recipient,
-                sender,
-                seq: Seq(seq),
-                message,
-                now: UnixMillis(now),
-                expires_at: UnixMillis(now + lasts),
-                limits,
-            },
-        );
+    let append = append.prop_map(
+        |(recipient, sender, seq, message, (now, lasts), limits, terms)| Append {
+            recipient,
+            sender,
+            seq: Seq(seq),
+            message,
+            now: UnixMillis(now),
+            expires_at: UnixMillis(now + lasts),
+            limits,
+            reserved: terms.0,
+            reached: terms.1,
+            discard: terms.2,
+        },
+    );
     let after = prop::option::of((0..20_u64).prop_map(Seq));
     let read = (parties(), after, 0..100_usize, 0..5_usize, 0..60_i64);
     let read = read.prop_map(|(recipient, after, bytes, count, now)| Read {
