@@ -2,6 +2,7 @@
 
 use alloc::borrow::Cow;
 use core::fmt;
+use core::time::Duration;
 
 /// A close code (RFC 6455 section 7.4), named for those that the protocol uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -34,6 +35,17 @@ impl CloseCode {
     pub const fn may_be_sent(self) -> bool {
         matches!(self.0, 1000..=1003 | 1007..=1014 | 3000..=4999)
     }
+}
+
+/// Text in front of the milliseconds after which a join that was refused may be tried again, in the
+/// reason of a close frame and of AUTH_RESULT.
+pub(crate) const RETRY_IN: &str = "try again in ";
+
+/// The time that `reason` says to wait before joining again, if it does.
+pub(crate) fn retry_after(reason: &str) -> Option<Duration> {
+    let (_, wait) = reason.rsplit_once(RETRY_IN)?;
+    let millis = wait.strip_suffix(" ms")?.parse().ok()?;
+    Some(Duration::from_millis(millis))
 }
 
 /// A close frame: sent to a peer, or received from one.

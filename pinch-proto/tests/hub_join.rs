@@ -3,15 +3,18 @@
 
 mod support;
 
+use core::time::Duration;
+
 use bytes::Bytes;
 use pinch_proto::hub::{
-    Admission, CloseCause, ConnId, Fault, Hub, Input, JoinOptions, JoinRefusal, OnDuplicate, Output,
+    Admission, CloseCause, Config, ConnId, Fault, Hub, Input, JoinOptions, JoinRefusal,
+    OnDuplicate, Output, QueueConfig, RateLimit,
 };
 use pinch_proto::wire::{Envelope, Payload};
-use pinch_proto::{Close, CloseCode, Frame, Time};
+use pinch_proto::{Close, CloseCode, Frame, Host, Time};
 use prost::Message as _;
 
-use support::{GRACE, Manner, NANO, PLENTY, World, address, config, lines, millis, secs};
+use support::{GRACE, HOST, Manner, NANO, PLENTY, World, address, config, lines, millis, secs};
 
 #[test]
 fn a_hub_can_be_shared_between_threads() {
@@ -426,4 +429,99 @@ fn an_address_is_free_as_soon_as_its_connection_is_closing() {
     });
     assert_eq!(world.hub.lookup(address("alice").as_str()), Some(new));
     assert_eq!(world.closed, [(old, CloseCause::Peer)]);
+}
+
+fn limited(world: Config) -> World {
+    World::new(world.join_limit(Some(RateLimit::new(2.0, 3).unwrap())))
+}
+
+/// Joins and leaves again.
+fn visit(world: &mut World, name: &str, send_only: bool) -> Result<(), JoinRefusal> {
+    let options = JoinOptions {
+        send_only,
+        ..JoinOptions::default()
+    };
+    let conn = world.knock_with(name, Admission::Named, options)?;
+    world.give(Input::Closed { conn, clean: false });
+    Ok(())
+}
+
+#[test]
+fn joins_of_an_address_have_a_limit_and_a_refusal_says_when_to_try_again() {
+    let mut world = limited(config().queue(QueueConfig::new()));
+    let refused = |wait| Err(JoinRefusal::TooManyJoins { retry_after: wait });
+    for send_only in [false, true, false] {
+        assert_eq!(visit(&mut world, "alice", send_only), Ok(()));
+    }
+    world.settle();
+    for send_only in [false, true] {
+        assert_eq!(visit(&mut world, "alice", send_only), refused(millis(500)));
+    }
+    assert_eq!(world.asked(), [""; 0], "nothing is read for it");
+    assert_eq!(visit(&mut world, "bob", false), Ok(()), "nobody else's");
+    world.pass(millis(499));
+    assert_eq!(visit(&mut world, "alice", false), refused(millis(1)));
+    world.pass(millis(1));
+    assert_eq!(visit(&mut world, "alice", false), Ok(()));
+    assert_eq!(visit(&mut world, "alice", false), refused(millis(500)));
+    assert_eq!(world.stats().joins_refused_rate, 4);
+    assert_eq!(world.stats().joins_refused_capacity, 0);
+    let close = JoinRefusal::TooManyJoins {
+        retry_after: Duration::from_micros(1500),
+    }
+    .close();
+    let text = "1013 too many joins of this address; try again in 2 ms";
+    assert_eq!(close.to_string(), text);
+}
+
+#[test]
+fn a_join_that_is_refused_for_another_reason_counts_too() {
+    let mut world = limited(config());
+    let alice = world.join("alice");
+    for _ in 0..2 {
+        assert_eq!(
+            world.knock("alice", Admission::Named),
+            Err(JoinRefusal::AlreadyConnected)
+        );
+    }
+    assert!(matches!(
+        world.knock("alice", Admission::Named),
+        Err(JoinRefusal::TooManyJoins { .. })
+    ));
+    world.settle();
+    world.say(alice, "alice", "the connection goes on");
+    world.settle();
+    let heard = world.heard(alice);
+    assert_eq!(heard, ["ping", "alice: the connection goes on"]);
+}
+
+#[test]
+fn what_is_remembered_of_joins_is_bounded_and_forgotten() {
+    let mut world = limited(config().max_parked_buckets(2));
+    for name in ["a", "b", "c"] {
+        visit(&mut world, name, false).unwrap();
+    }
+    assert_eq!(world.stats().join_buckets, 2);
+    world.pass(millis(1499));
+    assert_eq!(world.stats().join_buckets, 2);
+    world.pass(millis(1));
+    assert_eq!(world.stats().join_buckets, 0);
+    assert_eq!(world.wakeup, None);
+}
+
+#[test]
+fn scripts_that_run_a_tool_in_a_loop_stay_below_the_default() {
+    let mut world = World::new(Config::new(Host::parse(HOST).unwrap()));
+    // Five a second for ten seconds, and then two a second as long as it likes.
+    for number in 0..650 {
+        assert_eq!(
+            visit(&mut world, "alice", number % 2 == 0),
+            Ok(()),
+            "{number}"
+        );
+        world.pass(millis(if number < 50 { 200 } else { 500 }));
+    }
+    // As fast as it can.
+    let joined = (0..450).filter(|_| visit(&mut world, "alice", false).is_ok());
+    assert!(joined.count() <= 60);
 }

@@ -189,7 +189,7 @@ fn a_takeover_during_a_read_keeps_the_order() {
     let heard = world.heard(second);
     assert_eq!(
         heard,
-        ["ping", "QUEUE_STATUS 2", "alice: 1", "alice: 2", "alice: 3"]
+        ["ping", "QUEUE_STATUS 3", "alice: 1", "alice: 2", "alice: 3"]
     );
 }
 
@@ -454,4 +454,51 @@ fn what_a_store_has_made_up_is_counted_if_it_cannot_be_put_back() {
         clean: false,
     });
     assert_eq!((world.stats().returned, world.stats().queued), (1, 0));
+}
+
+#[test]
+fn an_address_has_one_read_under_way_however_often_it_comes_and_goes() {
+    let (mut world, alice) = held();
+    world.say(alice, "bob", "1");
+    world.answer();
+    for _ in 0..3000 {
+        let bob = world.knock("bob", Admission::Named).unwrap();
+        world.give(Input::Closed {
+            conn: bob,
+            clean: false,
+        });
+    }
+    assert_eq!(world.asked(), ["read for bob"]);
+    // There is memory for others still.
+    let carol = world.knock("carol", Admission::Named).unwrap();
+    assert_eq!(world.asked(), ["read for bob", "read for carol"]);
+    let bob = world.knock("bob", Admission::Named).unwrap();
+    world.say(alice, "bob", "2");
+    world.settle();
+    while world.answer() {}
+    world.settle();
+    assert_eq!(
+        world.heard(bob),
+        ["ping", "QUEUE_STATUS 2", "alice: 1", "alice: 2"]
+    );
+    assert_eq!(world.heard(carol), ["ping"]);
+}
+
+#[test]
+fn a_read_that_nobody_waits_for_any_more_leaves_nothing() {
+    let (mut world, _) = held();
+    let bob = world.knock("bob", Admission::Named).unwrap();
+    world.give(Input::Closed {
+        conn: bob,
+        clean: false,
+    });
+    // Its answer does not come in time, and fails.
+    world.pass(secs(20));
+    assert!(world.fail(Failure::Broken));
+    let bob = world.knock("bob", Admission::Named).unwrap();
+    assert_eq!(world.asked(), ["read for bob"]);
+    while world.answer() {}
+    world.settle();
+    assert_eq!(world.heard(bob), ["ping"]);
+    assert_eq!(world.stats().backlogged, 0);
 }

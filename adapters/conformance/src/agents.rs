@@ -19,7 +19,7 @@ pub(crate) fn host() -> Host {
 }
 
 pub(crate) fn hub_config() -> hub::Config {
-    hub::Config::new(host()).rate_limit(None)
+    hub::Config::new(host()).rate_limit(None).join_limit(None)
 }
 
 /// A relay for these agents, in challenge mode.

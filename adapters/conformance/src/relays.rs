@@ -20,7 +20,9 @@ pub(crate) const IDLE_TASKS: usize = 2;
 
 /// The defaults, without a rate limit.
 pub(crate) fn config() -> Config {
-    Config::new(Host::parse(HOST).expect("a host")).rate_limit(None)
+    Config::new(Host::parse(HOST).expect("a host"))
+        .rate_limit(None)
+        .join_limit(None)
 }
 
 pub(crate) fn builder<R: Runtime>(runtime: &Tracked<R>) -> Builder<Tracked<R>> {

@@ -161,6 +161,7 @@ fn tight(random: &mut Rng) -> Config {
     let host = Host::parse("relay").expect("a host");
     Config::new(host)
         .rate_limit(None)
+        .join_limit(None)
         .queue(queue)
         .outbox_bytes(random.usize(70_000..200_000))
         .outbox_count(random.usize(2..100))

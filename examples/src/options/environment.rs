@@ -1,12 +1,14 @@
-//! The environment variables of a relay: those that operators of the Go relay already use.
+//! The environment variables of a relay: those that operators of the Go relay already use, and some more.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 
 /// All that a relay knows, and `PORT`.
-const KNOWN: [&str; 14] = [
+const KNOWN: [&str; 16] = [
     "PINCH_RELAY_ALLOWED_ORIGINS",
     "PINCH_RELAY_DB",
+    "PINCH_RELAY_JOIN_BURST",
+    "PINCH_RELAY_JOIN_RATE",
     "PINCH_RELAY_PENDING_KEY_TTL_HOURS",
     "PINCH_RELAY_PENDING_SWEEP_INTERVAL_MINUTES",
     "PINCH_RELAY_PORT",

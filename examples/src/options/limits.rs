@@ -4,7 +4,7 @@ use core::net::IpAddr;
 
 use clap::Args;
 use pinch_driver::{Builder, Runtime};
-use pinch_proto::hub::{ConfigError, RateLimit};
+use pinch_proto::hub::ConfigError;
 use pinch_proto::peers::{IpNet, Limits};
 
 use super::values::{self, Rate};
@@ -88,10 +88,7 @@ pub(super) struct LimitFlags {
 
 impl LimitFlags {
     pub(super) fn merge(self) -> Result<LimitOptions, ConfigError> {
-        let join_rate = match self.address_join_rate {
-            Rate::PerSecond(rate) => Some(RateLimit::new(rate, self.address_join_burst)?),
-            Rate::Off => None,
-        };
+        let join_rate = self.address_join_rate.with_burst(self.address_join_burst)?;
         let limits = Limits::new()
             .total_pending(self.max_pending)
             .pending(self.address_pending)

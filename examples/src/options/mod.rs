@@ -20,7 +20,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use pinch_driver::{AllowedOrigins, Auth, Builder, Runtime};
 use pinch_proto::Host;
-use pinch_proto::hub::{Config, ConfigError, OnDuplicate, RateLimit};
+use pinch_proto::hub::{Config, ConfigError, OnDuplicate};
 use thiserror::Error;
 
 use self::environment::Environment;
@@ -157,6 +157,17 @@ struct Flags {
     #[arg(long, value_name = "NUMBER", value_parser = values::burst)]
     rate_burst: Option<u32>,
 
+    /// How often an agent may join per second in the long run, sessions that only send included, or
+    /// `off`. One that joins more often is closed with 1013 and told when to try again.
+    /// [env: PINCH_RELAY_JOIN_RATE] [default: 2.0]
+    #[arg(long, value_name = "NUMBER", value_parser = values::rate)]
+    join_rate: Option<Rate>,
+
+    /// How often it may join at once. Without effect if the join rate is off.
+    /// [env: PINCH_RELAY_JOIN_BURST] [default: 60]
+    #[arg(long, value_name = "NUMBER", value_parser = values::burst)]
+    join_burst: Option<u32>,
+
     /// The `Origin` headers that may connect, such as `https://app.example.com`, separated by
     /// commas; `*` for all. Browsers send that of the page, and some native programs (React Native,
     /// Python's websocket-client) that of the relay, which is allowed if it equals the `Host` header
@@ -267,15 +278,14 @@ impl Options {
     fn merge(flags: Flags, variables: Variables) -> Result<Self, ConfigError> {
         let by_port = variables.port.map(Listen::EveryInterface);
         let default = Listen::Address((Ipv4Addr::LOCALHOST, 8080).into());
-        let rate = flags
-            .rate_limit
-            .or(variables.rate_limit)
-            .unwrap_or(Rate::PerSecond(1.0));
-        let burst = flags.rate_burst.or(variables.rate_burst).unwrap_or(10);
-        let rate_limit = match rate {
-            Rate::PerSecond(per_second) => Some(RateLimit::new(per_second, burst)?),
-            Rate::Off => None,
-        };
+        let rate = flags.rate_limit.or(variables.rate_limit);
+        let burst = flags.rate_burst.or(variables.rate_burst);
+        let rate_limit = rate.unwrap_or(Rate::PerSecond(1.0));
+        let rate_limit = rate_limit.with_burst(burst.unwrap_or(10))?;
+        let rate = flags.join_rate.or(variables.join_rate);
+        let burst = flags.join_burst.or(variables.join_burst);
+        let join_limit = rate.unwrap_or(Rate::PerSecond(2.0));
+        let join_limit = join_limit.with_burst(burst.unwrap_or(60))?;
         let host = flags
             .public_host
             .or(variables.public_host)
@@ -284,6 +294,7 @@ impl Options {
             .heartbeat_interval(flags.heartbeat_interval)
             .pong_timeout(flags.pong_timeout)
             .rate_limit(rate_limit)
+            .join_limit(join_limit)
             .on_duplicate(match flags.on_duplicate {
                 OnDuplicateFlag::Refuse => OnDuplicate::Refuse,
                 OnDuplicateFlag::Replace => OnDuplicate::Replace,
@@ -345,6 +356,8 @@ struct Variables {
     public_host: Option<Host>,
     rate_limit: Option<Rate>,
     rate_burst: Option<u32>,
+    join_rate: Option<Rate>,
+    join_burst: Option<u32>,
     allowed_origins: Option<AllowedOrigins>,
     queue: QueueVariables,
 }
@@ -365,6 +378,8 @@ impl Variables {
             public_host: variable(&variables, "PINCH_RELAY_PUBLIC_HOST", values::host)?,
             rate_limit: variable(&variables, "PINCH_RELAY_RATE_LIMIT", values::rate)?,
             rate_burst: variable(&variables, "PINCH_RELAY_RATE_BURST", values::burst)?,
+            join_rate: variable(&variables, "PINCH_RELAY_JOIN_RATE", values::rate)?,
+            join_burst: variable(&variables, "PINCH_RELAY_JOIN_BURST", values::burst)?,
             allowed_origins: variable(&variables, "PINCH_RELAY_ALLOWED_ORIGINS", values::origins)?,
             queue: QueueVariables::read(&variables)?,
         })

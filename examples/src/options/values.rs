@@ -6,16 +6,25 @@ use core::time::Duration;
 use bytesize::ByteSize;
 use pinch_driver::AllowedOrigins;
 use pinch_proto::Host;
-use pinch_proto::hub::RateLimit;
+use pinch_proto::hub::{ConfigError, RateLimit};
 
 use super::Database;
 use super::environment::NO_SERVICE_LINKS;
 
-/// How fast an agent may send.
+/// How fast an agent may send, or join.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Rate {
     PerSecond(f64),
     Off,
+}
+
+impl Rate {
+    pub(super) fn with_burst(self, burst: u32) -> Result<Option<RateLimit>, ConfigError> {
+        match self {
+            Self::PerSecond(per_second) => RateLimit::new(per_second, burst).map(Some),
+            Self::Off => Ok(None),
+        }
+    }
 }
 
 const HOUR: Duration = Duration::from_secs(60 * 60);

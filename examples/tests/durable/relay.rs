@@ -48,7 +48,14 @@ impl Place {
     /// Starts the relay of one runtime or another.
     pub(crate) fn nth_relay(&self, n: usize, flags: &[&str]) -> Relay {
         let mut command = relay(n, &self.path());
-        command.args(["--auth", "open", "--rate-limit", "off"]);
+        command.args([
+            "--auth",
+            "open",
+            "--rate-limit",
+            "off",
+            "--join-rate",
+            "off",
+        ]);
         Relay::start(command.args(flags))
     }
 

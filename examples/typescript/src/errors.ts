@@ -176,6 +176,15 @@ export class LinkError extends RelayError {
     }
   }
 
+  /** How long the relay asks to wait before the next try, in milliseconds; at most an hour if it refuses a join. */
+  get retryAfterMs(): number {
+    const { fault } = this;
+    if (fault.kind === 'upgrade-rejected') return fault.retryAfterMs;
+    const isRefused = fault.kind === 'refused' || (fault.kind === 'closed' && fault.code === 1013);
+    const asked = isRefused ? /try again in (\d+) ms$/.exec(fault.reason)?.[1] : undefined;
+    return Math.min(Number(asked ?? 0), 3_600_000);
+  }
+
   /** Whether another connection took the address over. */
   get replaced(): boolean {
     return this.fault.kind === 'closed' && this.fault.code === 4001;

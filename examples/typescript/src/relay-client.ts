@@ -241,8 +241,7 @@ export class RelayClient {
       for (const { reject } of this.#connecting.splice(0)) reject(error);
       this.#tell({ type: 'gave-up', error, tries: this.#backoff.tries, unconfirmed });
     } else {
-      const askedMs = fault.kind === 'upgrade-rejected' ? fault.retryAfterMs : 0;
-      const retryInMs = Math.min(askedMs + delayMs, MAX_DELAY_MS);
+      const retryInMs = Math.min(error.retryAfterMs + delayMs, MAX_DELAY_MS);
       this.#state = 'waiting';
       this.#cancelRetry = clock.after(retryInMs, () => this.#dial());
       this.#tell({ type: 'disconnected', error, retryInMs, unconfirmed });

@@ -25,6 +25,7 @@ pub(crate) fn config() -> Config {
     Config::new(host)
         .addressing(Addressing::Names)
         .rate_limit(None)
+        .join_limit(None)
         .heartbeat_interval(NEVER)
 }
 

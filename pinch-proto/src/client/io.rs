@@ -11,6 +11,7 @@ use core::time::Duration;
 use bytes::Bytes;
 use thiserror::Error;
 
+use crate::close::retry_after;
 use crate::handshake::{AgentError, KEY_NOT_REGISTERED};
 use crate::wire::MessageType;
 use crate::{Address, Close, CloseCode, EnvelopeError, Frame, Time};
@@ -179,6 +180,20 @@ impl Disconnect {
         }
     }
 
+    /// The time to wait before the next try, if the relay has said so: at most an hour.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        let reason = if let Self::Closed(close) = self
+            && close.code == CloseCode::TRY_AGAIN_LATER
+        {
+            &*close.reason
+        } else if let Self::Join(AgentError::Refused { reason }) = self {
+            reason
+        } else {
+            return None;
+        };
+        Some(retry_after(reason)?.min(MAX_RETRY_AFTER))
+    }
+
     pub(super) fn is_replaced(&self) -> bool {
         matches!(self, Self::Closed(close) if close.code == CloseCode::REPLACED)
     }
@@ -240,6 +255,9 @@ impl fmt::Display for UpgradeRejection {
         write!(f, "; {}", self.advice())
     }
 }
+
+/// Maximum time that a relay may ask a client to wait before it joins again.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
 /// The relay's reason when it closes for a forged `from_address` (protocol section 4).
 const NOT_YOURS: &str = "from_address is not yours";

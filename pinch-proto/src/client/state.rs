@@ -291,6 +291,7 @@ impl Client {
             !why.is_permanent() || (why.is_replaced() && self.config.rejoin_when_replaced);
         match self.backoff.next_delay().filter(|_| may_retry) {
             Some(delay) => {
+                let wait = wait.max(why.retry_after().unwrap_or_default());
                 let retry_at = self.now + wait + delay;
                 self.state = State::Waiting { until: retry_at };
                 self.event(Event::Disconnected { why, retry_at });

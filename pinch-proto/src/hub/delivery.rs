@@ -6,7 +6,7 @@ use alloc::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::backlog::Backlog;
+use super::backlog::{Backlog, Step};
 use super::connection::Connection;
 use super::io::{CloseCause, ConnId};
 use super::outbox::Queued;
@@ -153,6 +153,9 @@ impl Hub {
         if let Some(mut backlog) = connection.backlog.take() {
             waiting.append(&mut backlog.take_held());
             self.stats.backlogged -= 1;
+            if matches!(backlog.step, Step::Asked { .. }) {
+                self.abandoned_reads.insert(connection.address.clone());
+            }
         }
         self.leave_outbox(&waiting);
         if self.config.queue.is_some() {

@@ -4,11 +4,14 @@
 //! is compiled, not when it runs.
 
 use core::fmt;
+use core::time::Duration;
 
 use bytes::Bytes;
 
+use super::rate::retry_after_ms;
 use super::send_only::MAX_PER_ADDRESS;
 use super::slab::Key;
+use crate::close::RETRY_IN;
 use crate::queue::{Outcome, Request, Ticket};
 use crate::wire::MessageType;
 use crate::{Address, Close, CloseCode, EnvelopeError, Frame, Message, Time, handshake};
@@ -222,6 +225,12 @@ pub enum JoinRefusal {
         MAX_PER_ADDRESS
     )]
     TooManySendOnly,
+    /// The address has joined too often ([`Config::join_limit`](super::Config::join_limit)).
+    #[error("too many joins of this address; {RETRY_IN}{} ms", retry_after_ms(*retry_after))]
+    TooManyJoins {
+        /// Time until it may join again.
+        retry_after: Duration,
+    },
     /// As many connections are registered as may be.
     #[error("relay is full")]
     Full,
@@ -236,7 +245,9 @@ impl JoinRefusal {
     pub fn close(self) -> Close {
         let code = match self {
             Self::AlreadyConnected => CloseCode::POLICY,
-            Self::TooManySendOnly | Self::Full => CloseCode::TRY_AGAIN_LATER,
+            Self::TooManySendOnly | Self::TooManyJoins { .. } | Self::Full => {
+                CloseCode::TRY_AGAIN_LATER
+            }
             Self::ShuttingDown => CloseCode::GOING_AWAY,
         };
         Close::new(code, alloc::format!("{self}"))

@@ -20,21 +20,23 @@ impl Hub {
         admission: Admission,
         options: JoinOptions,
     ) {
+        if let Some(refusal) = self.early_refusal(&address) {
+            return self.refuse_join(address, refusal);
+        }
         if options.send_only {
             return self.register_send_only(address, admission, options);
         }
         let incumbent = self.lookup(address.as_str());
-        let refusal = match (self.shutdown, incumbent, self.config.on_duplicate) {
-            (Shutdown::Draining | Shutdown::Done, _, _) => Some(JoinRefusal::ShuttingDown),
-            (Shutdown::No, Some(incumbent), OnDuplicate::Refuse) => {
+        let refusal = match (incumbent, self.config.on_duplicate) {
+            (Some(incumbent), OnDuplicate::Refuse) => {
                 // If it is dead, the address is free again after the pong timeout.
                 self.ping(incumbent);
                 Some(JoinRefusal::AlreadyConnected)
             }
             // A takeover is let in when the relay is full: it frees a place.
-            (Shutdown::No, Some(_), OnDuplicate::Replace) if self.connections.has_room() => None,
-            (Shutdown::No, None, _) if self.has_place() => None,
-            (Shutdown::No, _, _) => Some(JoinRefusal::Full),
+            (Some(_), OnDuplicate::Replace) if self.connections.has_room() => None,
+            (None, _) if self.has_place() => None,
+            (_, _) => Some(JoinRefusal::Full),
         };
         if let Some(refusal) = refusal {
             return self.refuse_join(address, refusal);
@@ -59,13 +61,10 @@ impl Hub {
 
     /// Admits a session that only sends: it gets no queue, and nobody finds it.
     fn register_send_only(&mut self, address: Address, admission: Admission, options: JoinOptions) {
-        let refusal = match self.shutdown {
-            Shutdown::Draining | Shutdown::Done => Some(JoinRefusal::ShuttingDown),
-            Shutdown::No if self.send_only.len_of(address.as_str()) >= MAX_PER_ADDRESS => {
-                Some(JoinRefusal::TooManySendOnly)
-            }
-            Shutdown::No if self.has_place() => None,
-            Shutdown::No => Some(JoinRefusal::Full),
+        let refusal = if self.send_only.len_of(address.as_str()) >= MAX_PER_ADDRESS {
+            Some(JoinRefusal::TooManySendOnly)
+        } else {
+            (!self.has_place()).then_some(JoinRefusal::Full)
         };
         if let Some(refusal) = refusal {
             return self.refuse_join(address, refusal);
@@ -81,6 +80,20 @@ impl Hub {
             bucket.unwrap_or_else(|| parked.take(&address))
         });
         self.registered(conn, address);
+    }
+
+    /// Refuses a join before anything is looked up or read for it. One that is not refused here takes a
+    /// token, whatever becomes of it.
+    fn early_refusal(&mut self, address: &Address) -> Option<JoinRefusal> {
+        if self.shutdown != Shutdown::No {
+            return Some(JoinRefusal::ShuttingDown);
+        }
+        let limit = self.config.join_limit?;
+        let mut bucket = self.joins.take(address);
+        let taken = bucket.take(limit, self.now);
+        self.joins.park(address.clone(), bucket, self.now);
+        let retry_after = taken.err()?;
+        Some(JoinRefusal::TooManyJoins { retry_after })
     }
 
     fn greeting(&self, address: &Address, admission: Admission) -> Option<Bytes> {
@@ -103,6 +116,7 @@ impl Hub {
     fn refuse_join(&mut self, address: Address, refusal: JoinRefusal) {
         match refusal {
             JoinRefusal::AlreadyConnected => self.stats.joins_refused_duplicate += 1,
+            JoinRefusal::TooManyJoins { .. } => self.stats.joins_refused_rate += 1,
             JoinRefusal::TooManySendOnly | JoinRefusal::Full | JoinRefusal::ShuttingDown => {
                 self.stats.joins_refused_capacity += 1;
             }

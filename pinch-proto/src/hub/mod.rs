@@ -53,8 +53,8 @@
 //! its next connection.
 //!
 //! A connection that was [`Output::Registered`] ends in exactly one [`Output::Closed`], whatever
-//! happens in whatever order; after it nothing of it is held but the rate bucket of its address,
-//! and that only for as long as an empty one takes to fill.
+//! happens in whatever order; after it nothing of it is held but the rate buckets of its address,
+//! and these only for as long as an empty one takes to fill.
 //!
 //! # Pauses
 //!
@@ -130,6 +130,8 @@ mod undeliverable;
 
 use alloc::collections::VecDeque;
 
+use hashbrown::HashSet;
+
 pub use self::config::{
     AckOnClose, Addressing, Config, ConfigError, Delivery, OnDuplicate, QueueConfig, SlowReader,
 };
@@ -180,6 +182,8 @@ pub struct Hub {
     send_only: SendOnly,
     deadlines: Deadlines,
     parked: ParkedBuckets,
+    /// How often addresses may join still.
+    joins: ParkedBuckets,
     blocks: Blocks,
     outputs: VecDeque<Output>,
     spares: Spares,
@@ -189,6 +193,8 @@ pub struct Hub {
     tickets: Tickets,
     /// The room that is set aside for what is being read from the store.
     reading_bytes: u64,
+    /// Addresses that left while their queue was being read. It is not read again before the answer.
+    abandoned_reads: HashSet<Address, Seeded>,
     /// When the store is to forget what has expired, unless it is doing so.
     next_expiry: Option<Time>,
     shutdown: Shutdown,
@@ -219,9 +225,10 @@ impl Hub {
             data_count: config.outbox_count,
             control_bytes: config.refusal_bytes,
         };
-        let fill = config
-            .rate_limit
-            .map_or(core::time::Duration::ZERO, RateLimit::fill);
+        let buckets = |limit: Option<RateLimit>| {
+            let fill = limit.map_or(core::time::Duration::ZERO, RateLimit::fill);
+            ParkedBuckets::new(fill, config.max_parked_buckets, seeded.clone())
+        };
         Self {
             outbox_limits,
             window: Window {
@@ -237,14 +244,16 @@ impl Hub {
             table: RoutingTable::new(seeded.clone()),
             unresolved: RoutingTable::new(seeded.clone()),
             send_only: SendOnly::new(seeded.clone()),
-            parked: ParkedBuckets::new(fill, config.max_parked_buckets, seeded.clone()),
+            parked: buckets(config.rate_limit),
+            joins: buckets(config.join_limit),
             blocks: Blocks::new(
                 config.max_blocks_per_agent,
                 config.max_blocks,
                 seeded.clone(),
             ),
             next_seq: Seq(0),
-            tickets: Tickets::new(answer_timeout + attended.grace(), seeded),
+            tickets: Tickets::new(answer_timeout + attended.grace(), seeded.clone()),
+            abandoned_reads: HashSet::with_hasher(seeded),
             attended,
             reading_bytes: 0,
             next_expiry: config.queue.map(|queue| now + queue.expiry_interval),
@@ -337,6 +346,7 @@ impl Hub {
             send_only: self.send_only.len() as u64,
             closing: (self.connections.len() - open) as u64,
             parked_buckets: self.parked.len() as u64,
+            join_buckets: self.joins.len() as u64,
             blocks: self.blocks.len() as u64,
             store_unanswered: self.tickets.len() as u64,
             ..self.stats
@@ -436,6 +446,7 @@ impl Hub {
                 WakeupReason::Close,
             ),
             (self.parked.next_due(), WakeupReason::Bucket),
+            (self.joins.next_due(), WakeupReason::Bucket),
         ] {
             if let Some(at) = due
                 && earliest.is_none_or(|earliest| at < earliest.at)

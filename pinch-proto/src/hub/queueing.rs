@@ -185,6 +185,7 @@ impl Hub {
             || connection.is_closing()
             || self.deadlines.retry.is_armed(index)
             || self.predecessor(&connection.address).is_some()
+            || self.is_read_abandoned(&connection.address)
         {
             return;
         }
@@ -217,12 +218,24 @@ impl Hub {
             now: self.expiry_unix(),
         };
         self.reading_bytes += room as u64;
-        self.ask(Asked::Read { conn, room }, Operation::Read(read));
+        let recipient = connection.address.clone();
+        let asked = Asked::Read {
+            conn,
+            recipient,
+            room,
+        };
+        self.ask(asked, Operation::Read(read));
         if let Some(connection) = self.connections.get_mut(conn.0)
             && let Some(backlog) = &mut connection.backlog
         {
             backlog.step = Step::Asked { overtaken: false };
         }
+    }
+
+    /// Whether the queue of `address` is being read for a connection that has left.
+    fn is_read_abandoned(&self, address: &Address) -> bool {
+        // Nearly always there is none, and then no address is hashed.
+        !self.abandoned_reads.is_empty() && self.abandoned_reads.contains(address)
     }
 
     /// Has the store forget what has expired, if that is due; false if it is not.
@@ -250,9 +263,18 @@ impl Hub {
             // Its sender was told that its fate is unknown.
             Asked::Append { .. } | Asked::Change { .. } if redeemed.overdue => {}
             Asked::Append { message, from } => self.appended(&message, from, &outcome),
-            Asked::Read { conn, room } => {
+            Asked::Read {
+                conn,
+                recipient,
+                room,
+            } => {
                 self.reading_bytes -= room as u64;
-                if let Outcome::Entries {
+                if self.is_read_abandoned(&recipient) {
+                    self.abandoned_reads.remove(&recipient);
+                    if let Some(successor) = self.lookup(recipient.as_str()) {
+                        self.read_on(successor);
+                    }
+                } else if let Outcome::Entries {
                     entries, pending, ..
                 } = outcome
                 {

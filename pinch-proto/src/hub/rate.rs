@@ -1,4 +1,5 @@
-//! Token buckets: how fast a connection may send, and the memory of it that outlives a reconnect.
+//! Token buckets: how fast a connection may send, how often an address may join, and the memory of both
+//! that outlives a reconnect.
 //!
 //! A bucket is a single moment: when it will be full again. Taking a token moves that moment one
 //! token's time into the future (the generic cell rate algorithm); nothing has to be refilled. The
@@ -15,7 +16,8 @@ use super::slab::{Key, Slab};
 use crate::time::saturating_nanos;
 use crate::{Address, Time};
 
-/// How many envelopes a connection may send: `per_second` in the long run, `burst` at once.
+/// How many envelopes a connection may send, or how often an address may join: `per_second` in the
+/// long run, `burst` at once.
 ///
 /// ```
 /// use pinch_proto::hub::RateLimit;
@@ -43,7 +45,13 @@ impl RateLimit {
         burst: 1024,
     };
 
-    /// A limit of `per_second` envelopes, and `burst` at once.
+    /// Two joins per second, 60 at once: the default of [`Config::join_limit`](super::Config::join_limit).
+    pub const DEFAULT_JOINS: Self = Self {
+        per_second: 2.0,
+        burst: 60,
+    };
+
+    /// A limit of `per_second`, and `burst` at once.
     ///
     /// # Errors
     /// `per_second` must lie between 0.000001 and 1,000,000,000, and `burst` must not be 0.
@@ -105,7 +113,7 @@ impl TokenBucket {
     }
 }
 
-/// `wait` in whole milliseconds, rounded up: who waits that long gets a token.
+/// `wait` in whole milliseconds, rounded up: after that time there is a token.
 pub(super) fn retry_after_ms(wait: Duration) -> i64 {
     i64::try_from(saturating_nanos(wait).div_ceil(1_000_000)).unwrap_or(i64::MAX)
 }
@@ -116,7 +124,8 @@ struct Parked {
     bucket: TokenBucket,
 }
 
-/// The buckets of addresses that are not connected and have not got all their tokens back.
+/// Buckets of addresses that have not got all their tokens back: those of envelopes while their address
+/// is not connected, and those of joins.
 #[derive(Debug)]
 pub(super) struct ParkedBuckets {
     keys: HashMap<Address, Key, Seeded>,

@@ -23,6 +23,8 @@ pub struct HubStats {
     pub closed: u64,
     /// Joins that were refused: the address was connected already.
     pub joins_refused_duplicate: u64,
+    /// Joins that were refused: the address had joined too often.
+    pub joins_refused_rate: u64,
     /// Joins that were refused: the relay was full or shutting down.
     pub joins_refused_capacity: u64,
     /// Connections that were closed because they showed no life after a ping.
@@ -105,6 +107,8 @@ pub struct HubStats {
     pub clock_regressions: u64,
     /// Rate buckets that outlive their connection now.
     pub parked_buckets: u64,
+    /// Addresses now that have not got all their joins back.
+    pub join_buckets: u64,
     /// Blocks that stand now.
     pub blocks: u64,
 }

@@ -14,6 +14,7 @@ use hashbrown::HashMap;
 
 use super::io::ConnId;
 use super::seeded::Seeded;
+use crate::Address;
 use crate::attended::AttendedTime;
 use crate::queue::Ticket;
 
@@ -25,8 +26,13 @@ pub(super) enum Asked {
         message: Bytes,
         from: Option<ConnId>,
     },
-    /// Envelopes were to be read for a connection, and room for so many bytes was set aside.
-    Read { conn: ConnId, room: usize },
+    /// Envelopes were to be read for a connection of `recipient`, and room for so many bytes was set
+    /// aside.
+    Read {
+        conn: ConnId,
+        recipient: Address,
+        room: usize,
+    },
     /// A block was to be kept, or forgotten, as this message of a connection says.
     Change { message: Bytes, from: ConnId },
     /// What has expired was to be removed.

@@ -88,7 +88,10 @@ impl Hub {
             self.deadlines.ping.arm(conn.0.index, now);
             self.ping(conn);
         } else {
-            return self.expire_ticket() || self.expire_stored() || self.parked.forget_full(now);
+            return self.expire_ticket()
+                || self.expire_stored()
+                || self.parked.forget_full(now)
+                || self.joins.forget_full(now);
         }
         true
     }

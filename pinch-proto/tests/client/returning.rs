@@ -229,3 +229,33 @@ fn what_is_said_about_a_link_that_does_not_exist_is_ignored() {
         "it is connected already"
     );
 }
+
+#[test]
+fn a_relay_that_refuses_a_join_may_say_when_to_try_again() {
+    use pinch_proto::hub::JoinRefusal;
+
+    let retry_after = Duration::from_millis(1500);
+    let close = JoinRefusal::TooManyJoins { retry_after }.close();
+    let with_reason = |reason: &'static str| Close::new(CloseCode::TRY_AGAIN_LATER, reason);
+    let policy = Close::new(CloseCode::POLICY, "try again in 9000 ms");
+    let cases = [
+        (close, retry_after),
+        (with_reason("try again in 2000 ms"), secs(2)),
+        (
+            with_reason("try again in 18446744073709551615 ms"),
+            secs(3600),
+        ),
+        (with_reason("try again in -1 ms"), Duration::ZERO),
+        (with_reason("relay is full"), Duration::ZERO),
+        (policy, Duration::ZERO),
+    ];
+    for (close, asked) in cases {
+        let config = config().backoff(Duration::from_millis(10), secs(1));
+        let mut rig = Rig::joined(config.build().unwrap());
+        let outputs = rig.input(Input::PeerClosed(close.clone()));
+        let (why, delay) = rig.redial(&outputs);
+        assert_eq!(why, Disconnect::Closed(close));
+        let most = asked + Duration::from_millis(10);
+        assert!((asked..=most).contains(&delay), "{delay:?} for {why:?}");
+    }
+}

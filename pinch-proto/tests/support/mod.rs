@@ -42,12 +42,13 @@ pub(crate) const STEP: Duration = millis(250);
 /// The time that is added to each of these timeouts.
 pub(crate) const GRACE: Duration = millis(500);
 
-/// Open mode without a rate limit: what is not about these two needs neither.
+/// Open mode without rate limits: what is not about these needs none.
 pub(crate) fn config() -> Config {
     let host = Host::parse(HOST).expect("a host");
     Config::new(host)
         .addressing(Addressing::Names)
         .rate_limit(None)
+        .join_limit(None)
 }
 
 pub(crate) fn address(name: &str) -> Address {

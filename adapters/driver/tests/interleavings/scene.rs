@@ -11,6 +11,7 @@ pub(crate) fn hub() -> Config {
     Config::new(Host::parse("localhost").unwrap())
         .on_duplicate(OnDuplicate::Replace)
         .rate_limit(None)
+        .join_limit(None)
 }
 
 /// A relay that takes any name.

@@ -83,7 +83,9 @@ fn with_ours(auth: pinch_tokio::Auth, test: impl FnOnce(&str)) {
         .enable_all()
         .build()
         .unwrap();
-    let hub = Config::new(Host::parse(HOST).unwrap()).rate_limit(None);
+    let hub = Config::new(Host::parse(HOST).unwrap())
+        .rate_limit(None)
+        .join_limit(None);
     let relay = Relay::builder().hub(hub).auth(auth);
     let relay = runtime.block_on(relay.bind(([127, 0, 0, 1], 0))).unwrap();
     test(&format!("ws://{}/ws", relay.local_addr().unwrap()));

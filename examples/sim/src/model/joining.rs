@@ -23,6 +23,10 @@ impl Model {
             self.refuse(address, JoinRefusal::ShuttingDown);
             return Ok(());
         }
+        if let Err(retry_after) = self.pays_for_join(&address) {
+            self.refuse(address, JoinRefusal::TooManyJoins { retry_after });
+            return Ok(());
+        }
         let of_address = |connection: &&Connection| {
             connection.is_open() && connection.options.send_only && connection.address == address
         };
@@ -106,6 +110,8 @@ impl Model {
     fn refuse(&mut self, address: Address, refusal: JoinRefusal) {
         if refusal == JoinRefusal::AlreadyConnected {
             self.happened.joins_refused_duplicate += 1;
+        } else if matches!(refusal, JoinRefusal::TooManyJoins { .. }) {
+            self.happened.joins_refused_rate += 1;
         } else {
             self.happened.joins_refused_capacity += 1;
         }

@@ -53,6 +53,8 @@ pub struct Model {
     connections: Vec<Connection>,
     alarms: Alarms,
     parked: Vec<Parked>,
+    /// What addresses have left to join.
+    joins: Vec<Parked>,
     /// Who wants nothing from whom.
     blocks: Vec<(Address, Address)>,
     /// What became of each envelope that was accepted or read.
@@ -88,6 +90,7 @@ impl Model {
             connections: vec![],
             alarms: Alarms::new(&settings),
             parked: vec![],
+            joins: vec![],
             blocks: vec![],
             fates: Fates::default(),
             owed: vec![],
@@ -164,6 +167,7 @@ impl Model {
         let bucket = self
             .parked
             .iter()
+            .chain(&self.joins)
             .map(|parked| (parked.until, WakeupReason::Bucket));
         let alarms = self.alarms.all(self.now);
         let all = alarms.chain(expiry).chain(answer).chain(bucket);
@@ -234,7 +238,8 @@ impl Model {
             let is_waited_for = is_read
                 || waits
                 || !connection.given.is_empty()
-                || self.predecessor(&connection.address).is_some();
+                || self.predecessor(&connection.address).is_some()
+                || self.is_read_for_another(conn, &connection.address);
             connection.data.is_empty() && connection.is_open() && !is_waited_for
         })
     }

@@ -73,8 +73,8 @@ pub(super) struct Owed {
 enum About {
     /// An envelope, and the connection that sent it, if it did not have its place before.
     Append(Letter, Option<ConnId>),
-    /// For whom, and for how many bytes there has to be room.
-    Read(ConnId, usize),
+    /// For which connection, for how many bytes there has to be room, and for which address.
+    Read(ConnId, usize, Address),
     /// A block, or its end, that this message of a connection wants.
     Change(Bytes, ConnId),
     Expire,
@@ -129,7 +129,7 @@ impl Model {
     /// The room that is set aside for what is being read.
     pub(super) fn reading_bytes(&self) -> usize {
         let of_one = |owed: &Owed| match owed.about {
-            About::Read(_, room) => room,
+            About::Read(_, room, _) => room,
             About::Append(..) | About::Change(..) | About::Expire | About::Upkeep => 0,
         };
         self.owed.iter().map(of_one).sum()
@@ -223,10 +223,11 @@ impl Model {
         };
         let waits = self.alarms.is_set(Kind::Read, conn);
         let waits = waits || self.predecessor(&connection.address).is_some();
+        let (after, recipient) = (backlog.after, connection.address.clone());
+        let waits = waits || self.is_read_for_another(conn, &recipient);
         if backlog.reading || waits || !connection.is_open() {
             return;
         }
-        let (after, recipient) = (backlog.after, connection.address.clone());
         let room = settings
             .outbox_bytes
             .saturating_sub(connection.waiting_bytes());
@@ -249,20 +250,30 @@ impl Model {
         let bytes = room.min(queue.read_bytes).min(memory);
         let now = self.unix();
         let read = Read {
-            recipient,
+            recipient: recipient.clone(),
             after,
             bytes,
             count,
             now,
         };
         self.ask(
-            About::Read(conn, bytes.max(settings.envelope_bytes)),
+            About::Read(conn, bytes.max(settings.envelope_bytes), recipient),
             Operation::Read(read),
         );
         if let Some(backlog) = self.backlog(conn) {
             backlog.reading = true;
             backlog.overtaken = false;
         }
+    }
+
+    /// Whether the store owes an earlier connection of `address` than `conn` a read, whose answer comes
+    /// first.
+    pub(super) fn is_read_for_another(&self, conn: ConnId, address: &Address) -> bool {
+        let is_it = |owed: &Owed| match &owed.about {
+            About::Read(of, _, recipient) => *of != conn && recipient == address,
+            About::Append(..) | About::Change(..) | About::Expire | About::Upkeep => false,
+        };
+        self.owed.iter().any(is_it)
     }
 
     fn backlog(&mut self, conn: ConnId) -> Option<&mut Backlog> {
@@ -308,7 +319,12 @@ impl Model {
                 self.tell_author(Some(from), &message, &reason);
             }
             About::Append(..) | About::Change(..) | About::Upkeep => {}
-            About::Read(conn, _) => self.was_read(conn, outcome),
+            About::Read(conn, _, _) if self.is_open(conn) => self.was_read(conn, outcome),
+            About::Read(_, _, recipient) => {
+                if let Some(successor) = self.lookup(recipient.as_str()) {
+                    self.read_on(successor);
+                }
+            }
             About::Expire => {
                 if let Outcome::Expired { count } = outcome {
                     self.happened.expired += count;
@@ -455,7 +471,7 @@ impl Model {
                               restarts";
                 self.tell_author(Some(from), &message, reason);
             }
-            About::Read(conn, _) => self.spill(conn),
+            About::Read(conn, ..) => self.spill(conn),
             About::Expire | About::Upkeep => {}
         }
         self.check_shutdown();

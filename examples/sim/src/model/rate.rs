@@ -47,6 +47,32 @@ impl Bucket {
 }
 
 impl Model {
+    /// Lets an address pay for a join, or says how long it has to wait. What it has left is kept as if it
+    /// had left.
+    pub(super) fn pays_for_join(&mut self, address: &Address) -> Result<(), Duration> {
+        let (now, Some(rate)) = (self.now, self.settings.join_limit()) else {
+            return Ok(());
+        };
+        let is_it = |parked: &Parked| parked.address == *address;
+        let kept = self.joins.iter().position(is_it);
+        let kept = kept.map(|position| self.joins.remove(position).bucket.refilled(rate, now));
+        let left = kept.map_or(rate.full(), |bucket| bucket.left);
+        let paid = left.checked_sub(rate.cost());
+        if self.joins.len() == self.settings.max_parked_buckets {
+            self.joins.remove(0);
+        }
+        let left_now = paid.unwrap_or(left);
+        self.joins.push(Parked {
+            address: address.clone(),
+            bucket: Bucket {
+                left: left_now,
+                at: now,
+            },
+            until: now + rate.full(),
+        });
+        paid.map(drop).ok_or_else(|| rate.cost() - left)
+    }
+
     /// Lets a sender pay for an envelope, or tells it how long it has to wait.
     pub(super) fn pays(
         &mut self,
@@ -129,10 +155,14 @@ impl Model {
 
     /// Forgets a bucket that is full whatever was in it; false if there is none.
     pub(super) fn forget_bucket(&mut self) -> bool {
-        let due = self
-            .parked
-            .iter()
-            .position(|parked| parked.until <= self.now);
-        due.map(|position| self.parked.remove(position)).is_some()
+        let now = self.now;
+        let is_due = |parked: &Parked| parked.until <= now;
+        for all in [&mut self.parked, &mut self.joins] {
+            if let Some(position) = all.iter().position(is_due) {
+                all.remove(position);
+                return true;
+            }
+        }
+        false
     }
 }

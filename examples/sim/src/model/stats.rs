@@ -32,6 +32,7 @@ impl Model {
         stats.kept = self.fates.count(Fate::Kept);
         stats.store_unanswered = self.owed.len() as u64;
         stats.parked_buckets = self.parked.len() as u64;
+        stats.join_buckets = self.joins.len() as u64;
         stats.blocks = self.blocks.len() as u64;
         stats
     }

@@ -356,5 +356,6 @@ pub(super) fn hub_config() -> Config {
     let host = Host::parse("relay").expect("a host");
     Config::new(host)
         .rate_limit(None)
+        .join_limit(None)
         .queue(hub::QueueConfig::new())
 }

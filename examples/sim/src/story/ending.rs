@@ -126,9 +126,10 @@ impl Run {
             stats.storing,
             stats.backlogged,
             stats.parked_buckets,
+            stats.join_buckets,
         ];
         let owed = self.shelf.lost.len() as u64;
-        if held != [0; 9] || stats.store_unanswered != owed {
+        if held != [0; 10] || stats.store_unanswered != owed {
             return Err(self.broken(format!(
                 "Everybody has gone, and something is held: {stats:?}"
             )));

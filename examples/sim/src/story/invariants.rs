@@ -87,6 +87,11 @@ impl Run {
                 stats.parked_buckets,
                 settings.max_parked_buckets,
             ),
+            (
+                "join buckets",
+                stats.join_buckets,
+                settings.max_parked_buckets,
+            ),
         ];
         for (name, value, limit) in limits {
             if value > limit as u64 {

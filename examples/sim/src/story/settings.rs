@@ -217,6 +217,16 @@ impl Settings {
         self.envelope_bytes + 100
     }
 
+    /// How often an address may join: limited where few buckets are remembered.
+    #[must_use]
+    pub fn join_limit(&self) -> Option<Rate> {
+        let rate = Rate {
+            per_second: 10,
+            burst: 2,
+        };
+        (self.max_parked_buckets < Self::MAX_PARKED_BUCKETS[0]).then_some(rate)
+    }
+
     /// These settings, or the nearest that a hub takes: an envelope has to fit everywhere.
     #[must_use]
     pub fn fitted(mut self) -> Self {
@@ -232,9 +242,9 @@ impl Settings {
     #[must_use]
     pub fn config(&self) -> Config {
         let host = Host::parse(HOST).expect("a host");
-        let rate = self
-            .rate_limit
-            .map(|rate| RateLimit::new(f64::from(rate.per_second), rate.burst).expect("a limit"));
+        let limit =
+            |rate: Rate| RateLimit::new(f64::from(rate.per_second), rate.burst).expect("a limit");
+        let (rate, joins) = (self.rate_limit.map(limit), self.join_limit().map(limit));
         let config = Config::new(host)
             .addressing(self.addressing)
             .on_duplicate(self.on_duplicate)
@@ -253,6 +263,7 @@ impl Settings {
             .max_parked_buckets(self.max_parked_buckets)
             .max_blocks(self.max_blocks.0, self.max_blocks.1)
             .rate_limit(rate)
+            .join_limit(joins)
             .heartbeat_interval(Duration::from_millis(Self::HEARTBEAT_INTERVAL))
             .pong_timeout(Duration::from_millis(self.pong_timeout))
             .join_timeout(Duration::from_millis(Self::JOIN_TIMEOUT))

@@ -21,7 +21,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-/// Measures relays that run with `--auth open --rate-limit off`
+/// Measures relays that run with `--auth open --rate-limit off --join-rate off`
 #[derive(Parser)]
 #[command(name = env!("CARGO_BIN_NAME"), version)]
 struct Flags {

@@ -31,7 +31,9 @@ impl Relay {
         command.args(flags).args(["--auth", "open"]);
         let directory = tempfile::tempdir()?;
         command.arg("--db").arg(directory.path().join("queue"));
-        command.args(["--rate-limit", "off"]).env_clear();
+        command
+            .args(["--rate-limit", "off", "--join-rate", "off"])
+            .env_clear();
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         command.stderr(Stdio::null());
         let failed = |error| io::Error::other(format!("{}: {error}", program.display()));

@@ -1,6 +1,6 @@
 //! Which settings come from where, and what is said about wrong ones.
 
-use pinch_proto::hub::{AckOnClose, Delivery, QueueConfig, SlowReader};
+use pinch_proto::hub::{AckOnClose, Delivery, QueueConfig, RateLimit, SlowReader};
 use pinch_proto::peers::{IpNet, Limits};
 
 use super::*;
@@ -104,6 +104,8 @@ fn every_flag_has_its_effect() {
         "--auth-timeout=3s",
         "--rate-limit=2.5",
         "--rate-burst=3",
+        "--join-rate=0.25",
+        "--join-burst=7",
         "--allowed-origins=https://a.example.com, http://localhost:3000",
         "--on-duplicate=replace",
         "--max-pending=1000",
@@ -149,6 +151,7 @@ fn every_flag_has_its_effect() {
             .heartbeat_interval(Duration::from_secs(90))
             .pong_timeout(Duration::from_millis(500))
             .rate_limit(Some(RateLimit::new(2.5, 3).unwrap()))
+            .join_limit(Some(RateLimit::new(0.25, 7).unwrap()))
             .on_duplicate(OnDuplicate::Replace)
             .queue(queue)
             .slow_reader(SlowReader::Disconnect)
@@ -168,6 +171,8 @@ fn every_variable_has_its_effect() {
         ("PINCH_RELAY_PUBLIC_HOST", "relay.example.com"),
         ("PINCH_RELAY_RATE_LIMIT", "0.5"),
         ("PINCH_RELAY_RATE_BURST", "20"),
+        ("PINCH_RELAY_JOIN_RATE", "5"),
+        ("PINCH_RELAY_JOIN_BURST", "100"),
         ("PINCH_RELAY_ALLOWED_ORIGINS", "*"),
         ("PINCH_RELAY_DB", "queue.db"),
         ("PINCH_RELAY_QUEUE_MAX", "10"),
@@ -181,6 +186,7 @@ fn every_variable_has_its_effect() {
         allowed_origins: AllowedOrigins::Any,
         hub: Config::new(Host::parse("relay.example.com").unwrap())
             .rate_limit(Some(RateLimit::new(0.5, 20).unwrap()))
+            .join_limit(Some(RateLimit::new(5.0, 100).unwrap()))
             .queue(queue),
         database: file("queue.db"),
         ..valid(&[], &[])
@@ -192,6 +198,8 @@ fn every_variable_has_its_effect() {
         "--public-host=localhost",
         "--rate-limit=1",
         "--rate-burst=10",
+        "--join-rate=2",
+        "--join-burst=60",
         "--allowed-origins=https://a.example.com",
         "--db=./pinch-relay.db",
         "--queue-max=1000",
@@ -222,6 +230,9 @@ fn rate_and_burst_are_set_one_by_one() {
         valid(&[], &[("PINCH_RELAY_RATE_LIMIT", "off")]).hub,
         hub().rate_limit(None)
     );
+    assert_eq!(valid(&["--join-rate=off"], &[]).hub, hub().join_limit(None));
+    let limit = Some(RateLimit::new(2.0, 7).unwrap());
+    assert_eq!(valid(&["--join-burst=7"], &[]).hub, hub().join_limit(limit));
 }
 
 #[test]
@@ -246,6 +257,8 @@ fn help_names_the_variables() {
         "PUBLIC_HOST",
         "RATE_LIMIT",
         "RATE_BURST",
+        "JOIN_RATE",
+        "JOIN_BURST",
         "ALLOWED_ORIGINS",
         "DB",
         "QUEUE_MAX",
@@ -324,6 +337,8 @@ fn an_empty_variable_counts_as_unset() {
         "PINCH_RELAY_PUBLIC_HOST",
         "PINCH_RELAY_RATE_LIMIT",
         "PINCH_RELAY_RATE_BURST",
+        "PINCH_RELAY_JOIN_RATE",
+        "PINCH_RELAY_JOIN_BURST",
         "PINCH_RELAY_ALLOWED_ORIGINS",
         "PINCH_RELAY_DB",
         "PINCH_RELAY_QUEUE_MAX",

@@ -36,7 +36,7 @@ export class Relay {
 
   private constructor(program: string, { mode, flags = [], port = 0 }: RelayOptions) {
     const settings = ['--listen', `127.0.0.1:${port}`, '--public-host', HOST, '--auth', mode];
-    const quiet = ['--rate-limit', 'off', ...(flags.includes('--db') ? [] : ['--db', 'none'])];
+    const quiet = ['--rate-limit', 'off', '--join-rate', 'off', ...(flags.includes('--db') ? [] : ['--db', 'none'])];
     this.#child = spawn(program, [...settings, ...quiet, ...flags], { env: {}, stdio: ['ignore', 'pipe', 'pipe'] });
     this.#child.stderr?.setEncoding('utf8').on('data', (text: string) => (this.log += text));
   }

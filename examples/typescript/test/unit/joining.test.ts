@@ -322,4 +322,10 @@ test('after what would come again, a client does not', async () => {
   assert.ok(new LinkError({ kind: 'refused', reason: 'key not registered' }).permanent);
   assert.ok(new LinkError({ kind: 'refused', reason: 'authentication failed' }).permanent);
   assert.ok(!new LinkError({ kind: 'refused', reason: DUPLICATE }).permanent);
+  const asked = 'too many joins of this address; try again in 1500 ms';
+  assert.equal(new LinkError({ kind: 'refused', reason: asked }).retryAfterMs, 1500);
+  assert.equal(new LinkError({ kind: 'closed', code: 1013, reason: asked }).retryAfterMs, 1500);
+  assert.equal(new LinkError({ kind: 'closed', code: 1013, reason: `${asked.slice(0, -3)}000000000 ms` }).retryAfterMs, 3_600_000);
+  assert.equal(new LinkError({ kind: 'closed', code: 1008, reason: asked }).retryAfterMs, 0);
+  assert.equal(new LinkError({ kind: 'refused', reason: DUPLICATE }).retryAfterMs, 0);
 });

@@ -43,6 +43,7 @@ pub struct Config {
     pub(super) unconfirmed_bytes: usize,
     pub(super) unconfirmed_count: usize,
     pub(super) rate_limit: Option<RateLimit>,
+    pub(super) join_limit: Option<RateLimit>,
     pub(super) envelope_bytes: usize,
     pub(super) message_bytes: usize,
     pub(super) outbox_bytes: usize,
@@ -76,6 +77,7 @@ impl Config {
             unconfirmed_bytes: 1 << 20,
             unconfirmed_count: 4096,
             rate_limit: Some(RateLimit::DEFAULT),
+            join_limit: Some(RateLimit::DEFAULT_JOINS),
             envelope_bytes: 65_536,
             message_bytes: 131_072,
             outbox_bytes: 1 << 20,
@@ -213,6 +215,17 @@ impl Config {
         self
     }
 
+    /// How often each address may join, send-only sessions and joins that are refused otherwise
+    /// included; `None` for no limit. Default: [`RateLimit::DEFAULT_JOINS`]. A script that runs a tool
+    /// five times a second may do so for 20 s; a join reads up to
+    /// [`read_bytes`](QueueConfig::read_bytes), so that an address has 256 KiB a second read in the long
+    /// run.
+    #[must_use]
+    pub fn join_limit(mut self, limit: Option<RateLimit>) -> Self {
+        self.join_limit = limit;
+        self
+    }
+
     /// The largest envelope that is relayed, in bytes. Default: 65,536 (protocol section 4).
     #[must_use]
     pub fn envelope_bytes(mut self, limit: usize) -> Self {
@@ -270,8 +283,8 @@ impl Config {
         self
     }
 
-    /// How many rate buckets of addresses that left are remembered. Default: 65,536, some 10 MB;
-    /// beyond it the oldest is forgotten.
+    /// How many rate buckets of addresses that left are remembered, and as many of addresses that
+    /// joined. Default: 65,536, some 10 MB each; beyond it the oldest is forgotten.
     #[must_use]
     pub fn max_parked_buckets(mut self, limit: usize) -> Self {
         self.max_parked_buckets = limit;

@@ -51,6 +51,7 @@ impl World {
         let runtime = Virtual::default();
         let config = hub::Config::new(host())
             .rate_limit(None)
+            .join_limit(None)
             .ack_probe_interval(Duration::from_millis(5))
             .envelope_bytes(settings.envelope_bytes)
             .message_bytes(settings.message_bytes)
