@@ -5,7 +5,8 @@ mod support;
 
 use bytes::Bytes;
 use pinch_proto::hub::{
-    Addressing, Config, ConnId, Input, Output, QueueConfig, RateLimit, Wakeup, WakeupReason,
+    Addressing, Config, ConnId, ENVELOPE_OVERHEAD, Input, Output, QueueConfig, RateLimit, Wakeup,
+    WakeupReason,
 };
 use pinch_proto::queue::Request;
 use pinch_proto::wire::{Envelope, MessageType, Payload, QueueFull};
@@ -234,14 +235,14 @@ fn all_outboxes_together_have_a_limit() {
     let limits = config()
         .envelope_bytes(300)
         .outbox_bytes(600)
-        .total_outbox_bytes(900);
+        .total_outbox_bytes(3 * (300 + ENVELOPE_OVERHEAD));
     let mut world = World::new(limits);
     let (alice, carol) = (world.join("alice"), world.join("carol"));
     let bob = world.join("bob");
     for to in ["bob", "bob", "carol"] {
         world.receive(alice, message_of("alice", to, 300));
     }
-    let reason = "relay is out of memory for envelopes: at most 675 bytes wait in all";
+    let reason = "relay is out of memory for envelopes: at most 1251 bytes wait in all";
     world.receive(alice, message_of("alice", "carol", 100));
     let answer = lines(&world.write(alice, PLENTY));
     assert_eq!(answer, [format!("QUEUE_FULL carol #big: {reason}")]);

@@ -3,7 +3,9 @@
 
 mod support;
 
-use pinch_proto::hub::{Admission, CloseCause, Config, ConnId, Input, QueueConfig, SlowReader};
+use pinch_proto::hub::{
+    Admission, CloseCause, Config, ConnId, ENVELOPE_OVERHEAD, Input, QueueConfig, SlowReader,
+};
 
 use support::{GRACE, Manner, StoreManner, World, config, message_of, secs};
 
@@ -191,7 +193,7 @@ fn memory_for_one_envelope_is_enough() {
     let config = config().queue(QueueConfig::new());
     for config in [
         config.clone().outbox_bytes(65_536),
-        config.total_outbox_bytes(65_536),
+        config.total_outbox_bytes(65_536 + ENVELOPE_OVERHEAD),
     ] {
         let mut world = World::new(config);
         let alice = world.join("alice");

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use pinch_proto::Host;
-use pinch_proto::hub::{Config, ConfigError, QueueConfig, RateLimit};
+use pinch_proto::hub::{Config, ConfigError, ENVELOPE_OVERHEAD, QueueConfig, RateLimit};
 
 fn config() -> Config {
     let host = Host::parse("relay.example.com").expect("a host");
@@ -86,9 +86,10 @@ fn limits_have_to_fit_each_other() {
         too_small(65_535),
         "of one connection"
     );
-    assert!(config().total_outbox_bytes(65_536).build().is_ok());
+    let total = 65_536 + ENVELOPE_OVERHEAD;
+    assert!(config().total_outbox_bytes(total).build().is_ok());
     assert_eq!(
-        config().total_outbox_bytes(65_535).build(),
+        config().total_outbox_bytes(total - 1).build(),
         too_small(65_535),
         "of all together"
     );

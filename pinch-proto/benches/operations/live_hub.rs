@@ -48,8 +48,13 @@ impl Addresses {
 
     /// A message between two agents, as a driver has it: a part of what was read from a socket.
     pub(crate) fn message(&self, from: usize, to: usize) -> Bytes {
+        self.message_of(from, to, 256)
+    }
+
+    /// The same with `size` bytes of ciphertext.
+    pub(crate) fn message_of(&self, from: usize, to: usize, size: usize) -> Bytes {
         let payload = Payload::Encrypted(EncryptedPayload {
-            ciphertext: vec![7; 256].into(),
+            ciphertext: vec![7; size].into(),
             ..EncryptedPayload::default()
         });
         self.envelope(from, to, MessageType::Message, payload)

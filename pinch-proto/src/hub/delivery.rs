@@ -9,10 +9,10 @@ use bytes::Bytes;
 use super::backlog::{Backlog, Step};
 use super::connection::Connection;
 use super::io::{CloseCause, ConnId};
-use super::outbox::Queued;
+use super::outbox::{ENVELOPE_OVERHEAD, Queued};
 use super::unconfirmed::Confirmed;
 use super::undeliverable::Undeliverable;
-use super::{Hub, SlowReader};
+use super::{Delivery, Hub, SlowReader};
 use crate::message::SealedEnvelope;
 use crate::queue::{Operation, Seq};
 use crate::wire::MessageType;
@@ -42,7 +42,7 @@ impl Hub {
         let held = connection.backlog.as_ref().map(|backlog| backlog.held());
         let held = held.unwrap_or_default();
         let has_room = connection.outbox.has_room(bytes, held, &self.outbox_limits);
-        let fits = memory >= bytes && has_room;
+        let fits = memory >= bytes + ENVELOPE_OVERHEAD && has_room;
         match &connection.backlog {
             None if !fits => return self.overflow(sender, recipient, envelope, has_room),
             Some(backlog) if !fits || !backlog.holds() => {
@@ -74,8 +74,18 @@ impl Hub {
     }
 
     fn used_memory(&self) -> usize {
-        let used = self.stats.queued_bytes + self.stats.in_flight_bytes + self.reading_bytes;
-        usize::try_from(used).unwrap_or(usize::MAX)
+        usize::try_from(self.counted_bytes()).unwrap_or(usize::MAX)
+    }
+
+    /// The bytes that count towards [`Config::total_outbox_bytes`](super::Config::total_outbox_bytes).
+    pub(super) fn counted_bytes(&self) -> u64 {
+        let stats = &self.stats;
+        let kept = match self.config.delivery {
+            Delivery::AtLeastOnce => stats.queued + stats.in_flight,
+            Delivery::AtMostOnce => stats.queued,
+        };
+        let overhead = kept * ENVELOPE_OVERHEAD as u64;
+        stats.queued_bytes + stats.in_flight_bytes + overhead + self.reading_bytes
     }
 
     /// An envelope comes for a recipient without a backlog for whom there is no room.

@@ -139,6 +139,7 @@ pub use self::io::{
     Admission, CloseCause, ConnId, Fault, Input, JoinOptions, JoinRefusal, Output, Violation,
     Wakeup, WakeupReason,
 };
+pub use self::outbox::ENVELOPE_OVERHEAD;
 pub use self::rate::RateLimit;
 pub(crate) use self::rate::TokenBucket;
 pub(crate) use self::seeded::Seeded;
@@ -349,6 +350,7 @@ impl Hub {
             join_buckets: self.joins.len() as u64,
             blocks: self.blocks.len() as u64,
             store_unanswered: self.tickets.len() as u64,
+            held_bytes: self.counted_bytes(),
             ..self.stats
         }
     }

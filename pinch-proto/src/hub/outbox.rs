@@ -12,6 +12,21 @@ use bytes::Bytes;
 use super::spares::Spares;
 use crate::queue::Seq;
 
+/// Bytes that an envelope counts besides its own: for its place in lists, which may be three quarters
+/// empty, and for what an allocator adds.
+pub const ENVELOPE_OVERHEAD: usize = 256;
+
+/// Maximum number of entries that a list has room for whatever is in it.
+const MIN_ROOM: usize = 64;
+
+/// Gives memory of a list back of which three quarters are unused.
+pub(super) fn shrink<T>(list: &mut VecDeque<T>) {
+    let (room, length) = (list.capacity(), list.len());
+    if room > MIN_ROOM && length <= room / 4 {
+        list.shrink_to(MIN_ROOM.max(2 * length));
+    }
+}
+
 /// An envelope on its way to one recipient.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Queued {
@@ -108,6 +123,7 @@ impl Outbox {
     pub(super) fn pop_data(&mut self, spares: &mut Spares) -> Option<Queued> {
         let waiting = self.0.as_mut()?;
         let queued = waiting.data.pop_front()?;
+        shrink(&mut waiting.data);
         waiting.data_bytes -= queued.message.len();
         self.give_back(spares);
         Some(queued)

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::backlog::{Backlog, Step};
 use super::delivery::is_confirmable;
 use super::io::{ConnId, Output};
-use super::outbox::Queued;
+use super::outbox::{ENVELOPE_OVERHEAD, Queued};
 use super::tickets::Asked;
 use super::undeliverable::Undeliverable;
 use super::{Delivery, Hub};
@@ -199,7 +199,8 @@ impl Hub {
             return;
         }
         // One envelope is read, whatever its size: so the largest has to fit what is set aside.
-        let (held, needed) = (connection.held_bytes(), self.config.envelope_bytes);
+        let (held, largest) = (connection.held_bytes(), self.config.envelope_bytes);
+        let needed = largest + ENVELOPE_OVERHEAD;
         let memory = self.memory_left(held);
         if memory < needed {
             // Who holds something goes on when it has confirmed it, if only that is in the way.
@@ -208,8 +209,14 @@ impl Hub {
             }
             return;
         }
-        let bytes = room.min(queue.read_bytes).min(memory);
-        let room = bytes.max(self.config.envelope_bytes);
+        // Half of it at most is for the bytes of envelopes, and the rest for what they count besides.
+        let half = (memory - ENVELOPE_OVERHEAD) / 2;
+        let bytes = room.min(queue.read_bytes).min(half.max(largest));
+        let room = bytes.max(largest);
+        let count = count
+            .min((memory - room).min(room) / ENVELOPE_OVERHEAD)
+            .max(1);
+        let room = room + count * ENVELOPE_OVERHEAD;
         let read = Read {
             recipient: connection.address.clone(),
             after: backlog.after,

@@ -78,6 +78,10 @@ pub struct HubStats {
     pub in_flight: u64,
     /// The bytes of those of them that are kept until they are confirmed.
     pub in_flight_bytes: u64,
+    /// Bytes that count towards [`Config::total_outbox_bytes`](super::Config::total_outbox_bytes): those
+    /// of envelopes that wait or are in flight, [`ENVELOPE_OVERHEAD`](super::ENVELOPE_OVERHEAD) for each of
+    /// them, and what was set aside for reads of the store.
+    pub held_bytes: u64,
 
     /// Envelopes that the store took.
     pub stored: u64,

@@ -7,7 +7,7 @@
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 
-use super::outbox::Queued;
+use super::outbox::{Queued, shrink};
 use super::spares::Spares;
 use crate::queue::Seq;
 
@@ -106,6 +106,7 @@ impl Unconfirmed {
         for queued in (0..count).map_while(|_| ledger.envelopes.pop_front()) {
             confirmed.add(&queued);
         }
+        shrink(&mut ledger.envelopes);
         ledger.confirmed += confirmed.count;
         ledger.bytes -= confirmed.bytes;
         if let Some(ledger) = self.0.take_if(|ledger| ledger.envelopes.is_empty()) {

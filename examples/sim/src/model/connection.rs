@@ -146,6 +146,11 @@ impl Connection {
         self.waiting_bytes() + self.given_bytes()
     }
 
+    /// How many envelopes take it.
+    pub(super) fn held_count(&self) -> usize {
+        self.waiting_count() + self.given.len()
+    }
+
     pub(super) fn given_bytes(&self) -> usize {
         bytes_of(self.given.iter().map(|given| &given.letter))
     }

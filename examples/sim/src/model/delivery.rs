@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use pinch_proto::EnvelopeView;
-use pinch_proto::hub::{CloseCause, ConnId, SlowReader};
+use pinch_proto::hub::{CloseCause, ConnId, ENVELOPE_OVERHEAD, SlowReader};
 use pinch_proto::queue::{Operation, Seq};
 
 use super::Model;
@@ -23,7 +23,7 @@ impl Model {
         let Some(connection) = self.get(recipient) else {
             return;
         };
-        let has_memory = self.memory_left(connection) >= bytes;
+        let has_memory = self.memory_left(connection) >= bytes + ENVELOPE_OVERHEAD;
         let has_room = connection.waiting_bytes() + bytes <= settings.outbox_bytes
             && connection.waiting_count() < settings.outbox_count;
         let is_held = connection.backlog.as_ref().map(Backlog::holds);
@@ -126,9 +126,15 @@ impl Model {
 
     /// The same for one that has nothing.
     pub(super) fn memory_left_of_all(&self) -> usize {
-        let held: usize = self.connections.iter().map(Connection::held_bytes).sum();
         let limit = self.settings.total_outbox_bytes;
-        limit.saturating_sub(held + self.reading_bytes())
+        limit.saturating_sub(self.counted_bytes())
+    }
+
+    /// What counts of the hub's memory.
+    pub(super) fn counted_bytes(&self) -> usize {
+        let held: usize = self.connections.iter().map(Connection::held_bytes).sum();
+        let count: usize = self.connections.iter().map(Connection::held_count).sum();
+        held + count * ENVELOPE_OVERHEAD + self.reading_bytes()
     }
 
     /// A peer has confirmed these: the store can forget them.

@@ -6,7 +6,7 @@
 use core::time::Duration;
 
 use bytes::Bytes;
-use pinch_proto::hub::{ConnId, Delivery, Output};
+use pinch_proto::hub::{ConnId, Delivery, ENVELOPE_OVERHEAD, Output};
 use pinch_proto::queue::{
     Append, Entry, Limits, Operation, Outcome, Read, Request, Seq, Ticket, Usage,
 };
@@ -240,14 +240,23 @@ impl Model {
         }
         // One envelope comes, whatever its size: for that there has to be memory, or it waits.
         let memory = self.memory_left(connection);
-        if memory < settings.envelope_bytes {
+        let needed = settings.envelope_bytes + ENVELOPE_OVERHEAD;
+        if memory < needed {
             let has_nothing = connection.held_bytes() == 0;
-            if has_nothing || self.memory_left_of_all() < settings.envelope_bytes {
+            if has_nothing || self.memory_left_of_all() < needed {
                 self.alarms.set(Kind::Read, conn, self.now);
             }
             return;
         }
-        let bytes = room.min(queue.read_bytes).min(memory);
+        // Half of it is for the bytes of envelopes, half for what they count besides; one fits.
+        let half = (memory - ENVELOPE_OVERHEAD) / 2;
+        let bytes = room
+            .min(queue.read_bytes)
+            .min(half.max(settings.envelope_bytes));
+        let room = bytes.max(settings.envelope_bytes);
+        let count = count
+            .min((memory - room).min(room) / ENVELOPE_OVERHEAD)
+            .max(1);
         let now = self.unix();
         let read = Read {
             recipient: recipient.clone(),
@@ -256,10 +265,8 @@ impl Model {
             count,
             now,
         };
-        self.ask(
-            About::Read(conn, bytes.max(settings.envelope_bytes), recipient),
-            Operation::Read(read),
-        );
+        let room = room + count * ENVELOPE_OVERHEAD;
+        self.ask(About::Read(conn, room, recipient), Operation::Read(read));
         if let Some(backlog) = self.backlog(conn) {
             backlog.reading = true;
             backlog.overtaken = false;

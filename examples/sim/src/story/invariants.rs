@@ -79,9 +79,8 @@ impl Run {
         let stats = self.hub.stats();
         check_equations(&stats)?;
         let settings = &self.settings;
-        let held = stats.queued_bytes + stats.in_flight_bytes;
         let limits = [
-            ("held bytes", held, settings.total_outbox_bytes),
+            ("held bytes", stats.held_bytes, settings.total_outbox_bytes),
             (
                 "parked buckets",
                 stats.parked_buckets,

@@ -9,7 +9,8 @@ use core::time::Duration;
 use arbitrary::{Arbitrary, Unstructured};
 use pinch_proto::Host;
 use pinch_proto::hub::{
-    AckOnClose, Addressing, Config, Delivery, OnDuplicate, QueueConfig, RateLimit, SlowReader,
+    AckOnClose, Addressing, Config, Delivery, ENVELOPE_OVERHEAD, OnDuplicate, QueueConfig,
+    RateLimit, SlowReader,
 };
 use pinch_proto::queue::Limits;
 
@@ -128,7 +129,7 @@ impl Settings {
     pub const ENVELOPE_BYTES: [usize; 3] = [320, 320, 40_000];
     pub const OUTBOX_BYTES: [usize; 3] = [PLENTY, 700, 400];
     pub const OUTBOX_COUNT: [usize; 4] = [PLENTY, 4, 2, 1];
-    pub const TOTAL_OUTBOX_BYTES: [usize; 4] = [PLENTY, PLENTY, 1500, 700];
+    pub const TOTAL_OUTBOX_BYTES: [usize; 4] = [PLENTY, PLENTY, 2500, 1000];
     pub const UNCONFIRMED_BYTES: [usize; 4] = [PLENTY, PLENTY, 300, 1];
     pub const UNCONFIRMED_COUNT: [usize; 4] = [PLENTY, 3, 2, 1];
     pub const REFUSAL_BYTES: [usize; 3] = [PLENTY, 700, 250];
@@ -231,7 +232,8 @@ impl Settings {
     #[must_use]
     pub fn fitted(mut self) -> Self {
         self.outbox_bytes = self.outbox_bytes.max(self.envelope_bytes);
-        self.total_outbox_bytes = self.total_outbox_bytes.max(self.envelope_bytes);
+        let one = self.envelope_bytes + ENVELOPE_OVERHEAD;
+        self.total_outbox_bytes = self.total_outbox_bytes.max(one);
         self
     }
 

@@ -9,6 +9,7 @@ use core::time::Duration;
 pub use self::error::ConfigError;
 pub use self::policies::{AckOnClose, Addressing, Delivery, OnDuplicate, SlowReader};
 pub use self::queue::QueueConfig;
+use super::outbox::ENVELOPE_OVERHEAD;
 use super::rate::RateLimit;
 use crate::Host;
 
@@ -267,9 +268,11 @@ impl Config {
         self
     }
 
-    /// How many bytes of envelopes the whole hub may hold: those that wait, and those that were
-    /// given to sockets and are not confirmed. A quarter of it is for connections for which it holds
-    /// nothing yet, whatever it holds for others. Default: 256 MiB, for a machine of 1 GiB.
+    /// Maximum number of bytes of envelopes that the whole hub holds: those that wait, and those that
+    /// were given to sockets and are not confirmed. Each counts
+    /// [`ENVELOPE_OVERHEAD`](super::ENVELOPE_OVERHEAD) more than it is long, so that small ones take no more
+    /// memory than large ones. A quarter of it is for connections for which it holds nothing yet,
+    /// whatever it holds for others. Default: 256 MiB, for a machine of 1 GiB.
     #[must_use]
     pub fn total_outbox_bytes(mut self, limit: usize) -> Self {
         self.total_outbox_bytes = limit;
@@ -333,7 +336,8 @@ impl Config {
             return Err(ConfigError::Zero { setting });
         }
         let envelope_bytes = self.envelope_bytes;
-        let outbox_bytes = self.outbox_bytes.min(self.total_outbox_bytes);
+        let total = self.total_outbox_bytes.saturating_sub(ENVELOPE_OVERHEAD);
+        let outbox_bytes = self.outbox_bytes.min(total);
         if outbox_bytes < envelope_bytes {
             return Err(ConfigError::OutboxTooSmall {
                 outbox_bytes,
