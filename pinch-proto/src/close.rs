@@ -13,6 +13,8 @@ impl CloseCode {
     pub const NORMAL: Self = Self(1000);
     /// The relay shuts down.
     pub const GOING_AWAY: Self = Self(1001);
+    /// Stands for a close frame without a code; not on the wire.
+    pub const NO_STATUS: Self = Self(1005);
     /// The peer broke the WebSocket protocol.
     pub const PROTOCOL_ERROR: Self = Self(1002);
     /// The peer sent a kind of message that is not spoken here: text.
@@ -60,6 +62,12 @@ pub struct Close {
 impl Close {
     /// The longest reason that fits a close frame, in bytes (RFC 6455 section 5.5).
     pub const MAX_REASON: usize = 123;
+
+    /// A close frame with an empty payload.
+    pub const NO_STATUS: Self = Self {
+        code: CloseCode::NO_STATUS,
+        reason: Cow::Borrowed(""),
+    };
 
     /// A close frame with `code`, and `reason` cut to [`Close::MAX_REASON`] bytes if it is longer.
     ///

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::Close;
+use crate::{Close, CloseCode};
 
 /// One WebSocket frame, as a machine hands it out; masking and framing are the driver's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,7 +11,10 @@ pub enum Frame {
     Message(Bytes),
     /// A ping; its pong brings the payload back.
     Ping(Bytes),
-    /// A close frame: nothing may be written after it.
+    /// A pong: the answer to a ping of the peer, with its payload.
+    Pong(Bytes),
+    /// A close frame: nothing may be written after it. With [`CloseCode::NO_STATUS`], its payload is
+    /// empty.
     Close(Close),
 }
 
@@ -20,7 +23,8 @@ impl Frame {
     #[must_use]
     pub fn len(&self) -> usize {
         match self {
-            Self::Message(bytes) | Self::Ping(bytes) => bytes.len(),
+            Self::Message(bytes) | Self::Ping(bytes) | Self::Pong(bytes) => bytes.len(),
+            Self::Close(close) if close.code == CloseCode::NO_STATUS => 0,
             Self::Close(close) => size_of::<u16>() + close.reason.len(),
         }
     }

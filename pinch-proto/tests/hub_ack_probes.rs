@@ -30,7 +30,7 @@ fn pair(mut world: World) -> (World, ConnId, ConnId) {
 fn ping(frames: &[Frame]) -> Bytes {
     let mut pings = frames.iter().filter_map(|frame| match frame {
         Frame::Ping(payload) => Some(payload.clone()),
-        Frame::Message(_) | Frame::Close(_) => None,
+        Frame::Message(_) | Frame::Pong(_) | Frame::Close(_) => None,
     });
     let ping = pings.next().expect("a ping");
     assert_eq!(pings.next(), None);
@@ -389,7 +389,10 @@ fn a_ping_goes_before_the_goodbye_and_its_pong_confirms_everything() {
         payload: ping(&frames),
     });
     assert_eq!(books(&world), (2, 0));
-    world.give(Input::PeerClosed { conn: bob });
+    world.give(Input::PeerClosed {
+        conn: bob,
+        close: None,
+    });
     world.give(Input::Closed {
         conn: bob,
         clean: false,
@@ -420,7 +423,10 @@ fn a_goodbye_that_crosses_the_peers_own_confirms_nothing() {
     world.give(Input::Shutdown);
     // Everything is handed out, and lies in the socket: the peer says the same without having read it.
     world.settle();
-    world.give(Input::PeerClosed { conn: bob });
+    world.give(Input::PeerClosed {
+        conn: bob,
+        close: None,
+    });
     world.give(Input::Closed {
         conn: bob,
         clean: false,
@@ -436,7 +442,10 @@ fn a_goodbye_that_crosses_the_peers_own_confirms_nothing() {
         fault: Fault::Text,
     });
     // The relay's close frame is still here.
-    world.give(Input::PeerClosed { conn: bob });
+    world.give(Input::PeerClosed {
+        conn: bob,
+        close: None,
+    });
     world.give(Input::Closed {
         conn: bob,
         clean: false,
@@ -451,7 +460,10 @@ fn a_goodbye_that_crosses_the_peers_own_confirms_nothing() {
     let (mut world, alice, bob) = pair(World::open());
     world.say(alice, "bob", "1");
     world.settle();
-    world.give(Input::PeerClosed { conn: bob });
+    world.give(Input::PeerClosed {
+        conn: bob,
+        close: None,
+    });
     world.give(Input::Closed {
         conn: bob,
         clean: false,

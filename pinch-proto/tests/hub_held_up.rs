@@ -17,7 +17,7 @@ use support::{
 };
 
 /// Signs of life.
-const SIGNS: [fn(ConnId) -> Input; 3] = [
+const SIGNS: [fn(ConnId) -> Input; 4] = [
     |conn| Input::Pong {
         conn,
         payload: Bytes::new(),
@@ -25,6 +25,10 @@ const SIGNS: [fn(ConnId) -> Input; 3] = [
     |conn| Input::Received {
         conn,
         message: support::message("alice", "alice", "x").into(),
+    },
+    |conn| Input::Ping {
+        conn,
+        payload: Bytes::new(),
     },
     |conn| Input::Alive { conn },
 ];

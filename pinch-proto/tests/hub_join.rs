@@ -154,8 +154,11 @@ fn a_joining_agent_that_is_closed_still_hears_who_it_was() {
 fn a_joining_agent_that_leaves_at_once_still_hears_who_it_was() {
     let mut world = World::open();
     let alice = world.knock("alice", Admission::Proven).unwrap();
-    world.give(Input::PeerClosed { conn: alice });
-    let expected = ["AUTH_RESULT true alice"];
+    world.give(Input::PeerClosed {
+        conn: alice,
+        close: None,
+    });
+    let expected = ["AUTH_RESULT true alice", "close 1005"];
     assert_eq!(lines(&world.write(alice, PLENTY)), expected);
 }
 
@@ -346,12 +349,16 @@ fn inputs_for(conn: ConnId) -> Vec<Input> {
             conn,
             progressed: true,
         },
+        Input::Ping {
+            conn,
+            payload: Bytes::new(),
+        },
         Input::Alive { conn },
         Input::Faulty {
             conn,
             fault: Fault::Protocol,
         },
-        Input::PeerClosed { conn },
+        Input::PeerClosed { conn, close: None },
         Input::Closed { conn, clean: false },
     ]
 }
@@ -403,6 +410,7 @@ fn a_closing_connection_hears_what_is_left_and_says_nothing_any_more() {
             Input::PeerClosed { .. } => {}
             Input::Register { .. }
             | Input::Received { .. }
+            | Input::Ping { .. }
             | Input::Alive { .. }
             | Input::Faulty { .. }
             | Input::Stored { .. }
@@ -420,7 +428,10 @@ fn a_closing_connection_hears_what_is_left_and_says_nothing_any_more() {
 fn an_address_is_free_as_soon_as_its_connection_is_closing() {
     let mut world = World::open();
     let old = world.join("alice");
-    world.give(Input::PeerClosed { conn: old });
+    world.give(Input::PeerClosed {
+        conn: old,
+        close: None,
+    });
     let new = world.join("alice");
     // The end of the old one leaves the new one alone.
     world.give(Input::Closed {

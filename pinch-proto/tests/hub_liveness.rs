@@ -272,21 +272,17 @@ fn a_closing_connection_is_not_waited_for_in_any_other_way() {
 }
 
 #[test]
-fn after_the_peers_close_frame_a_deadline_runs_and_nothing_is_sent() {
+fn after_the_peers_close_frame_a_deadline_runs_and_only_the_answer_is_sent() {
     let mut world = World::open();
     let (alice, bob) = (world.join("alice"), world.join("bob"));
     world.say(bob, "alice", "1");
-    world.give(Input::PeerClosed { conn: alice });
-    assert_eq!(world.write(alice, PLENTY), []);
+    world.give(Input::PeerClosed {
+        conn: alice,
+        close: None,
+    });
+    assert_eq!(lines(&world.write(alice, PLENTY)), ["close 1005"]);
     world.pass(secs(5) + GRACE);
     assert_eq!(world.closed, [(alice, CloseCause::Peer)]);
-}
-
-#[test]
-fn the_peers_close_frame_wakes_nobody_who_sleeps_because_there_is_nothing_to_say() {
-    let mut world = World::open();
-    let alice = world.join("alice");
-    assert_eq!(world.give(Input::PeerClosed { conn: alice }), []);
 }
 
 #[test]

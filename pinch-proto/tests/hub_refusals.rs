@@ -10,7 +10,7 @@ use pinch_proto::hub::{
 };
 use pinch_proto::queue::Request;
 use pinch_proto::wire::{Envelope, MessageType, Payload, QueueFull};
-use pinch_proto::{Address, Frame, Host, SecretKey, Time};
+use pinch_proto::{Address, Close, Frame, Host, SecretKey, Time};
 use prost::Message as _;
 
 use support::{
@@ -89,15 +89,20 @@ fn who_leaves_hears_what_was_refused_and_nothing_else() {
         world.say(alice, to, to);
     }
     assert!(world.hub.is_open(alice));
-    world.give(Input::PeerClosed { conn: alice });
+    world.give(Input::PeerClosed {
+        conn: alice,
+        close: None,
+    });
     assert!(!world.hub.is_open(alice));
-    assert!(world.hub.owes_refusals(alice));
     let reason = "recipient is offline and no queue is configured";
     let refusal = format!("QUEUE_FULL nobody #nobody: {reason}");
     assert_eq!(lines(&world.write(alice, 1)), [refusal.as_str()]);
-    assert!(world.hub.owes_refusals(alice));
-    assert_eq!(lines(&world.write(alice, PLENTY)), [refusal]);
-    assert!(!world.hub.owes_refusals(alice));
+    let rest = world.write(alice, PLENTY);
+    let [rest @ .., Frame::Close(answer)] = &rest[..] else {
+        panic!("{rest:?}: no close frame")
+    };
+    assert_eq!(lines(rest), [refusal]);
+    assert_eq!(*answer, Close::NO_STATUS);
     assert_eq!(world.write(alice, PLENTY), []);
     world.give(Input::Closed {
         conn: alice,

@@ -333,7 +333,10 @@ fn senders_hear_once_of_each_envelope_whose_recipient_leaves() {
                 conn: carol,
                 clean: false,
             })),
-            Leave::CloseFrame => drop(world.give(Input::PeerClosed { conn: carol })),
+            Leave::CloseFrame => drop(world.give(Input::PeerClosed {
+                conn: carol,
+                close: None,
+            })),
             Leave::Heartbeat | Leave::Stall => {
                 // The peer's socket takes nothing more, and its time is up.
                 while world.cause(carol).is_none() {

@@ -54,7 +54,7 @@ fn pong(world: &mut World, conn: ConnId, frames: &[Frame]) {
 }
 
 fn close(world: &mut World, conn: ConnId, clean: bool) {
-    world.give(Input::PeerClosed { conn });
+    world.give(Input::PeerClosed { conn, close: None });
     world.give(Input::Closed { conn, clean });
     world.settle_store();
 }
@@ -139,7 +139,10 @@ fn a_successor_waits_until_it_is_known_what_its_predecessor_has_acknowledged() {
     ] {
         let mut world = World::new(queued());
         let first = taken(&mut world, &["1"], JoinOptions::default());
-        world.give(Input::PeerClosed { conn: first });
+        world.give(Input::PeerClosed {
+            conn: first,
+            close: None,
+        });
         // He is back before his stream has ended, and somebody writes to him.
         let second = world.knock("bob", Admission::Named).unwrap();
         world.settle();
@@ -160,7 +163,10 @@ fn a_successor_waits_until_it_is_known_what_its_predecessor_has_acknowledged() {
 fn a_successor_waits_for_a_second_at_most() {
     let mut world = World::new(queued());
     let first = taken(&mut world, &["1"], JoinOptions::default());
-    world.give(Input::PeerClosed { conn: first });
+    world.give(Input::PeerClosed {
+        conn: first,
+        close: None,
+    });
     world.pass(secs(2));
     let second = world.knock("bob", Admission::Named).unwrap();
     world.pass(millis(999));
@@ -184,7 +190,10 @@ fn a_pong_behind_the_close_frame_lets_the_successor_go_on() {
     world.set(bob, Manner::Silent);
     world.say(alice, "bob", "1");
     let frames = world.write(bob, PLENTY);
-    world.give(Input::PeerClosed { conn: bob });
+    world.give(Input::PeerClosed {
+        conn: bob,
+        close: None,
+    });
     let second = world.knock("bob", Admission::Named).unwrap();
     world.say(alice, "bob", "2");
     world.settle();

@@ -54,7 +54,9 @@ fn ids(world: &mut World, conn: ConnId) -> Vec<String> {
     let frames = world.frames(conn);
     let messages = frames.iter().filter_map(|frame| match frame {
         pinch_proto::Frame::Message(bytes) => Some(bytes),
-        pinch_proto::Frame::Ping(_) | pinch_proto::Frame::Close(_) => None,
+        pinch_proto::Frame::Ping(_)
+        | pinch_proto::Frame::Pong(_)
+        | pinch_proto::Frame::Close(_) => None,
     });
     let id = |bytes: &Bytes| {
         let view = pinch_proto::EnvelopeView::parse(bytes).expect("an envelope");

@@ -1,7 +1,7 @@
 //! WebSocket frames (RFC 6455) over buffers that belong to nobody.
 //!
-//! Bytes go in, messages come out, and what the protocol itself wants to say (pongs, the echo of a
-//! close frame) is appended to a buffer of the caller. A [`Decoder`] reads what a peer says;
+//! Bytes go in, messages and control frames come out; nothing is answered here. A [`Decoder`] reads
+//! what a peer says;
 //! [`encode`] writes as a server does, an [`Encoder`] as a client.
 
 mod decoder;
@@ -11,7 +11,7 @@ use core::convert::Infallible;
 
 use bytes::Bytes;
 use pinch_proto::hub::{ConnId, Fault, Input};
-use pinch_proto::{Close, Frame};
+use pinch_proto::{Close, CloseCode, Frame};
 use tungstenite::Utf8Bytes;
 use tungstenite::protocol::frame::CloseFrame;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
@@ -38,6 +38,8 @@ pub(crate) enum Incoming<T = Infallible> {
     Message(Bytes),
     /// A text message.
     Text(T),
+    /// A ping.
+    Ping(Bytes),
     /// A pong.
     Pong(Bytes),
     /// A close frame, with its code and reason if it has one: nothing follows.
@@ -54,8 +56,9 @@ impl Incoming {
                 conn,
                 message: message.into(),
             },
+            Self::Ping(payload) => Input::Ping { conn, payload },
             Self::Pong(payload) => Input::Pong { conn, payload },
-            Self::Close(_) => Input::PeerClosed { conn },
+            Self::Close(close) => Input::PeerClosed { conn, close },
             Self::Fault(fault) => Input::Faulty { conn, fault },
         }
     }
@@ -85,6 +88,10 @@ pub(crate) fn encode(frame: &Frame, output: &mut Vec<u8>) {
     let (opcode, payload): (_, &[u8]) = match frame {
         Frame::Message(message) => (OpCode::Data(Data::Binary), message),
         Frame::Ping(payload) => (OpCode::Control(Control::Ping), payload),
+        Frame::Pong(payload) => (OpCode::Control(Control::Pong), payload),
+        Frame::Close(reason) if reason.code == CloseCode::NO_STATUS => {
+            (OpCode::Control(Control::Close), &[])
+        }
         Frame::Close(reason) => {
             let frame = CloseFrame {
                 code: reason.code.0.into(),

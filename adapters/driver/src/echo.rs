@@ -9,7 +9,7 @@
 use std::io;
 
 use futures_util::{AsyncReadExt as _, AsyncWriteExt as _};
-use pinch_proto::Frame;
+use pinch_proto::{Close, Frame};
 use tungstenite::Utf8Bytes;
 
 use crate::Stream;
@@ -46,8 +46,8 @@ pub async fn serve(mut stream: impl Stream, message_bytes: usize) -> io::Result<
     loop {
         let (mut answers, mut over) = (Vec::new(), false);
         let bytes = buffer.get(..read).unwrap_or_default();
-        decoder.decode(bytes, &mut answers, |incoming, answers| {
-            over = answer(incoming, message_bytes, answers);
+        decoder.decode(bytes, |incoming| {
+            over = answer(incoming, message_bytes, &mut answers);
         });
         if over {
             return farewell(&mut stream, &answers).await;
@@ -65,9 +65,12 @@ fn answer(incoming: Incoming<Utf8Bytes>, message_bytes: usize, answers: &mut Vec
     match incoming {
         Incoming::Message(message) => encode(&Frame::Message(message), answers),
         Incoming::Text(text) => encode_text(&text, answers),
+        Incoming::Ping(payload) => encode(&Frame::Pong(payload), answers),
         Incoming::Pong(_) => {}
-        // The decoder has echoed it.
-        Incoming::Close(_) => return true,
+        Incoming::Close(close) => {
+            encode(&Frame::Close(close.unwrap_or(Close::NO_STATUS)), answers);
+            return true;
+        }
         Incoming::Fault(fault) => {
             let close = fault.violation(message_bytes).close();
             encode(&Frame::Close(close), answers);

@@ -14,6 +14,7 @@ use super::rate::TokenBucket;
 use super::slab::MAX_SLOTS;
 use super::spares::Spares;
 use super::unconfirmed::Unconfirmed;
+use super::unsettled::Unsettled;
 use super::{AckOnClose, Delivery};
 use crate::{Address, Close, Frame};
 
@@ -39,7 +40,7 @@ const REJECTION_BYTES: usize = 768;
 /// From each of them the end of the socket leads straight to the removal.
 #[derive(Debug)]
 pub(super) enum Phase {
-    /// Registered; hears AUTH_RESULT and a ping, and nothing else yet.
+    /// Registered; hears AUTH_RESULT, a ping and pongs, and nothing else yet.
     Joining {
         // Boxed, for it is short-lived and would make every connection larger.
         greeting: Option<Box<Bytes>>,
@@ -57,7 +58,10 @@ pub(super) enum Phase {
 #[derive(Debug)]
 pub(super) struct Closing {
     pub(super) cause: CloseCause,
+    /// The relay's close frame, unless the peer was the first.
     pub(super) frame: Option<Close>,
+    /// The answer to the peer's close frame is queued, or was handed out: nothing may follow it.
+    pub(super) answered: bool,
 }
 
 impl Closing {
@@ -132,8 +136,8 @@ pub(super) struct Connection {
     pub(super) drained: bool,
     /// How many DELIVERY_CONFIRM it may send that cost no token: one for each envelope that it got.
     pub(super) confirm_credits: u32,
-    /// How many of its envelopes the store has not answered for: each may become a rejection.
-    pub(super) unsettled: u32,
+    /// What it sent that the store has not answered for: each may become a rejection.
+    pub(super) unsettled: Unsettled,
     /// The driver is to read nothing from it until it comes again.
     pub(super) paused: bool,
     /// The last `Writable` got nothing: it must be woken when something is there.
@@ -170,7 +174,7 @@ impl Connection {
             probe_due: false,
             drained: false,
             confirm_credits: 0,
-            unsettled: 0,
+            unsettled: Unsettled::default(),
             paused: false,
             asleep: false,
             writing: false,
@@ -186,8 +190,16 @@ impl Connection {
 
     /// Whether so many rejections wait for it, or may still come, that it is to send no more.
     pub(super) fn is_congested(&self, limits: &OutboxLimits) -> bool {
-        let may_come = self.unsettled as usize * REJECTION_BYTES;
+        let may_come = self.unsettled.len() as usize * REJECTION_BYTES;
         !self.is_closing() && self.outbox.control_bytes() + may_come > limits.control_bytes
+    }
+
+    /// Whether it can be told what becomes of what it sent: the last word to it is not said.
+    pub(super) fn hears_rejections(&self) -> bool {
+        match &self.phase {
+            Phase::Joining { .. } | Phase::Live => true,
+            Phase::Closing(closing) => closing.is_by_peer() && !closing.answered,
+        }
     }
 
     /// Whether a clean close acknowledges what is in flight: the peer closed first, and is neither a
@@ -237,7 +249,10 @@ impl Connection {
     /// Whether [`pop_frame`](Self::pop_frame) would find something.
     pub(super) fn has_frame(&self, window: Window) -> bool {
         match &self.phase {
-            Phase::Joining { greeting } => greeting.is_some() || self.ping == Ping::Queued,
+            Phase::Joining { greeting } => {
+                let greets = greeting.is_some() || self.ping == Ping::Queued;
+                greets || self.outbox.is_pong_next()
+            }
             Phase::Live => {
                 self.ping == Ping::Queued
                     || self.probe_due
@@ -250,9 +265,9 @@ impl Connection {
         }
     }
 
-    /// The next frame for the socket: the greeting, then a ping, then refusals, then envelopes,
-    /// then a ping for them and the close frame. Who has sent a close frame is told what was
-    /// refused, and no more. `next_ping` is the number for a ping, used up if one is returned.
+    /// The next frame for the socket: the greeting, then a ping, then rejections and replies, then
+    /// envelopes, then a ping for them and the close frame. A peer that has sent a close frame gets
+    /// rejections, replies and the answer to it, and no more. `next_ping` is the number for a ping, used up if one is returned.
     pub(super) fn pop_frame(
         &mut self,
         next_ping: &mut u64,
@@ -264,16 +279,18 @@ impl Connection {
                 if let Some(greeting) = greeting.take() {
                     return Some(Frame::Message(*greeting));
                 }
-                self.pop_ping(next_ping)
+                if let Some(ping) = self.pop_ping(next_ping) {
+                    return Some(ping);
+                }
+                let is_pong = self.outbox.is_pong_next();
+                is_pong.then(|| self.outbox.pop_control(spares)).flatten()
             }
             Phase::Live => self
                 .pop_ping(next_ping)
                 .or_else(|| self.pop_due_probe(next_ping))
                 .or_else(|| self.pop_message(window, spares)),
-            // The driver's answer to its close frame waits behind what it is told.
-            Phase::Closing(closing) if closing.is_by_peer() => {
-                self.outbox.pop_control(spares).map(Frame::Message)
-            }
+            // The answer to its close frame waits behind what it is told.
+            Phase::Closing(closing) if closing.is_by_peer() => self.outbox.pop_control(spares),
             Phase::Closing(closing) => {
                 let close = closing.frame.take()?;
                 // Bounded by what the outbox may hold: a close does not wait for confirmations.
@@ -319,8 +336,8 @@ impl Connection {
     }
 
     fn pop_message(&mut self, window: Window, spares: &mut Spares) -> Option<Frame> {
-        if let Some(message) = self.outbox.pop_control(spares) {
-            return Some(Frame::Message(message));
+        if let Some(frame) = self.outbox.pop_control(spares) {
+            return Some(frame);
         }
         if !window.is_open(&self.unconfirmed) {
             return None;

@@ -215,7 +215,7 @@ impl Hub {
         self.tell_author(None, message, reason);
     }
 
-    /// The same: to the connection that sent it, if that is known and open, else to another one of
+    /// The same: to the connection that sent it, if that is known and still listens, else to another one of
     /// its address.
     pub(super) fn tell_author(
         &mut self,
@@ -226,7 +226,10 @@ impl Hub {
         let Ok(view) = EnvelopeView::parse(message) else {
             return;
         };
-        let author = author.filter(|author| self.is_open(*author));
+        let author = author.filter(|author| {
+            let author = self.connections.get(author.0);
+            author.is_some_and(Connection::hears_rejections)
+        });
         let address = Address::normalized(view.from_address());
         let other = || {
             self.lookup(&address)

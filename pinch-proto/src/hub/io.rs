@@ -127,8 +127,15 @@ pub enum Input {
         /// Whether it has taken something since it was asked before.
         progressed: bool,
     },
-    /// Bytes came that are neither a message nor a pong: a ping, or a part of something. A sign of
-    /// life.
+    /// A ping came. Answered by a [`Frame::Pong`], once the store has answered for what came before
+    /// it, [`Config::reply_timeout`](super::Config::reply_timeout) later at the latest.
+    Ping {
+        /// From whom.
+        conn: ConnId,
+        /// What it carried.
+        payload: Bytes,
+    },
+    /// Bytes came that are neither a message nor a control frame: a part of something. A sign of life.
     Alive {
         /// From whom.
         conn: ConnId,
@@ -140,11 +147,14 @@ pub enum Input {
         /// What it did.
         fault: Fault,
     },
-    /// The peer sent a close frame. The driver answers it behind everything else, and says
-    /// [`Closed`](Self::Closed) when the peer has ended its stream, or after a deadline of the hub.
+    /// The peer sent a close frame. If it was the first, it is answered by a [`Frame::Close`], as a
+    /// ping is; the driver says [`Closed`](Self::Closed) when the peer has ended its stream, or after
+    /// a deadline of the hub.
     PeerClosed {
         /// Which one.
         conn: ConnId,
+        /// Its code and reason, if it has one.
+        close: Option<Close>,
     },
     /// The socket is gone. Answered by [`Output::Closed`].
     Closed {
@@ -383,6 +393,8 @@ pub enum WakeupReason {
     AckProbe,
     /// A socket that takes nothing.
     Stall,
+    /// A reply that waits for the store.
+    Reply,
     /// A queue that could not be read before.
     Read,
     /// An answer of the store that does not come.

@@ -11,7 +11,7 @@ use super::outbox::Queued;
 use super::rate::TokenBucket;
 use super::send_only::MAX_PER_ADDRESS;
 use super::{Hub, OnDuplicate, Shutdown};
-use crate::{Address, handshake};
+use crate::{Address, Close, Frame, handshake};
 
 impl Hub {
     pub(super) fn register(
@@ -146,11 +146,67 @@ impl Hub {
     }
 
     /// The peer has sent a close frame. One that answers ours, or crosses it, says nothing new.
-    pub(super) fn peer_closed(&mut self, conn: ConnId) {
+    pub(super) fn peer_closed(&mut self, conn: ConnId, frame: Option<Close>) {
         match self.connections.get(conn.0) {
             Some(connection) if connection.is_closing() => {}
-            Some(_) => self.close(conn, CloseCause::Peer),
+            Some(_) => {
+                self.close(conn, CloseCause::Peer);
+                self.reply(conn, Frame::Close(frame.unwrap_or(Close::NO_STATUS)));
+            }
             None => self.stats.late += 1,
+        }
+    }
+
+    /// The peer has sent a ping: a sign of life, and a question whether what it sent before was
+    /// accepted.
+    pub(super) fn peer_pinged(&mut self, conn: ConnId, payload: Bytes) {
+        if self.living(conn).is_some() {
+            self.alive(conn);
+            self.reply(conn, Frame::Pong(payload));
+        }
+    }
+
+    /// Answers a ping or a close frame, once the store has answered for what came before it.
+    fn reply(&mut self, conn: ConnId, reply: Frame) {
+        let Some(connection) = self.connections.get_mut(conn.0) else {
+            return;
+        };
+        if let Some(reply) = connection.unsettled.hold(reply) {
+            self.release_replies(conn, [reply]);
+        } else {
+            let now = self.attended.now();
+            self.deadlines.reply.arm_if_idle(conn.0.index, now);
+        }
+    }
+
+    /// Queues replies that wait for nothing any more.
+    pub(super) fn release_replies(
+        &mut self,
+        conn: ConnId,
+        replies: impl IntoIterator<Item = Frame>,
+    ) {
+        let Some(connection) = self.connections.get_mut(conn.0) else {
+            return;
+        };
+        for reply in replies {
+            if let (Frame::Close(_), Phase::Closing(closing)) = (&reply, &mut connection.phase) {
+                closing.answered = true;
+                // From here on the peer has its time to read it and to end its stream.
+                self.deadlines.close.arm(conn.0.index, self.attended.now());
+            }
+            connection.outbox.push_control(reply, &mut self.spares);
+        }
+        if !connection.unsettled.has_replies() {
+            self.deadlines.reply.disarm(conn.0.index);
+        }
+        self.wake(conn);
+    }
+
+    /// The store takes too long to answer for what a connection sent: its replies go without that.
+    pub(super) fn give_up_settling(&mut self, conn: ConnId) {
+        if let Some(connection) = self.connections.get_mut(conn.0) {
+            let replies = connection.unsettled.give_up();
+            self.release_replies(conn, replies);
         }
     }
 
@@ -169,7 +225,11 @@ impl Hub {
         let by_peer = cause == CloseCause::Peer;
         let before = core::mem::replace(
             &mut connection.phase,
-            Phase::Closing(Box::new(Closing { cause, frame })),
+            Phase::Closing(Box::new(Closing {
+                cause,
+                frame,
+                answered: false,
+            })),
         );
         if (still_reads || by_peer)
             && let Phase::Joining {
@@ -181,6 +241,11 @@ impl Hub {
                 .push_control_first(*greeting, &mut self.spares);
         }
         connection.probe_due = false;
+        if !by_peer {
+            // Its pings stay unanswered: what it sent before them may be lost to it.
+            connection.unsettled.give_up();
+            self.deadlines.reply.disarm(conn.0.index);
+        }
         let address = connection.address.clone();
         let (bucket, send_only) = (connection.bucket, connection.options.send_only);
         if send_only {
@@ -304,6 +369,7 @@ impl Hub {
         };
         self.deadlines.disarm_living(conn.0.index);
         self.deadlines.close.disarm(conn.0.index);
+        self.deadlines.reply.disarm(conn.0.index);
         self.stats.closed += 1;
         self.outputs.push_back(Output::Closed {
             conn,

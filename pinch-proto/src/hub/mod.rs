@@ -44,13 +44,12 @@
 //! [paused](Hub::is_paused) it: the driver reads nothing from it, so that TCP slows it down, until a
 //! later `Writable` or `Blocked`. What was read already is handed in all the same.
 //!
-//! Pings of a peer are the driver's to answer. The peer takes the pong as a sign that everything
-//! before its ping has arrived, and forgets that. So a pong waits until what was
-//! [refused](Hub::owes_refusals) of it was handed out; so does the answer to a close frame. And what
-//! comes from a connection that is being closed is ignored, but for its pongs, which confirm as long
-//! as it is [held](Hub::holds): a ping that came with or after something for which the connection was
-//! not [open](Hub::is_open) stays without an answer; what the peer sent is its own still then, for
-//! its next connection.
+//! A peer takes a pong as a sign that everything before its ping has arrived, and forgets that. So a
+//! pong goes behind the rejections of what came before it, and waits until the store has answered for
+//! the rest, for [`Config::reply_timeout`] at most; so does the answer to a close frame. What comes
+//! from a connection that is being closed is ignored, but for its pongs, which confirm as long as it
+//! is [held](Hub::holds): its pings stay unanswered, and what it sent is its own still, for its next
+//! connection.
 //!
 //! A connection that was [`Output::Registered`] ends in exactly one [`Output::Closed`], whatever
 //! happens in whatever order; after it nothing of it is held but the rate buckets of its address,
@@ -127,6 +126,7 @@ mod timeouts;
 mod turn;
 mod unconfirmed;
 mod undeliverable;
+mod unsettled;
 
 use alloc::collections::VecDeque;
 
@@ -294,9 +294,10 @@ impl Hub {
             Input::Pong { conn, payload } => self.pong(conn, &payload),
             Input::Writable { conn, bytes } => self.writable(conn, bytes),
             Input::Blocked { conn, progressed } => self.blocked(conn, progressed),
+            Input::Ping { conn, payload } => self.peer_pinged(conn, payload),
             Input::Alive { conn } => self.show_life(conn),
             Input::Faulty { conn, fault } => self.faulty(conn, fault),
-            Input::PeerClosed { conn } => self.peer_closed(conn),
+            Input::PeerClosed { conn, close } => self.peer_closed(conn, close),
             Input::Closed { conn, clean } => self.closed(conn, clean),
             Input::Stored { ticket, outcome } => self.stored(ticket, outcome),
             Input::Shutdown => self.shut_down(),
@@ -362,20 +363,11 @@ impl Hub {
     }
 
     /// Whether what comes from `conn` is taken, and not only its pongs: it has neither ended nor begun
-    /// to. Whoever answers pings asks this, for the reason given
-    /// [above](self#the-rules-of-the-two-sides).
+    /// to.
     #[must_use]
     pub fn is_open(&self, conn: ConnId) -> bool {
         let connection = self.connections.get(conn.0);
         connection.is_some_and(|connection| !connection.is_closing())
-    }
-
-    /// Whether refusals wait to be handed out to `conn`. A pong has to wait behind them, and the answer
-    /// to a close frame, for the same reason.
-    #[must_use]
-    pub fn owes_refusals(&self, conn: ConnId) -> bool {
-        let connection = self.connections.get(conn.0);
-        connection.is_some_and(|connection| connection.outbox.has_control())
     }
 
     /// Whether nothing is to be read from `conn` until its next [`Input::Writable`] or
@@ -439,6 +431,10 @@ impl Hub {
             (
                 attended(self.deadlines.stall.next_due()),
                 WakeupReason::Stall,
+            ),
+            (
+                attended(self.deadlines.reply.next_due()),
+                WakeupReason::Reply,
             ),
             (self.deadlines.retry.next_due(), WakeupReason::Read),
             (attended(self.tickets.next_due()), WakeupReason::Store),

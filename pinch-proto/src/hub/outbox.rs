@@ -1,7 +1,7 @@
 //! What waits to be sent to one connection: control before data, both within limits.
 //!
-//! Control is what the relay itself says (refusals); data are envelopes of other agents, kept
-//! verbatim. An outbox decides whether something fits; what happens when it does not is the hub's
+//! Control is what the relay itself says: rejections, pongs, the answer to a close frame. Data are
+//! envelopes of other agents, kept verbatim. An outbox decides whether something fits; what happens when it does not is the hub's
 //! decision. An empty outbox owns no memory.
 
 use alloc::boxed::Box;
@@ -10,7 +10,11 @@ use alloc::collections::VecDeque;
 use bytes::Bytes;
 
 use super::spares::Spares;
+use crate::Frame;
 use crate::queue::Seq;
+
+/// Maximum number of pongs that wait for one connection.
+pub(super) const MAX_PONGS: usize = 128;
 
 /// Bytes that an envelope counts besides its own: for its place in lists, which may be three quarters
 /// empty, and for what an allocator adds.
@@ -49,9 +53,10 @@ pub(super) struct OutboxLimits {
 /// The messages that wait for one connection, while there are some.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
-    control: VecDeque<Bytes>,
+    control: VecDeque<Frame>,
     data: VecDeque<Queued>,
     control_bytes: usize,
+    pongs: usize,
     data_bytes: usize,
 }
 
@@ -96,27 +101,47 @@ impl Outbox {
         waiting.data.push_back(queued);
     }
 
-    /// Queues a message of the relay itself.
-    pub(super) fn push_control(&mut self, message: Bytes, spares: &mut Spares) {
+    /// Queues a frame of the relay itself. Beyond [`MAX_PONGS`], a pong takes the place of the last
+    /// one before it.
+    pub(super) fn push_control(&mut self, frame: Frame, spares: &mut Spares) {
         let waiting = self.0.get_or_insert_with(|| spares.take_waiting());
-        waiting.control_bytes += message.len();
-        waiting.control.push_back(message);
+        let is_pong = |frame: &Frame| matches!(frame, Frame::Pong(_));
+        if is_pong(&frame) {
+            if waiting.pongs >= MAX_PONGS
+                && let Some(last) = waiting.control.iter().rposition(is_pong)
+                && let Some(dropped) = waiting.control.remove(last)
+            {
+                waiting.control_bytes -= dropped.len();
+                waiting.pongs -= 1;
+            }
+            waiting.pongs += 1;
+        }
+        waiting.control_bytes += frame.len();
+        waiting.control.push_back(frame);
     }
 
     /// Puts a message of the relay before all others.
     pub(super) fn push_control_first(&mut self, message: Bytes, spares: &mut Spares) {
         let waiting = self.0.get_or_insert_with(|| spares.take_waiting());
         waiting.control_bytes += message.len();
-        waiting.control.push_front(message);
+        waiting.control.push_front(Frame::Message(message));
     }
 
-    /// The next message of the relay. It goes before data.
-    pub(super) fn pop_control(&mut self, spares: &mut Spares) -> Option<Bytes> {
+    /// The next frame of the relay. It goes before data.
+    pub(super) fn pop_control(&mut self, spares: &mut Spares) -> Option<Frame> {
         let waiting = self.0.as_mut()?;
-        let message = waiting.control.pop_front()?;
-        waiting.control_bytes -= message.len();
+        let frame = waiting.control.pop_front()?;
+        waiting.control_bytes -= frame.len();
+        waiting.pongs -= usize::from(matches!(frame, Frame::Pong(_)));
         self.give_back(spares);
-        Some(message)
+        Some(frame)
+    }
+
+    /// Whether the next frame of the relay is a pong.
+    pub(super) fn is_pong_next(&self) -> bool {
+        let waiting = self.0.as_ref();
+        let next = waiting.and_then(|waiting| waiting.control.front());
+        matches!(next, Some(Frame::Pong(_)))
     }
 
     /// The next envelope.
@@ -166,7 +191,7 @@ impl Outbox {
         waiting.is_some_and(|waiting| !waiting.control.is_empty())
     }
 
-    /// The bytes of the messages of the relay that wait.
+    /// The payload bytes of the frames of the relay that wait.
     pub(super) fn control_bytes(&self) -> usize {
         self.0.as_ref().map_or(0, |waiting| waiting.control_bytes)
     }
@@ -182,6 +207,9 @@ impl Outbox {
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec;
+    use alloc::vec::Vec;
+
     use super::*;
 
     const LIMITS: OutboxLimits = OutboxLimits {
@@ -199,19 +227,40 @@ mod tests {
         }
     }
 
+    fn message(text: &'static str) -> Frame {
+        Frame::Message(text.into())
+    }
+
+    #[test]
+    fn of_more_pongs_than_may_wait_the_newest_are_kept_behind_what_came_before() {
+        let mut outbox = Outbox::default();
+        let mut push = |frame| outbox.push_control(frame, &mut Spares::default());
+        for number in 0..200_u8 {
+            push(Frame::Pong(vec![number].into()));
+        }
+        push(message("c"));
+        push(Frame::Pong("last".into()));
+        let frames: Vec<_> =
+            core::iter::from_fn(|| outbox.pop_control(&mut Spares::default())).collect();
+        assert_eq!(frames.len(), MAX_PONGS + 1);
+        assert_eq!(frames[126], Frame::Pong(vec![126].into()));
+        assert_eq!(frames[127..], [message("c"), Frame::Pong("last".into())]);
+        assert_eq!(outbox.control_bytes(), 0);
+    }
+
     #[test]
     fn control_and_data_keep_their_order() {
         let mut outbox = Outbox::default();
         outbox.push_data(queued("d1"), &mut Spares::default());
-        outbox.push_control("c1".into(), &mut Spares::default());
+        outbox.push_control(message("c1"), &mut Spares::default());
         outbox.push_data(queued("d2"), &mut Spares::default());
-        outbox.push_control("c2".into(), &mut Spares::default());
+        outbox.push_control(message("c2"), &mut Spares::default());
         outbox.push_control_first("c0".into(), &mut Spares::default());
         for text in ["c0", "c1", "c2"] {
             assert!(outbox.has_control());
             assert_eq!(
                 outbox.pop_control(&mut Spares::default()),
-                Some(text.into())
+                Some(message(text))
             );
         }
         assert!(!outbox.has_control());
@@ -244,7 +293,7 @@ mod tests {
         outbox.pop_data(&mut Spares::default());
         assert_eq!((outbox.data_len(), outbox.data_bytes()), (2, 2));
         assert!(outbox.has_room(8, (0, 0), &LIMITS));
-        outbox.push_control("12345".into(), &mut Spares::default());
+        outbox.push_control(message("12345"), &mut Spares::default());
         assert_eq!(outbox.control_bytes(), 5);
         outbox.pop_control(&mut Spares::default());
         assert_eq!(outbox.control_bytes(), 0);
@@ -254,7 +303,7 @@ mod tests {
     fn an_empty_outbox_owns_no_memory() {
         let mut outbox = Outbox::default();
         outbox.push_data(queued("1"), &mut Spares::default());
-        outbox.push_control("1".into(), &mut Spares::default());
+        outbox.push_control(message("1"), &mut Spares::default());
         outbox.pop_data(&mut Spares::default());
         outbox.pop_control(&mut Spares::default());
         assert!(outbox.0.is_none());

@@ -12,6 +12,7 @@ use super::io::{ConnId, Output};
 use super::outbox::{ENVELOPE_OVERHEAD, Queued};
 use super::tickets::Asked;
 use super::undeliverable::Undeliverable;
+use super::unsettled::Origin;
 use super::{Delivery, Hub};
 use crate::message::SealedEnvelope;
 use crate::queue::{
@@ -109,10 +110,7 @@ impl Hub {
             return;
         };
         self.stats.storing += 1;
-        let sent_by = from.and_then(|from| self.connections.get_mut(from.0));
-        if let Some(sent_by) = sent_by {
-            sent_by.unsettled += 1;
-        }
+        let from = from.and_then(|from| self.begin_settling(from));
         self.ask(
             Asked::Append {
                 message: message.clone(),
@@ -142,9 +140,18 @@ impl Hub {
 
     /// Has a block kept, or forgotten, as `message` says, whose sender hears of it if that fails.
     pub(super) fn keep_change(&mut self, from: ConnId, message: Bytes, operation: Operation) {
-        if self.config.queue.is_some() {
+        if self.config.queue.is_some()
+            && let Some(from) = self.begin_settling(from)
+        {
             self.ask(Asked::Change { message, from }, operation);
         }
+    }
+
+    /// Counts a request that a connection causes: its replies wait for the answer.
+    fn begin_settling(&mut self, conn: ConnId) -> Option<Origin> {
+        let connection = self.connections.get_mut(conn.0)?;
+        let span = connection.unsettled.begin();
+        Some(Origin { conn, span })
     }
 
     fn ask(&mut self, asked: Asked, operation: Operation) {
@@ -307,12 +314,10 @@ impl Hub {
                     | Outcome::Expired { .. } => Some(Failure::Broken),
                 };
                 if let Some(failure) = failure {
-                    self.tell_author(
-                        Some(from),
-                        &message,
-                        Undeliverable::ChangeNotStored(failure),
-                    );
+                    let reason = Undeliverable::ChangeNotStored(failure);
+                    self.tell_author(Some(from.conn), &message, reason);
                 }
+                self.settled(Some(from));
             }
             Asked::Upkeep => {}
         }
@@ -329,11 +334,13 @@ impl Hub {
             Asked::Append { message, from } => {
                 self.stats.storing -= 1;
                 self.stats.returned += 1;
+                let author = from.map(|from| from.conn);
+                self.tell_author(author, &message, Undeliverable::StoreSilent);
                 self.settled(from);
-                self.tell_author(from, &message, Undeliverable::StoreSilent);
             }
             Asked::Change { message, from } => {
-                self.tell_author(Some(from), &message, Undeliverable::ChangeUnanswered);
+                self.tell_author(Some(from.conn), &message, Undeliverable::ChangeUnanswered);
+                self.settled(Some(from));
             }
             // What is held behind it must not wait for as long as that.
             Asked::Read { conn, .. } => self.spill(conn),
@@ -343,27 +350,33 @@ impl Hub {
         true
     }
 
-    /// The store has decided about an envelope, if a connection sent it: it may send on.
-    fn settled(&mut self, from: Option<ConnId>) {
-        let Some(conn) = from else {
+    /// The store has answered for what a connection sent, which was told: replies to it that waited
+    /// for that go, and it may send on.
+    fn settled(&mut self, from: Option<Origin>) {
+        let Some(Origin { conn, span }) = from else {
             return;
         };
-        if let Some(sender) = self.connections.get_mut(conn.0) {
-            sender.unsettled -= 1;
-            if sender.paused && sender.asleep && !sender.is_congested(&self.outbox_limits) {
-                sender.asleep = false;
-                self.outputs.push_back(Output::Wake { conn });
-            }
+        let sender = self.connections.get_mut(conn.0);
+        let replies = sender.map(|sender| sender.unsettled.answer(span));
+        if let Some(replies) = replies.filter(|replies| !replies.is_empty()) {
+            self.release_replies(conn, replies);
+        }
+        if let Some(sender) = self.connections.get_mut(conn.0)
+            && sender.paused
+            && sender.asleep
+            && !sender.is_congested(&self.outbox_limits)
+        {
+            sender.asleep = false;
+            self.outputs.push_back(Output::Wake { conn });
         }
     }
 
-    fn appended(&mut self, message: &Bytes, from: Option<ConnId>, outcome: &Outcome) {
+    fn appended(&mut self, message: &Bytes, from: Option<Origin>, outcome: &Outcome) {
         self.stats.storing -= 1;
-        self.settled(from);
         let reason = match outcome {
             Outcome::Appended { .. } => {
                 self.stats.stored += 1;
-                return;
+                return self.settled(from);
             }
             Outcome::Refused(refusal) => Undeliverable::QueueFull(*refusal),
             Outcome::Failed { failure, .. } => Undeliverable::NotStored(*failure),
@@ -372,7 +385,8 @@ impl Hub {
             }
         };
         self.stats.returned += 1;
-        self.tell_author(from, message, reason);
+        self.tell_author(from.map(|from| from.conn), message, reason);
+        self.settled(from);
     }
 
     /// What was read goes behind what is in the outbox, and what is held goes behind that.

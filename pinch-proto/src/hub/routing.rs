@@ -14,7 +14,7 @@ use super::{Addressing, Hub, rate};
 use crate::message::SealedEnvelope;
 use crate::queue::Operation;
 use crate::wire::{Envelope, MessageType, Payload, QueueFull, RateLimited};
-use crate::{Address, AddressRef, EnvelopeView, Message};
+use crate::{Address, AddressRef, EnvelopeView, Frame, Message};
 
 /// The longest message id that a refusal repeats, in bytes: enough for any id, too short to make
 /// refusals expensive.
@@ -262,7 +262,7 @@ impl Hub {
         envelope.to_address = connection.address.as_str().into();
         connection
             .outbox
-            .push_control(envelope.to_bytes(), &mut self.spares);
+            .push_control(Frame::Message(envelope.to_bytes()), &mut self.spares);
         self.wake(sender);
     }
 }

@@ -14,6 +14,7 @@ use hashbrown::HashMap;
 
 use super::io::ConnId;
 use super::seeded::Seeded;
+use super::unsettled::Origin;
 use crate::Address;
 use crate::attended::AttendedTime;
 use crate::queue::Ticket;
@@ -24,7 +25,7 @@ pub(super) enum Asked {
     /// An envelope was to be stored: this one, which came from a connection or had its place before.
     Append {
         message: Bytes,
-        from: Option<ConnId>,
+        from: Option<Origin>,
     },
     /// Envelopes were to be read for a connection of `recipient`, and room for so many bytes was set
     /// aside.
@@ -34,7 +35,7 @@ pub(super) enum Asked {
         room: usize,
     },
     /// A block was to be kept, or forgotten, as this message of a connection says.
-    Change { message: Bytes, from: ConnId },
+    Change { message: Bytes, from: Origin },
     /// What has expired was to be removed.
     Expire,
     /// Anything else that nobody waits for.

@@ -27,6 +27,8 @@ pub(super) struct Deadlines {
     pub(super) stall: DeadlineList<AttendedTime>,
     /// A queue that could not be read, and is to be read again.
     pub(super) retry: DeadlineList,
+    /// Replies that wait for the store.
+    pub(super) reply: DeadlineList<AttendedTime>,
     pub(super) close: DeadlineList<AttendedTime>,
 }
 
@@ -40,11 +42,12 @@ impl Deadlines {
             probe: DeadlineList::new(config.ack_probe_interval),
             stall: DeadlineList::new(config.stall_timeout + grace),
             retry: DeadlineList::new(config.queue.unwrap_or_default().retry_interval),
+            reply: DeadlineList::new(config.reply_timeout + grace),
             close: DeadlineList::new(config.close_timeout + grace),
         }
     }
 
-    /// Forgets a connection that lives no longer; its close deadline stays.
+    /// Forgets a connection that lives no longer; its close deadline stays, and that of replies.
     pub(super) fn disarm_living(&mut self, index: u32) {
         for list in [
             &mut self.ping,
@@ -71,7 +74,9 @@ impl Hub {
     /// Handles one deadline that has passed; false if there is none.
     fn expire_one(&mut self) -> bool {
         let (now, attended) = (self.now, self.attended.now());
-        if let Some(conn) = self.conn_at(|deadlines| deadlines.close.pop_due(attended)) {
+        if let Some(conn) = self.conn_at(|deadlines| deadlines.reply.pop_due(attended)) {
+            self.give_up_settling(conn);
+        } else if let Some(conn) = self.conn_at(|deadlines| deadlines.close.pop_due(attended)) {
             self.remove(conn);
         } else if let Some(conn) = self.conn_at(|deadlines| deadlines.stall.pop_due(attended)) {
             self.suspect(conn, |connection| connection.stalled = true);

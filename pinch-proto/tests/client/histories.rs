@@ -248,7 +248,7 @@ impl World {
                 match self.to_relay.pop_front() {
                     Some(Frame::Message(message)) => self.at_relay.push(message),
                     Some(Frame::Ping(payload)) => self.to_client.push_back(payload),
-                    Some(Frame::Close(_)) | None => {}
+                    Some(Frame::Pong(_) | Frame::Close(_)) | None => {}
                 }
                 vec![]
             }

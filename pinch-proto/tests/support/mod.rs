@@ -119,6 +119,7 @@ fn name(address: &str) -> &str {
 pub(crate) fn line(frame: &Frame) -> String {
     let envelope = match frame {
         Frame::Ping(_) => return "ping".into(),
+        Frame::Pong(payload) => return format!("pong {}", String::from_utf8_lossy(payload)),
         Frame::Close(close) => return format!("close {close}"),
         Frame::Message(bytes) => Envelope::decode(bytes.clone()).expect("an envelope"),
     };
@@ -418,10 +419,10 @@ impl World {
             match frame {
                 Frame::Ping(payload) => drop(self.give(Input::Pong { conn, payload })),
                 Frame::Close(_) => {
-                    self.give(Input::PeerClosed { conn });
+                    self.give(Input::PeerClosed { conn, close: None });
                     self.give(Input::Closed { conn, clean: true });
                 }
-                Frame::Message(_) => {}
+                Frame::Message(_) | Frame::Pong(_) => {}
             }
         }
     }

@@ -127,9 +127,15 @@ impl Watched {
             Step::Blocked(conn, progressed) => {
                 self.with(conn, |_, conn| Input::Blocked { conn, progressed });
             }
+            Step::Ping(conn) => self.with(conn, |_, conn| Input::Ping {
+                conn,
+                payload: Bytes::from_static(b"?"),
+            }),
             Step::Alive(conn) => self.with(conn, |_, conn| Input::Alive { conn }),
             Step::Faulty(conn, fault) => self.with(conn, |_, conn| Input::Faulty { conn, fault }),
-            Step::PeerClosed(conn) => self.with(conn, |_, conn| Input::PeerClosed { conn }),
+            Step::PeerClosed(conn) => {
+                self.with(conn, |_, conn| Input::PeerClosed { conn, close: None });
+            }
             Step::Closed(conn) => self.with(conn, |_, conn| Input::Closed { conn, clean: false }),
             Step::Shutdown => {
                 self.shutdown = true;
@@ -328,6 +334,7 @@ impl Watched {
                 self.pings.insert(conn, payload);
                 return;
             }
+            Frame::Pong(_) => return,
             Frame::Close(_) => {
                 self.hung_up.insert(conn);
                 return;

@@ -10,7 +10,7 @@ use std::io;
 use bytes::Bytes;
 use futures_util::io::{AsyncRead as _, AsyncWrite as _};
 use pinch_proto::client::Input;
-use pinch_proto::{Close, CloseCode, Frame};
+use pinch_proto::{Close, Frame};
 
 use crate::clock::within;
 use crate::codec::{Decoder, Encoder, Incoming};
@@ -25,9 +25,6 @@ const WRITE_BUFFER: usize = 64 << 10;
 
 /// How long a relay may take to read a close frame and to end the stream.
 const FAREWELL: Duration = Duration::from_secs(2);
-
-/// The code of a close frame that has none (RFC 6455 section 7.1.5).
-const NO_STATUS: CloseCode = CloseCode(1005);
 
 pub(super) struct WebSocket {
     stream: Box<dyn Stream>,
@@ -143,22 +140,23 @@ impl WebSocket {
         let Self {
             decoder, received, ..
         } = self;
-        let (mut replies, mut end) = (Vec::new(), None);
+        let (mut pings, mut end) = (Vec::new(), None);
         let bytes = self.buffer.get(..read).unwrap_or_default();
-        decoder.decode(
-            bytes,
-            &mut replies,
-            |incoming: Incoming, _| match incoming {
-                Incoming::Message(message) => received.push_back(Input::Received(message)),
-                Incoming::Pong(payload) => received.push_back(Input::Pong { payload }),
-                Incoming::Close(close) => end = Some(Ok(close)),
-                Incoming::Fault(fault) => end = Some(Err(fault)),
-                Incoming::Text(never) => match never {},
-            },
-        );
+        decoder.decode(bytes, |incoming: Incoming| match incoming {
+            Incoming::Message(message) => received.push_back(Input::Received(message)),
+            Incoming::Ping(payload) => pings.push(payload),
+            Incoming::Pong(payload) => received.push_back(Input::Pong { payload }),
+            Incoming::Close(close) => end = Some(Ok(close)),
+            Incoming::Fault(fault) => end = Some(Err(fault)),
+            Incoming::Text(never) => match never {},
+        });
         if !self.is_closing {
-            self.outgoing.extend(replies);
+            for payload in pings {
+                self.encoder
+                    .encode(Frame::Pong(payload), &mut self.outgoing);
+            }
         }
+        let received = &mut self.received;
         if received.is_empty() && end.is_none() && read > 0 {
             // A ping, or a part of a message: a sign of life, as a pong is that answers nothing.
             let payload = Bytes::new();
@@ -170,7 +168,7 @@ impl WebSocket {
         self.is_over = true;
         let (answer, input) = match end {
             Ok(close) => {
-                let close = close.unwrap_or_else(|| Close::new(NO_STATUS, ""));
+                let close = close.unwrap_or(Close::NO_STATUS);
                 (close.clone(), Input::PeerClosed(close))
             }
             Err(fault) => {

@@ -11,10 +11,9 @@ use std::io::Cursor;
 
 use bytes::{Buf as _, Bytes};
 use tungstenite::protocol::frame::FrameHeader;
-use tungstenite::protocol::frame::coding::{Control, OpCode};
 use tungstenite::protocol::{Role, WebSocketContext};
 
-use super::{Incoming, MIDDLE, SHORT, Text, encode_frame, unmask, unmasked};
+use super::{Incoming, MIDDLE, SHORT, Text, unmask, unmasked};
 
 /// The longest payload of a control frame, in bytes (RFC 6455, section 5.5).
 pub(super) const MAX_CONTROL: usize = 125;
@@ -45,7 +44,7 @@ impl Decoder {
         Self::of_role(Role::Server, message_bytes)
     }
 
-    /// A decoder of what a relay sends. It answers pings; a close frame is left to the caller.
+    /// A decoder of what a relay sends.
     pub(crate) const fn of_relay(message_bytes: usize) -> Self {
         Self::of_role(Role::Client, message_bytes)
     }
@@ -71,36 +70,22 @@ impl Decoder {
 
     /// Does what [`decode`](Self::decode) does, up to the end of the first message. What is behind
     /// it waits for the next call.
-    pub(crate) fn decode_message(
-        &mut self,
-        input: &[u8],
-        replies: &mut Vec<u8>,
-        mut on_incoming: impl FnMut(Incoming),
-    ) {
-        let on_incoming = |incoming, _: &mut Vec<u8>| on_incoming(incoming);
-        self.decode_until(Until::Message, input, replies, on_incoming);
+    pub(crate) fn decode_message(&mut self, input: &[u8], on_incoming: impl FnMut(Incoming)) {
+        self.decode_until(Until::Message, input, on_incoming);
     }
 
-    /// Decodes `input`, hands what it says to `on_incoming` in order, and appends to `replies` what
-    /// the protocol answers by itself. `on_incoming` sees what is answered to what came before, and
-    /// may append to it.
+    /// Decodes `input`, and hands what it says to `on_incoming` in order.
     ///
     /// After [`Incoming::Close`] or [`Incoming::Fault`] it must not be called again.
-    pub(crate) fn decode<T: Text>(
-        &mut self,
-        input: &[u8],
-        replies: &mut Vec<u8>,
-        on_incoming: impl FnMut(Incoming<T>, &mut Vec<u8>),
-    ) {
-        self.decode_until(Until::End, input, replies, on_incoming);
+    pub(crate) fn decode<T: Text>(&mut self, input: &[u8], on_incoming: impl FnMut(Incoming<T>)) {
+        self.decode_until(Until::End, input, on_incoming);
     }
 
     fn decode_until<T: Text>(
         &mut self,
         until: Until,
         mut input: &[u8],
-        replies: &mut Vec<u8>,
-        mut on_incoming: impl FnMut(Incoming<T>, &mut Vec<u8>),
+        mut on_incoming: impl FnMut(Incoming<T>),
     ) {
         while !self.partial.is_empty() {
             let lacking = self.lacking();
@@ -116,13 +101,13 @@ impl Decoder {
                 continue;
             }
             let begun = core::mem::take(&mut self.partial);
-            match self.decode_begun(until, begun, replies, &mut on_incoming) {
+            match self.decode_begun(until, begun, &mut on_incoming) {
                 Reached::End => {}
                 Reached::Message => return self.partial.extend_from_slice(input),
                 Reached::Over => return,
             }
         }
-        self.decode_slice(until, input, replies, &mut on_incoming);
+        self.decode_slice(until, input, &mut on_incoming);
     }
 
     /// How many bytes more it takes, at least, to go on with the frame that has begun; 0 if none has,
@@ -149,8 +134,7 @@ impl Decoder {
         &mut self,
         until: Until,
         mut begun: Vec<u8>,
-        replies: &mut Vec<u8>,
-        on_incoming: &mut impl FnMut(Incoming<T>, &mut Vec<u8>),
+        on_incoming: &mut impl FnMut(Incoming<T>),
     ) -> Reached {
         let all = begun.len();
         if let Some(frame) = self.single_frame(&begun)
@@ -159,13 +143,13 @@ impl Decoder {
             unmask(begun.get_mut(frame.start..).unwrap_or_default(), frame.mask);
             let mut message = Bytes::from(begun);
             message.advance(frame.start);
-            on_incoming(Incoming::Message(message), replies);
+            on_incoming(Incoming::Message(message));
             return match until {
                 Until::End => Reached::End,
                 Until::Message => Reached::Message,
             };
         }
-        self.decode_slice(until, &begun, replies, on_incoming)
+        self.decode_slice(until, &begun, on_incoming)
     }
 
     /// Decodes the whole frames of `input`, and keeps what is behind them.
@@ -173,23 +157,20 @@ impl Decoder {
         &mut self,
         until: Until,
         input: &[u8],
-        replies: &mut Vec<u8>,
-        on_incoming: &mut impl FnMut(Incoming<T>, &mut Vec<u8>),
+        on_incoming: &mut impl FnMut(Incoming<T>),
     ) -> Reached {
         let mut rest = input;
         while let Some(frame) = self.single_frame(rest) {
             let payload = rest.get(frame.start..frame.end).unwrap_or_default();
             match frame.kind {
                 Kind::Message => {
-                    on_incoming(Incoming::Message(unmasked(payload, frame.mask)), replies);
+                    on_incoming(Incoming::Message(unmasked(payload, frame.mask)));
                 }
                 Kind::Ping => {
-                    encode_frame(OpCode::Control(Control::Pong), payload, replies);
-                    let at = replies.len() - payload.len();
-                    unmask(replies.get_mut(at..).unwrap_or_default(), frame.mask);
+                    on_incoming(Incoming::Ping(unmasked(payload, frame.mask)));
                 }
                 Kind::Pong => {
-                    on_incoming(Incoming::Pong(unmasked(payload, frame.mask)), replies);
+                    on_incoming(Incoming::Pong(unmasked(payload, frame.mask)));
                 }
             }
             rest = rest.get(frame.end..).unwrap_or_default();
@@ -201,7 +182,7 @@ impl Decoder {
         if rest.is_empty() {
             return Reached::End;
         }
-        self.decode_others(until, rest, replies, on_incoming)
+        self.decode_others(until, rest, on_incoming)
     }
 
     /// The frame with which `input` begins, if it is all there, says everything by itself, and is

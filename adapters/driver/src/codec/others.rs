@@ -14,7 +14,7 @@ use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 use tungstenite::{Error, Message};
 
 use super::decoder::{Decoder, MAX_CONTROL, Reached, Until};
-use super::{Incoming, Text, encode_frame, unmask};
+use super::{Incoming, Text, unmask};
 
 /// How much is read at once, in bytes. A message that is fragmented keeps a buffer of this size at most,
 /// however much came with its first fragment.
@@ -26,17 +26,16 @@ impl Decoder {
         &mut self,
         until: Until,
         input: &[u8],
-        replies: &mut Vec<u8>,
-        on_incoming: &mut impl FnMut(Incoming<T>, &mut Vec<u8>),
+        on_incoming: &mut impl FnMut(Incoming<T>),
     ) -> Reached {
         let extent = self.complete_frames(input, until);
         let (frames, rest) = input.split_at(extent.bytes);
         let mut end = None;
         if !frames.is_empty() {
-            end = self.decode_frames(frames, extent.ends_inside_message, replies, on_incoming);
+            end = self.decode_frames(frames, extent.ends_inside_message, on_incoming);
         }
-        if let Some(end) = end.or_else(|| Some(self.decode_end(extent.end?, replies))) {
-            on_incoming(end, replies);
+        if let Some(end) = end.or_else(|| extent.end.map(End::decode)) {
+            on_incoming(end);
             return Reached::Over;
         }
         self.partial = rest.to_vec();
@@ -97,8 +96,7 @@ impl Decoder {
         &mut self,
         frames: &[u8],
         ends_inside_message: bool,
-        replies: &mut Vec<u8>,
-        on_incoming: &mut impl FnMut(Incoming<T>, &mut Vec<u8>),
+        on_incoming: &mut impl FnMut(Incoming<T>),
     ) -> Option<Incoming<T>> {
         let mut context = match self.fragments.take() {
             Some(context) => *context,
@@ -106,23 +104,27 @@ impl Decoder {
         };
         let mut memory = Memory {
             input: frames,
-            output: replies,
+            output: &mut Vec::new(),
         };
         loop {
             match context.read(&mut memory) {
                 Ok(Message::Binary(message)) => {
                     // It may be a slice of the read buffer, or lie in twice the memory that it needs.
                     let message = Bytes::copy_from_slice(&message);
-                    on_incoming(Incoming::Message(message), memory.output);
+                    on_incoming(Incoming::Message(message));
                 }
                 Ok(Message::Pong(payload)) => {
                     let payload = Bytes::copy_from_slice(&payload);
-                    on_incoming(Incoming::Pong(payload), memory.output);
+                    on_incoming(Incoming::Pong(payload));
+                }
+                Ok(Message::Ping(payload)) => {
+                    let payload = Bytes::copy_from_slice(&payload);
+                    on_incoming(Incoming::Ping(payload));
                 }
                 // A well-formed close frame is not among the frames.
-                Ok(Message::Ping(_) | Message::Frame(_) | Message::Close(_)) => {}
+                Ok(Message::Frame(_) | Message::Close(_)) => {}
                 Ok(Message::Text(text)) => match T::take(text) {
-                    Ok(text) => on_incoming(Incoming::Text(text), memory.output),
+                    Ok(text) => on_incoming(Incoming::Text(text)),
                     Err(fault) => return Some(Incoming::Fault(fault)),
                 },
                 Err(Error::Utf8(_)) => return Some(Incoming::Fault(Fault::InvalidUtf8)),
@@ -147,23 +149,6 @@ impl Decoder {
             && length <= MAX_CONTROL as u64
     }
 
-    /// What ends the conversation. A server echoes a close frame.
-    fn decode_end<T>(&self, end: End, replies: &mut Vec<u8>) -> Incoming<T> {
-        let payload = match end {
-            End::Fault(fault) => return Incoming::Fault(fault),
-            End::Close(payload) => payload,
-        };
-        match close(&payload) {
-            Ok(close) => {
-                if self.role == Role::Server {
-                    encode_frame(OpCode::Control(Control::Close), &payload, replies);
-                }
-                Incoming::Close(close)
-            }
-            Err(fault) => Incoming::Fault(fault),
-        }
-    }
-
     fn config(&self, length: usize) -> WebSocketConfig {
         WebSocketConfig::default()
             .read_buffer_size(length.min(READ_BUFFER))
@@ -185,6 +170,15 @@ enum End {
     Fault(Fault),
     /// A close frame with this payload.
     Close(Vec<u8>),
+}
+
+impl End {
+    fn decode<T>(self) -> Incoming<T> {
+        match self {
+            Self::Fault(fault) => Incoming::Fault(fault),
+            Self::Close(payload) => close(&payload).map_or_else(Incoming::Fault, Incoming::Close),
+        }
+    }
 }
 
 /// A position in a buffer.
@@ -226,6 +220,7 @@ impl Encoder {
         let message = match frame {
             Frame::Message(message) => Message::Binary(message),
             Frame::Ping(payload) => Message::Ping(payload),
+            Frame::Pong(payload) => Message::Pong(payload),
             // A code that means that there was none is not written.
             Frame::Close(close) => Message::Close(close.code.may_be_sent().then(|| CloseFrame {
                 code: close.code.0.into(),

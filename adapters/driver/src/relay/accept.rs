@@ -499,15 +499,29 @@ impl Inbox {
         loop {
             let mut replies = Vec::new();
             let mut last = None;
-            // Pongs answer nothing here; everything else is the last.
             self.decoder
-                .decode_message(&bytes, &mut replies, |incoming| last = Some(incoming));
+                .decode_message(&bytes, |incoming| match incoming {
+                    Incoming::Ping(payload) => encode(&Frame::Pong(payload), &mut replies),
+                    // Answers nothing here.
+                    Incoming::Pong(_) => {}
+                    last_one @ (Incoming::Message(_)
+                    | Incoming::Text(_)
+                    | Incoming::Close(_)
+                    | Incoming::Fault(_)) => last = Some(last_one),
+                });
+            if let Some(Incoming::Close(close)) = &last {
+                let close = close.clone();
+                encode(
+                    &Frame::Close(close.unwrap_or(Close::NO_STATUS)),
+                    &mut replies,
+                );
+            }
             if !replies.is_empty() {
                 self.write(stream, &replies).await?;
             }
             match last {
                 Some(Incoming::Message(message)) => return Ok(message),
-                Some(Incoming::Pong(_)) | None => {}
+                Some(Incoming::Ping(_) | Incoming::Pong(_)) | None => {}
                 Some(Incoming::Close(_)) => return Err(Rejection::Lost),
                 Some(Incoming::Fault(fault)) => {
                     return Err(Rejection::frames(

@@ -36,10 +36,6 @@ const ROUNDS: usize = 16;
 /// Maximum duration of the rounds of one poll: when it is over, the last of them ends.
 const TURN: Duration = Duration::from_micros(200);
 
-/// How many bytes of pongs may wait for a socket that takes nothing before nothing more is read
-/// from it.
-const MAX_REPLIES: usize = 8 << 10;
-
 /// How many messages, or frames, a thread keeps room for between two polls: a batch of small ones.
 const MAX_KEPT: usize = 1024;
 
@@ -50,10 +46,8 @@ struct Buffers {
     write: Outgoing,
     /// What the hub has handed out.
     frames: Vec<Frame>,
-    /// What came, as the hub is told of it, and how much there was in `answers` then.
-    incoming: Vec<(Input, usize)>,
-    /// What the protocol answers by itself.
-    answers: Vec<u8>,
+    /// What came, as the hub is told of it.
+    incoming: Vec<Input>,
     wakes: Wakes,
 }
 
@@ -66,8 +60,6 @@ impl Buffers {
         self.frames.shrink_to(MAX_KEPT);
         self.incoming.clear();
         self.incoming.shrink_to(MAX_KEPT);
-        self.answers.clear();
-        self.answers.shrink_to(MAX_REPLIES);
     }
 }
 
@@ -93,7 +85,9 @@ impl Reading {
         match last {
             Incoming::Close(_) => Self::Closed,
             Incoming::Fault(_) => Self::Discarding,
-            Incoming::Message(_) | Incoming::Text(_) | Incoming::Pong(_) => Self::Open,
+            Incoming::Message(_) | Incoming::Text(_) | Incoming::Ping(_) | Incoming::Pong(_) => {
+                Self::Open
+            }
         }
     }
 }
@@ -115,8 +109,7 @@ pub(super) struct Connection<R: Runtime, S: Stream> {
     /// Its place among the connections of its address.
     place: Option<Place>,
     decoder: Decoder,
-    /// What the socket did not take; and replies to what the hub has taken, which wait until its
-    /// refusals are ahead of them.
+    /// What the socket did not take.
     unsent: Unsent,
     /// Frames of the hub are in it.
     handed_out: bool,
@@ -126,6 +119,8 @@ pub(super) struct Connection<R: Runtime, S: Stream> {
     paused: bool,
     /// The peer ended its stream right after its close frame, before there was an answer to it.
     ended_early: bool,
+    /// The peer was the first to send a close frame, as far as the relay's socket knows.
+    answers: bool,
     /// The peer ended its stream after both close frames, in order.
     clean: bool,
     /// The first round is to come. The decoder was preloaded, so that there may be messages without a byte
@@ -165,6 +160,7 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
             writing: Writing::Open,
             paused: false,
             ended_early: false,
+            answers: false,
             clean: false,
             fresh: true,
             settled: false,
@@ -206,10 +202,7 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
         if self.settled && !has_read {
             return Round::Wait;
         }
-        let blocked = self.unsent.is_blocked();
-        let answered = self.unsent.replies() == 0 && buffers.answers.is_empty();
-        let over = self.reading == Reading::Closed && !blocked && answered;
-        // A ping, or a part of a message.
+        // A part of a message.
         let alive = has_read && buffers.incoming.is_empty() && self.reading == Reading::Open;
         let was_paused = self.paused;
         if !self.exchange(progressed, alive, buffers, cx) {
@@ -218,22 +211,23 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
         // What came meanwhile is still to be read.
         let resumes = was_paused && !self.paused;
         let has_written = !buffers.write.is_empty();
-        // Both close frames were exchanged, and the hub knows of the peer's and has no more to say.
-        if over && !has_written {
-            if self.writing != Writing::Open || self.ended_early {
-                return Round::Done;
-            }
-            // The peer was the first: how it ends its stream tells whether it has everything.
-            self.writing = Writing::Closed;
-            self.reading = Reading::Ending;
-            return Round::Again;
-        }
-        if self.write(&mut buffers.write, cx).is_err() || self.end_stream(cx).is_err() {
+        if self.write(&mut buffers.write, cx).is_err() {
             return Round::Done;
         }
         let blocked = self.unsent.is_blocked();
-        self.settled =
-            !has_written && !blocked && self.unsent.replies() == 0 && self.reading == Reading::Open;
+        // Both close frames were exchanged.
+        if self.reading == Reading::Closed && self.writing != Writing::Open && !blocked {
+            if !self.answers || self.ended_early {
+                return Round::Done;
+            }
+            // The peer was the first: how it ends its stream tells whether it has everything.
+            self.reading = Reading::Ending;
+            return Round::Again;
+        }
+        if self.end_stream(cx).is_err() {
+            return Round::Done;
+        }
+        self.settled = !has_written && !blocked && self.reading == Reading::Open;
         if has_read || resumes || (has_written && !blocked) {
             Round::Again
         } else {
@@ -257,18 +251,9 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
         let Buffers {
             read: buffer,
             incoming,
-            answers,
             ..
         } = buffers;
-        let waiting = if self.handed_out {
-            0
-        } else {
-            self.unsent.len()
-        };
-        if self.reading == Reading::Closed
-            || self.paused
-            || self.unsent.replies() + waiting > MAX_REPLIES
-        {
+        if self.reading == Reading::Closed || self.paused {
             return Ok(false);
         }
         let mut length = 0;
@@ -294,18 +279,15 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
         }
         let bytes = buffer.get(..length).unwrap_or_default();
         let (conn, reading) = (self.conn, &mut self.reading);
-        self.decoder.decode(bytes, answers, |message, answers| {
+        self.decoder.decode(bytes, |message| {
             *reading = Reading::after(&message);
-            incoming.push((message.into_input(conn), answers.len()));
+            incoming.push(message.into_input(conn));
         });
         if self.reading == Reading::Closed {
+            self.answers = self.writing == Writing::Open;
             // What a peer does that waits for no answer says nothing about what it has got.
             let next = Pin::new(&mut self.stream).poll_read(cx, buffer);
             self.ended_early = matches!(next, Poll::Ready(Ok(0) | Err(_)));
-        }
-        if self.writing != Writing::Open {
-            // The close frame was the last word: no pong, no echo of the peer's close.
-            answers.clear();
         }
         Ok(true)
     }
@@ -323,36 +305,22 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
             write,
             frames,
             incoming,
-            answers,
             wakes,
             ..
         } = buffers;
         let conn = self.conn;
-        let replies_wait;
         let alive = {
             let mut switchboard = self.shared.lock();
             let now = self.shared.clock.now();
-            // A pong would say that what the hub ignores, or refuses by an end, has arrived.
-            let mut taken = if switchboard.is_open(conn) {
-                answers.len()
-            } else {
-                0
-            };
-            for (message, answered) in incoming.drain(..) {
-                switchboard.hand_in(message, now, wakes);
-                if taken > answered && !switchboard.is_open(conn) {
-                    taken = answered;
-                }
+            for input in incoming.drain(..) {
+                switchboard.hand_in(input, now, wakes);
             }
-            answers.truncate(taken);
-            self.unsent.hold_replies(answers);
             if alive {
                 switchboard.hand_in(Input::Alive { conn }, now, wakes);
             }
             let state = if self.handed_out {
                 Input::Blocked { conn, progressed }
             } else {
-                // Also when pongs are in the way: what is handed out now has a deadline, pongs have none.
                 Input::Writable { conn, bytes: BATCH }
             };
             switchboard.handle(state, now, wakes, |own| {
@@ -361,7 +329,6 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
                 }
             });
             self.paused = switchboard.is_paused(conn);
-            replies_wait = self.handed_out || switchboard.owes_refusals(conn);
             // Looked at under the lock: whoever cuts takes it afterwards, and finds this waker.
             switchboard.sleep(conn, cx.waker()) && !self.shared.is_cut()
         };
@@ -370,13 +337,8 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
         for frame in frames.drain(..) {
             if let Frame::Close(_) = frame {
                 self.writing = Writing::Closed;
-                // Every refusal is ahead of it, and nothing may follow.
-                self.unsent.release_replies(write);
             }
             write.push(frame);
-        }
-        if !replies_wait {
-            self.unsent.release_replies(write);
         }
         alive
     }

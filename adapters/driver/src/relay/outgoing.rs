@@ -50,18 +50,11 @@ impl Outgoing {
                 self.length += message.len();
                 self.large.push((self.copied.len(), message));
             }
-            frame @ (Frame::Message(_) | Frame::Ping(_) | Frame::Close(_)) => {
+            frame @ (Frame::Message(_) | Frame::Ping(_) | Frame::Pong(_) | Frame::Close(_)) => {
                 encode(&frame, &mut self.copied);
             }
         }
         self.length += self.copied.len() - before;
-    }
-
-    /// Adds `bytes`, and leaves nothing of them, not even their memory.
-    pub(super) fn append(&mut self, bytes: &mut Vec<u8>) {
-        self.length += bytes.len();
-        self.copied.extend_from_slice(bytes);
-        *bytes = Vec::new();
     }
 
     /// Puts everything behind `bytes` instead of writing it.

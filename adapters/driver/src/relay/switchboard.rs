@@ -399,19 +399,9 @@ impl Switchboard {
         }
     }
 
-    /// Whether what comes from `conn` is taken.
-    pub(super) fn is_open(&self, conn: ConnId) -> bool {
-        self.hub.is_open(conn)
-    }
-
     /// Whether nothing is to be read from `conn` now.
     pub(super) fn is_paused(&self, conn: ConnId) -> bool {
         self.hub.is_paused(conn)
-    }
-
-    /// Whether what is refused to `conn` was not handed out yet.
-    pub(super) fn owes_refusals(&self, conn: ConnId) -> bool {
-        self.hub.owes_refusals(conn)
     }
 
     /// Whether `conn` has not ended; if so, `waker` is called when something waits for it, or when

@@ -1,5 +1,5 @@
-//! What a connection could not write yet: bytes that its socket did not take, or has taken and not passed
-//! on, and answers of the protocol that have to wait for what the hub says first.
+//! What a connection could not write yet: bytes that its socket did not take, or has taken and not
+//! passed on.
 //!
 //! Nearly always there is nothing, and then it is no larger than a pointer.
 
@@ -21,8 +21,6 @@ struct Rest {
     written: usize,
     /// The stream has something left of what it took: one that encrypts has a buffer of its own.
     unflushed: bool,
-    /// Pongs, and the echo of a close frame.
-    replies: Vec<u8>,
 }
 
 impl Unsent {
@@ -39,36 +37,10 @@ impl Unsent {
         self.0.as_deref().is_some_and(of_rest)
     }
 
-    /// How many bytes the socket has to take, those included that it took since.
-    pub(super) fn len(&self) -> usize {
-        self.0.as_ref().map_or(0, |rest| rest.bytes.len())
-    }
-
-    /// How many bytes of replies wait.
-    pub(super) fn replies(&self) -> usize {
-        self.0.as_ref().map_or(0, |rest| rest.replies.len())
-    }
-
     /// Keeps `bytes` of a socket that had taken everything before.
     fn keep(&mut self, bytes: Vec<u8>) {
         if !bytes.is_empty() {
             self.0.get_or_insert_default().bytes = bytes;
-        }
-    }
-
-    /// Takes all of `replies`, which wait until [`release_replies`](Self::release_replies).
-    pub(super) fn hold_replies(&mut self, replies: &mut Vec<u8>) {
-        if !replies.is_empty() {
-            let rest = self.0.get_or_insert_default();
-            rest.replies.append(replies);
-        }
-    }
-
-    /// Moves the replies behind what is outgoing.
-    pub(super) fn release_replies(&mut self, outgoing: &mut Outgoing) {
-        if let Some(rest) = &mut self.0 {
-            outgoing.append(&mut rest.replies);
-            self.give_back();
         }
     }
 
@@ -131,6 +103,6 @@ impl Unsent {
     /// Parts with the memory if there is nothing in it.
     fn give_back(&mut self) {
         self.0
-            .take_if(|rest| rest.bytes.is_empty() && rest.replies.is_empty() && !rest.unflushed);
+            .take_if(|rest| rest.bytes.is_empty() && !rest.unflushed);
     }
 }

@@ -12,6 +12,8 @@ use crate::story::Settings;
 /// kind the one that was set first: so what is over ends before what lives goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
+    /// A reply has waited for the store for long enough.
+    Reply,
     /// A connection that is being closed has had its time.
     Close,
     /// A socket has taken nothing for too long.
@@ -32,13 +34,14 @@ impl Kind {
     /// Whether it may end a connection: then a pause of the process does not bring it about.
     const fn is_patient(self) -> bool {
         match self {
-            Self::Close | Self::Stall | Self::Pong => true,
+            Self::Reply | Self::Close | Self::Stall | Self::Pong => true,
             Self::Join | Self::Probe | Self::Read | Self::Ping => false,
         }
     }
 }
 
-const ALL: [(Kind, WakeupReason); 7] = [
+const ALL: [(Kind, WakeupReason); 8] = [
+    (Kind::Reply, WakeupReason::Reply),
     (Kind::Close, WakeupReason::Close),
     (Kind::Stall, WakeupReason::Stall),
     (Kind::Pong, WakeupReason::Pong),
@@ -79,6 +82,7 @@ impl Alarms {
     pub(super) fn set(&mut self, kind: Kind, conn: ConnId, now: Time) {
         self.clear(kind, conn);
         let wait = match kind {
+            Kind::Reply => Settings::REPLY_TIMEOUT,
             Kind::Close => Settings::CLOSE_TIMEOUT,
             Kind::Stall => self.stall_timeout,
             Kind::Pong => self.pong_timeout,
@@ -104,6 +108,13 @@ impl Alarms {
     pub(super) fn clear(&mut self, kind: Kind, conn: ConnId) {
         self.alarms
             .retain(|alarm| alarm.kind != kind || alarm.conn != conn);
+    }
+
+    /// Clears all but those of a reply, if it `keeps` them.
+    pub(super) fn clear_living(&mut self, conn: ConnId, keeps: bool) {
+        let is_kept = |alarm: &Alarm| keeps && alarm.kind == Kind::Reply;
+        self.alarms
+            .retain(|alarm| alarm.conn != conn || is_kept(alarm));
     }
 
     pub(super) fn clear_all(&mut self, conn: ConnId) {

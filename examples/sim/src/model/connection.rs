@@ -2,13 +2,14 @@
 
 use bytes::Bytes;
 use pinch_proto::hub::{AckOnClose, CloseCause, ConnId, Delivery, JoinOptions};
-use pinch_proto::queue::Seq;
+use pinch_proto::queue::{Seq, Ticket};
 use pinch_proto::wire::MessageType;
 use pinch_proto::{Address, Close, EnvelopeView, Frame};
 
 use super::fates::FateId;
 use super::queue::Backlog;
 use super::rate::Bucket;
+use super::replies::Held;
 use crate::story::Settings;
 
 /// Behind so many bytes, or so many envelopes, an ack probe goes at once.
@@ -45,6 +46,8 @@ pub(super) enum Phase {
     Closing {
         cause: CloseCause,
         frame: Option<Close>,
+        /// The answer to the peer's close frame is among what the relay says, or was.
+        answered: bool,
     },
 }
 
@@ -68,7 +71,11 @@ pub(super) struct Connection {
     pub(super) options: JoinOptions,
     pub(super) phase: Phase,
     /// What the relay says itself.
-    pub(super) control: Vec<Bytes>,
+    pub(super) control: Vec<Frame>,
+    /// Replies that wait until the store has answered for what came before them.
+    pub(super) held: Vec<Held>,
+    /// Requests to the store for which no reply waits any more.
+    pub(super) given_up: Vec<Ticket>,
     /// Envelopes that wait.
     pub(super) data: Vec<Letter>,
     /// What it was given, if somebody wants to know whether that arrives.
@@ -109,9 +116,15 @@ impl Connection {
 
     /// Whether its peer has sent a close frame first: until that is answered, the peer hears what was
     /// refused of its own, and no more.
-    fn is_closed_by_peer(&self) -> bool {
+    pub(super) fn is_closed_by_peer(&self) -> bool {
         let peer = CloseCause::Peer;
         matches!(&self.phase, Phase::Closing { cause, .. } if *cause == peer)
+    }
+
+    /// Whether it can be told what becomes of what it sent.
+    pub(super) fn hears_rejections(&self) -> bool {
+        let is_answered = matches!(self.phase, Phase::Closing { answered: true, .. });
+        self.is_open() || (self.is_closed_by_peer() && !is_answered)
     }
 
     /// Whether its peer acknowledges what it was given, if it ends its stream in order.
@@ -197,13 +210,20 @@ impl Connection {
             Phase::Closing { frame, .. } => (false, frame.is_some()),
         };
         let pings = self.is_open() && (self.ping == Ping::Queued || self.probe_due);
-        let refuses = self.hears_refusals() && !self.control.is_empty();
+        let refuses = self.hears_next_control();
         let delivers = self.hears_envelopes(settings) && !self.data.is_empty();
         greets || pings || refuses || delivers || says_goodbye
     }
 
-    fn hears_refusals(&self) -> bool {
-        !self.is_joining() && (!self.is_silent() || self.is_closed_by_peer())
+    /// Whether there is something that the relay says, and it is to hear it: while it joins, only
+    /// pongs.
+    fn hears_next_control(&self) -> bool {
+        let hears = !self.is_silent() || self.is_closed_by_peer();
+        match self.control.first() {
+            None => false,
+            Some(Frame::Pong(_)) => hears,
+            Some(_) => hears && !self.is_joining(),
+        }
     }
 
     /// A peer that may have more once it confirms some; one to which the relay says goodbye, at once.
@@ -226,8 +246,8 @@ impl Connection {
             }
             return Some(self.number_ping(next_ping));
         }
-        if self.hears_refusals() && !self.control.is_empty() {
-            return Some(Frame::Message(self.control.remove(0)));
+        if self.hears_next_control() {
+            return Some(self.control.remove(0));
         }
         if self.hears_envelopes(settings) && !self.data.is_empty() {
             let letter = self.data.remove(0);

@@ -209,6 +209,7 @@ impl Model {
             return self.expire_answer() || self.expire_stored() || self.forget_bucket();
         };
         match kind {
+            Kind::Reply => self.give_up_settling(conn),
             Kind::Close => self.end(conn),
             Kind::Stall => self.suspect(conn, |connection| connection.stalled = true),
             Kind::Pong => self.suspect(conn, |connection| connection.ping = Ping::Overdue),

@@ -1,10 +1,10 @@
 //! How a connection begins and ends.
 
-use pinch_proto::Address;
 use pinch_proto::hub::{
     Admission, CloseCause, ConnId, Fault, JoinOptions, JoinRefusal, OnDuplicate, Output,
 };
 use pinch_proto::wire::{AuthResult, Envelope, Payload};
+use pinch_proto::{Address, Frame};
 
 use super::alarms::Kind;
 use super::connection::{Connection, Phase, Ping};
@@ -82,6 +82,8 @@ impl Model {
             options,
             phase: Phase::Joining { greeting },
             control: vec![],
+            held: vec![],
+            given_up: vec![],
             data: inherited,
             given: vec![],
             unwatched: vec![],
@@ -123,11 +125,6 @@ impl Model {
         self.close(conn, CloseCause::Violation(violation));
     }
 
-    /// The peer says goodbye.
-    pub(super) fn peer_closed(&mut self, conn: ConnId) {
-        self.close(conn, CloseCause::Peer);
-    }
-
     /// Begins the end of a connection that is open.
     pub(super) fn close(&mut self, conn: ConnId, cause: CloseCause) {
         let now = self.now;
@@ -137,7 +134,12 @@ impl Model {
             return;
         };
         let frame = words::close_frame(&cause);
-        let closing = Phase::Closing { cause, frame };
+        let answered = false;
+        let closing = Phase::Closing {
+            cause,
+            frame,
+            answered,
+        };
         connection.probe_due = false;
         let before = core::mem::replace(&mut connection.phase, closing);
         if let Phase::Joining {
@@ -145,11 +147,16 @@ impl Model {
         } = before
             && (reads || by_peer)
         {
-            connection.control.insert(0, greeting);
+            connection.control.insert(0, Frame::Message(greeting));
+        }
+        if !by_peer {
+            // Its pings stay unanswered.
+            connection.held.clear();
         }
         let (address, bucket) = (connection.address.clone(), connection.bucket);
         self.pass_bucket_on(&address, bucket);
-        self.alarms.clear_all(conn);
+        let reply_waits = by_peer && self.alarms.is_set(Kind::Reply, conn);
+        self.alarms.clear_living(conn, reply_waits);
         self.alarms.set(Kind::Close, conn, now);
         // Where there is a queue, it has everything before its owner can be back. When the relay
         // ends nobody comes back: then each peer is given first what waits for it.

@@ -19,6 +19,7 @@ mod joining;
 mod patience;
 mod queue;
 mod rate;
+mod replies;
 mod routing;
 mod stats;
 mod words;
@@ -28,7 +29,7 @@ use core::time::Duration;
 use bytes::Bytes;
 use pinch_proto::hub::{ConnId, HubStats, Input, Output, Wakeup, WakeupReason};
 use pinch_proto::queue::{Restored, Seq};
-use pinch_proto::{Address, Time, UnixMillis};
+use pinch_proto::{Address, Frame, Time, UnixMillis};
 
 use self::alarms::{Alarms, Kind};
 use self::connection::Connection;
@@ -136,9 +137,10 @@ impl Model {
             Input::Pong { conn, payload } => self.pong(conn, &payload),
             Input::Writable { conn, bytes } => self.writable(conn, bytes),
             Input::Blocked { conn, progressed } => self.blocked(conn, progressed),
+            Input::Ping { conn, payload } => self.pinged(conn, payload),
             Input::Alive { conn } => self.alive(conn),
             Input::Faulty { conn, fault } => self.faulty(conn, fault),
-            Input::PeerClosed { conn } => self.peer_closed(conn),
+            Input::PeerClosed { conn, close } => self.peer_closed(conn, close),
             Input::Closed { conn, clean } => self.closed(conn, clean),
             Input::Stored { ticket, outcome } => self.stored(ticket, outcome),
             Input::Shutdown => self.shut_down(),
@@ -206,13 +208,6 @@ impl Model {
         self.get(conn).is_some_and(Connection::is_open)
     }
 
-    /// Whether `conn` is to hear something that the relay itself says.
-    #[must_use]
-    pub fn owes_refusals(&self, conn: ConnId) -> bool {
-        self.get(conn)
-            .is_some_and(|connection| !connection.control.is_empty())
-    }
-
     /// Whether nothing is to be read from `conn`.
     #[must_use]
     pub fn is_paused(&self, conn: ConnId) -> bool {
@@ -258,7 +253,7 @@ impl Model {
     }
 
     /// What `conn` is to hear that the relay itself says.
-    pub fn refusals(&self, conn: ConnId) -> impl Iterator<Item = &Bytes> {
+    pub fn control(&self, conn: ConnId) -> impl Iterator<Item = &Frame> {
         let connection = self.get(conn).into_iter();
         connection.flat_map(|connection| &connection.control)
     }
@@ -274,11 +269,12 @@ impl Model {
     /// Whether `input` is about something that is over.
     fn is_late(&self, input: &Input) -> bool {
         match input {
-            Input::Received { conn, .. } | Input::Alive { conn } | Input::Faulty { conn, .. } => {
-                !self.is_open(*conn)
-            }
+            Input::Received { conn, .. }
+            | Input::Ping { conn, .. }
+            | Input::Alive { conn }
+            | Input::Faulty { conn, .. } => !self.is_open(*conn),
             Input::Pong { conn, .. }
-            | Input::PeerClosed { conn }
+            | Input::PeerClosed { conn, .. }
             | Input::Writable { conn, .. }
             | Input::Blocked { conn, .. }
             | Input::Closed { conn, .. } => !self.holds(*conn),

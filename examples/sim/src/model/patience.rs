@@ -14,6 +14,7 @@ fn step(settings: &Settings) -> u64 {
         settings.pong_timeout,
         settings.stall_timeout,
         Settings::CLOSE_TIMEOUT,
+        Settings::REPLY_TIMEOUT,
     ];
     let shortest = timeouts.into_iter().chain(answer_timeout).min();
     let quarter = shortest.map(Duration::from_millis).unwrap_or_default() / 4;

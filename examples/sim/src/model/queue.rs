@@ -8,10 +8,10 @@ use core::time::Duration;
 use bytes::Bytes;
 use pinch_proto::hub::{ConnId, Delivery, ENVELOPE_OVERHEAD, Output};
 use pinch_proto::queue::{
-    Append, Entry, Limits, Operation, Outcome, Read, Request, Seq, Ticket, Usage,
+    Append, Entry, Failure, Limits, Operation, Outcome, Read, Request, Seq, Ticket, Usage,
 };
 use pinch_proto::wire::{Envelope, Payload, QueueStatus};
-use pinch_proto::{Address, EnvelopeView, Time};
+use pinch_proto::{Address, EnvelopeView, Frame, Time};
 
 use super::Model;
 use super::alarms::Kind;
@@ -79,6 +79,17 @@ enum About {
     Change(Bytes, ConnId),
     Expire,
     Upkeep,
+}
+
+impl About {
+    /// The connection that may hear something about it.
+    const fn caused_by(&self) -> Option<ConnId> {
+        match self {
+            Self::Append(_, from) => *from,
+            Self::Change(_, from) => Some(*from),
+            Self::Read(..) | Self::Expire | Self::Upkeep => None,
+        }
+    }
 }
 
 impl Model {
@@ -308,6 +319,7 @@ impl Model {
         let position = self.owed.iter().position(|owed| owed.ticket == ticket);
         let Some(position) = position else { return };
         let Owed { overdue, about, .. } = self.owed.remove(position);
+        let caused_by = about.caused_by().filter(|_| !overdue);
         let failed = matches!(outcome, Outcome::Failed { .. });
         // A request counts as failed once: it may have been too late, too.
         self.happened.store_failures += u64::from(failed && !overdue);
@@ -315,15 +327,17 @@ impl Model {
             About::Append(letter, from) if !overdue => self.appended(&letter, from, &outcome),
             About::Change(message, from) if !overdue => {
                 let failure = match outcome {
-                    Outcome::Done => return self.check_shutdown(),
-                    Outcome::Failed { failure, .. } => failure.to_string(),
+                    Outcome::Done => None,
+                    Outcome::Failed { failure, .. } => Some(failure),
                     Outcome::Appended { .. }
                     | Outcome::Refused(_)
                     | Outcome::Entries { .. }
-                    | Outcome::Expired { .. } => "relay's store does not work".into(),
+                    | Outcome::Expired { .. } => Some(Failure::Broken),
                 };
-                let reason = format!("{failure}; the change holds until the relay restarts");
-                self.tell_author(Some(from), &message, &reason);
+                if let Some(failure) = failure {
+                    let reason = format!("{failure}; the change holds until the relay restarts");
+                    self.tell_author(Some(from), &message, &reason);
+                }
             }
             About::Append(..) | About::Change(..) | About::Upkeep => {}
             About::Read(conn, _, _) if self.is_open(conn) => self.was_read(conn, outcome),
@@ -340,11 +354,14 @@ impl Model {
                 self.next_expiry = Some(self.now + interval);
             }
         }
+        if let Some(conn) = caused_by {
+            self.settle(conn, ticket);
+            self.go_on(conn);
+        }
         self.check_shutdown();
     }
 
     fn appended(&mut self, letter: &Letter, from: Option<ConnId>, outcome: &Outcome) {
-        self.go_on(from);
         let reason = match outcome {
             Outcome::Appended { .. } => return self.fates.set(letter.fate, Fate::Stored),
             Outcome::Refused(refusal) => refusal.to_string(),
@@ -358,8 +375,7 @@ impl Model {
     }
 
     /// A sender that was to send no more may go on, if the store has answered enough.
-    fn go_on(&mut self, from: Option<ConnId>) {
-        let Some(conn) = from else { return };
+    fn go_on(&mut self, conn: ConnId) {
         let is_congested = self.is_congested(conn);
         if let Some(connection) = self.get_mut(conn)
             && connection.paused
@@ -377,12 +393,16 @@ impl Model {
         let Some(connection) = self.get(conn).filter(|connection| connection.is_open()) else {
             return false;
         };
-        let waits = |owed: &&Owed| {
-            !owed.overdue && matches!(owed.about, About::Append(_, Some(from)) if from == conn)
-        };
-        let may_come = self.owed.iter().filter(waits).count() * REJECTION_BYTES;
-        let unread: usize = connection.control.iter().map(Bytes::len).sum();
+        let may_come = self.unsettled(conn).len() * REJECTION_BYTES;
+        let unread: usize = connection.control.iter().map(Frame::len).sum();
         unread + may_come > self.settings.refusal_bytes
+    }
+
+    /// What a connection sent for which the store has not answered, and is not too late.
+    pub(super) fn unsettled(&self, conn: ConnId) -> Vec<Ticket> {
+        let waits = |owed: &&Owed| !owed.overdue && owed.about.caused_by() == Some(conn);
+        let all = self.owed.iter().filter(waits);
+        all.map(|owed| owed.ticket).collect()
     }
 
     fn was_read(&mut self, conn: ConnId, outcome: Outcome) {
@@ -452,7 +472,9 @@ impl Model {
         let mut envelope = Envelope::from_relay(status, self.unix());
         if let Some(connection) = self.get_mut(conn) {
             envelope.to_address = connection.address.as_str().into();
-            connection.control.insert(0, envelope.to_bytes());
+            connection
+                .control
+                .insert(0, Frame::Message(envelope.to_bytes()));
         }
     }
 
@@ -464,12 +486,12 @@ impl Model {
             return false;
         };
         owed.overdue = true;
-        let about = owed.about.clone();
+        let (about, ticket) = (owed.about.clone(), owed.ticket);
+        let caused_by = about.caused_by();
         self.happened.store_failures += 1;
         match about {
             About::Append(letter, from) => {
                 self.fates.set(letter.fate, Fate::Returned);
-                self.go_on(from);
                 let reason = "relay's store does not answer; the envelope may arrive nevertheless";
                 self.tell_author(from, &letter.message, reason);
             }
@@ -480,6 +502,10 @@ impl Model {
             }
             About::Read(conn, ..) => self.spill(conn),
             About::Expire | About::Upkeep => {}
+        }
+        if let Some(conn) = caused_by {
+            self.settle(conn, ticket);
+            self.go_on(conn);
         }
         self.check_shutdown();
         true

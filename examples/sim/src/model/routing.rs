@@ -4,7 +4,7 @@ use bytes::Bytes;
 use pinch_proto::hub::{Addressing, CloseCause, ConnId, Violation};
 use pinch_proto::queue::Operation;
 use pinch_proto::wire::{Envelope, MessageType, Payload, QueueFull};
-use pinch_proto::{Address, EnvelopeView};
+use pinch_proto::{Address, EnvelopeView, Frame};
 use prost::Message as _;
 
 use super::connection::Connection;
@@ -205,7 +205,8 @@ impl Model {
         let other = self
             .lookup(address)
             .or(other.map(|connection| connection.conn));
-        let from = from.filter(|from| self.is_open(*from));
+        let hears = |conn: &ConnId| self.get(*conn).is_some_and(Connection::hears_rejections);
+        let from = from.filter(hears);
         if let Some(sender) = from.or(other) {
             self.tell_lost(sender, &view, reason);
         }
@@ -219,13 +220,13 @@ impl Model {
         }
         let Some(connection) = self
             .get_mut(sender)
-            .filter(|connection| !connection.is_silent())
+            .filter(|connection| !connection.is_silent() || connection.hears_rejections())
         else {
             return;
         };
         envelope.to_address = connection.address.as_str().into();
         let message = envelope.to_bytes();
-        connection.control.push(message);
+        connection.control.push(Frame::Message(message));
         self.wake(sender);
     }
 }

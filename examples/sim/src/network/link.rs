@@ -25,6 +25,7 @@ impl From<Frame> for Packet {
         match frame {
             Frame::Message(bytes) => Self::Message(bytes),
             Frame::Ping(payload) => Self::Ping(payload),
+            Frame::Pong(payload) => Self::Pong(payload),
             Frame::Close(close) => Self::Close(close),
         }
     }
@@ -104,14 +105,14 @@ pub(super) struct Link {
     pub(super) down: Pipe,
     /// How long a packet takes, at least, in nanoseconds.
     pub(super) latency: u64,
-    /// Pongs, and the answer to a close frame, that wait until the relay's refusals are ahead of them.
-    pub(super) replies: Vec<Packet>,
     pub(super) is_held_by_agent: bool,
     pub(super) is_held_by_relay: bool,
     /// Nothing arrives any more, and nobody is told.
     pub(super) is_dead: bool,
-    /// The relay has answered the close frame of the agent.
-    pub(super) is_answered: bool,
+    /// The agent's close frame came before the relay sent one.
+    pub(super) is_closed_by_agent: bool,
+    /// The relay has sent a close frame.
+    pub(super) is_closed_by_relay: bool,
 }
 
 impl Link {

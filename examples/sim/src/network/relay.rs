@@ -143,12 +143,14 @@ impl World {
             Output::Transmit { conn, frame } => {
                 let link = relay.link(conn).expect("a connection has a link");
                 *written = Some(link);
-                match &frame {
-                    Frame::Message(message) => self.ledger.leave_relay(message),
-                    Frame::Close(_) => self.relay_replies(link),
-                    Frame::Ping(_) => {}
+                if let Frame::Message(message) = &frame {
+                    self.ledger.leave_relay(message);
                 }
+                let closes = matches!(frame, Frame::Close(_));
                 self.send(link, Direction::Down, frame.into());
+                if closes {
+                    self.relay_closes(link);
+                }
             }
             Output::Closed { conn, .. } => {
                 let link = relay.links[conn.index()].take();
@@ -217,23 +219,15 @@ impl World {
         };
         let relay = self.relay_of(agent);
         self.relay_input(relay, input);
-        let hub = self.relays[relay as usize].hub.as_ref();
-        if bytes > 0 && hub.is_some_and(|hub| hub.holds(conn) && !hub.owes_refusals(conn)) {
-            self.relay_replies(id);
-        }
     }
 
-    /// Answers what an agent's WebSocket has said to the relay's.
-    fn relay_replies(&mut self, id: LinkId) {
+    /// The relay has sent a close frame. If it answers the agent's, the agent's end of stream
+    /// completes the close handshake.
+    fn relay_closes(&mut self, id: LinkId) {
         let link = &mut self.links[id];
-        for packet in mem::take(&mut link.replies) {
-            let closes = matches!(packet, Packet::Close(_));
-            self.send(id, Direction::Down, packet);
-            if closes {
-                // The agent's end of stream completes the close handshake.
-                self.links[id].is_answered = true;
-                self.send(id, Direction::Down, Packet::End);
-            }
+        link.is_closed_by_relay = true;
+        if link.is_closed_by_agent {
+            self.send(id, Direction::Down, Packet::End);
         }
     }
 
@@ -244,9 +238,7 @@ impl World {
         let Some(conn) = link.conn else {
             return;
         };
-        let is_answered = link.is_answered;
-        let hub = self.relays[relay as usize].hub.as_ref();
-        let is_open = hub.is_some_and(|hub| hub.is_open(conn));
+        let is_closed_by_relay = link.is_closed_by_relay;
         let mut tell = |input| self.tasks.push_back(Task::Relay(relay, input));
         match packet {
             Packet::Message(message) => {
@@ -257,31 +249,22 @@ impl World {
                 });
             }
             Packet::Pong(payload) => tell(Input::Pong { conn, payload }),
-            Packet::Ping(payload) => {
-                tell(Input::Alive { conn });
-                if is_open {
-                    self.relay_will_reply(id, Packet::Pong(payload));
-                }
-            }
+            Packet::Ping(payload) => tell(Input::Ping { conn, payload }),
             Packet::Close(close) => {
-                tell(Input::PeerClosed { conn });
-                if is_open {
-                    self.relay_will_reply(id, Packet::Close(close));
-                } else if !is_answered {
+                let close = Some(close);
+                tell(Input::PeerClosed { conn, close });
+                if is_closed_by_relay {
                     let clean = true;
                     tell(Input::Closed { conn, clean });
+                } else {
+                    self.links[id].is_closed_by_agent = true;
                 }
             }
             Packet::End => {
-                let clean = is_answered;
+                let clean = link.is_closed_by_agent && is_closed_by_relay;
                 tell(Input::Closed { conn, clean });
             }
         }
-    }
-
-    fn relay_will_reply(&mut self, id: LinkId, reply: Packet) {
-        self.links[id].replies.push(reply);
-        self.tasks.push_back(Task::RelayWrites(id));
     }
 
     /// Somebody asks to be connected. Says whether there is a relay that could.
@@ -294,12 +277,12 @@ impl World {
             conn: None,
             up: Default::default(),
             down: Default::default(),
-            replies: Vec::new(),
             latency: self.random.u64(least * 1_000_000..=most * 1_000_000),
             is_held_by_agent: true,
             is_held_by_relay: true,
             is_dead: false,
-            is_answered: false,
+            is_closed_by_agent: false,
+            is_closed_by_relay: false,
         });
         let register = Input::Register {
             address: self.agents[agent as usize].address.clone(),

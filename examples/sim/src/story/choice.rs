@@ -134,10 +134,11 @@ impl<'a> Arbitrary<'a> for Pong {
 impl<'a> Arbitrary<'a> for Socket {
     fn arbitrary(bytes: &mut Unstructured<'a>) -> Result<Self> {
         Ok(match bytes.arbitrary::<u8>()? % 16 {
-            0..=5 => Self::Blocked(bytes.arbitrary()?),
-            6..=7 => Self::Alive,
+            0..=3 => Self::Blocked(bytes.arbitrary()?),
+            4..=6 => Self::Ping(bytes.arbitrary()?),
+            7 => Self::Alive,
             8..=9 => Self::Faulty(bytes.choose(&Self::FAULTS).copied()?),
-            10..=12 => Self::PeerClosed,
+            10..=12 => Self::PeerClosed(bytes.arbitrary()?),
             _ => Self::Closed(bytes.arbitrary()?),
         })
     }

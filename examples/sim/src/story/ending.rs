@@ -62,7 +62,7 @@ impl Run {
                     self.catch_up(conn)?;
                 }
                 if self.hub.holds(conn) && !self.hub.is_open(conn) {
-                    self.give(&Input::PeerClosed { conn })?;
+                    self.give(&Input::PeerClosed { conn, close: None })?;
                     let clean = true;
                     self.give(&Input::Closed { conn, clean })?;
                 }

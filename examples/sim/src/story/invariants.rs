@@ -64,7 +64,6 @@ impl Run {
         let by_name = |conn| {
             self.hub.holds(conn) != self.model.holds(conn)
                 || self.hub.is_open(conn) != self.model.is_open(conn)
-                || self.hub.owes_refusals(conn) != self.model.owes_refusals(conn)
                 || self.hub.is_paused(conn) != self.model.is_paused(conn)
         };
         if let Some(person) = self.people.iter().find(|person| by_name(person.conn)) {

@@ -92,7 +92,7 @@ impl Ledger {
                 let only_pongs = options.deduplicates || options.browser || self.only_pongs;
                 self.registers_only_pongs = only_pongs;
             }
-            Some(Input::PeerClosed { conn }) => {
+            Some(Input::PeerClosed { conn, .. }) => {
                 if let Some(heard) = self.heard.get_mut(conn) {
                     let is_first = hub.is_open(*conn) && !heard.hung_up;
                     heard.acks_by_closing |= is_first && !heard.only_pongs;
@@ -224,6 +224,7 @@ impl Ledger {
                     ping.get_or_insert(number);
                 }
             }
+            Frame::Pong(_) => {}
             Frame::Message(message) => return self.gets(conn, message),
         }
         Ok(())

@@ -108,9 +108,12 @@ fn input(input: &Input, names: &Names) -> String {
             conn,
             progressed: false,
         } => format!("{}: blocked", name(*conn, names)),
+        Input::Ping { conn, payload } => {
+            format!("from {}: ping {payload:?}", name(*conn, names))
+        }
         Input::Alive { conn } => format!("{}: alive", name(*conn, names)),
         Input::Faulty { conn, fault } => format!("{}: faulty, {fault:?}", name(*conn, names)),
-        Input::PeerClosed { conn } => format!("from {}: close", name(*conn, names)),
+        Input::PeerClosed { conn, .. } => format!("from {}: close", name(*conn, names)),
         Input::Closed { conn, clean } => {
             let how = if *clean { "ended in order" } else { "gone" };
             format!("{}: {how}", name(*conn, names))
@@ -134,6 +137,7 @@ fn output(output: &Output, names: &Names) -> String {
             match frame {
                 Frame::Message(message) => format!("to {conn}: {}", envelope(message)),
                 Frame::Ping(payload) => format!("to {conn}: ping {}", ping(payload)),
+                Frame::Pong(payload) => format!("to {conn}: pong {payload:?}"),
                 Frame::Close(close) => format!("to {conn}: close {close}"),
             }
         }

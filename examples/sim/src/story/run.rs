@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use pinch_proto::hub::{Admission, ConnId, Hub, Input, Output, Wakeup};
 use pinch_proto::queue::Restored;
-use pinch_proto::{Time, UnixMillis};
+use pinch_proto::{Close, CloseCode, Time, UnixMillis};
 
 use super::cast::{Agent, To, Who};
 use super::ledger::Ledger;
@@ -235,9 +235,16 @@ impl Run {
         };
         self.give(&match socket {
             Socket::Blocked(progressed) => Input::Blocked { conn, progressed },
+            Socket::Ping(payload) => Input::Ping {
+                conn,
+                payload: vec![payload].into(),
+            },
             Socket::Alive => Input::Alive { conn },
             Socket::Faulty(fault) => Input::Faulty { conn, fault },
-            Socket::PeerClosed => Input::PeerClosed { conn },
+            Socket::PeerClosed(says_why) => Input::PeerClosed {
+                conn,
+                close: says_why.then(|| Close::new(CloseCode::NORMAL, "bye")),
+            },
             Socket::Closed(clean) => Input::Closed { conn, clean },
         })
     }

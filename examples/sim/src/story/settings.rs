@@ -154,6 +154,7 @@ impl Settings {
     pub const HEARTBEAT_INTERVAL: u64 = 150;
     pub const JOIN_TIMEOUT: u64 = 50;
     pub const CLOSE_TIMEOUT: u64 = 90;
+    pub const REPLY_TIMEOUT: u64 = 80;
     pub const ACK_PROBE_INTERVAL: u64 = 20;
     pub const RETRY_INTERVAL: u64 = 30;
     pub const EXPIRY_INTERVAL: u64 = 400;
@@ -271,6 +272,7 @@ impl Settings {
             .join_timeout(Duration::from_millis(Self::JOIN_TIMEOUT))
             .stall_timeout(Duration::from_millis(self.stall_timeout))
             .close_timeout(Duration::from_millis(Self::CLOSE_TIMEOUT))
+            .reply_timeout(Duration::from_millis(Self::REPLY_TIMEOUT))
             .ack_probe_interval(Duration::from_millis(Self::ACK_PROBE_INTERVAL));
         let config = match self.queue {
             Some(queue) => config.queue(queue.config()),

@@ -177,12 +177,14 @@ pub enum Pong {
 pub enum Socket {
     /// The socket has not taken everything, but perhaps something.
     Blocked(bool),
+    /// The peer sends a ping with this payload.
+    Ping(u8),
     /// There is a sign of life.
     Alive,
     /// The peer breaks a rule.
     Faulty(Fault),
-    /// The peer says goodbye.
-    PeerClosed,
+    /// The peer sends a close frame, with a code or without.
+    PeerClosed(bool),
     /// The socket is gone, or the peer has ended its stream in order.
     Closed(bool),
 }
@@ -350,9 +352,11 @@ impl fmt::Display for Socket {
         match self {
             Self::Blocked(true) => f.write_str("the socket has taken a part"),
             Self::Blocked(false) => f.write_str("the socket has taken nothing"),
+            Self::Ping(payload) => write!(f, "a ping, {payload}"),
             Self::Alive => f.write_str("a sign of life"),
             Self::Faulty(fault) => write!(f, "a breach of WebSocket, {fault:?}"),
-            Self::PeerClosed => f.write_str("a close frame"),
+            Self::PeerClosed(true) => f.write_str("a close frame with a code"),
+            Self::PeerClosed(false) => f.write_str("a close frame"),
             Self::Closed(false) => f.write_str("the socket is gone"),
             Self::Closed(true) => f.write_str("the end of the stream, in order"),
         }

@@ -219,9 +219,10 @@ fn pong() -> impl Strategy<Value = Pong> {
 fn socket() -> impl Strategy<Value = Socket> {
     prop_oneof![
         4 => any::<bool>().prop_map(Socket::Blocked),
-        2 => Just(Socket::Alive),
+        3 => any::<u8>().prop_map(Socket::Ping),
+        1 => Just(Socket::Alive),
         1 => one_of(Socket::FAULTS).prop_map(Socket::Faulty),
-        3 => Just(Socket::PeerClosed),
+        3 => any::<bool>().prop_map(Socket::PeerClosed),
         3 => any::<bool>().prop_map(Socket::Closed),
     ]
 }

@@ -36,6 +36,7 @@ pub struct Config {
     pub(super) join_timeout: Duration,
     pub(super) stall_timeout: Duration,
     pub(super) close_timeout: Duration,
+    pub(super) reply_timeout: Duration,
     pub(super) queue: Option<QueueConfig>,
     pub(super) slow_reader: SlowReader,
     pub(super) delivery: Delivery,
@@ -70,6 +71,7 @@ impl Config {
             join_timeout: Duration::from_secs(1),
             stall_timeout: Duration::from_secs(30),
             close_timeout: Duration::from_secs(5),
+            reply_timeout: Duration::from_secs(5),
             queue: None,
             slow_reader: SlowReader::default(),
             delivery: Delivery::default(),
@@ -148,6 +150,15 @@ impl Config {
     #[must_use]
     pub fn close_timeout(mut self, timeout: Duration) -> Self {
         self.close_timeout = timeout;
+        self
+    }
+
+    /// Maximum time that a pong, or the answer to a close frame, waits until the store has answered
+    /// for what the peer sent before, [pauses](super#pauses) of the process apart. Default: 5 s, below
+    /// the time in which clients expect a pong (7 s).
+    #[must_use]
+    pub fn reply_timeout(mut self, timeout: Duration) -> Self {
+        self.reply_timeout = timeout;
         self
     }
 
@@ -356,7 +367,12 @@ impl Config {
     /// The shortest of the timeouts that a pause of the process does not use up.
     pub(super) fn shortest_timeout(&self) -> Duration {
         let answer_timeout = self.queue.map(|queue| queue.answer_timeout);
-        let timeouts = [self.pong_timeout, self.stall_timeout, self.close_timeout];
+        let timeouts = [
+            self.pong_timeout,
+            self.stall_timeout,
+            self.close_timeout,
+            self.reply_timeout,
+        ];
         let timeouts = timeouts.into_iter().chain(answer_timeout);
         timeouts.min().unwrap_or_default()
     }
@@ -369,6 +385,7 @@ impl Config {
             ("join timeout", self.join_timeout.is_zero()),
             ("stall timeout", self.stall_timeout.is_zero()),
             ("close timeout", self.close_timeout.is_zero()),
+            ("reply timeout", self.reply_timeout.is_zero()),
             ("ack probe interval", self.ack_probe_interval.is_zero()),
             ("envelope limit", self.envelope_bytes == 0),
             ("outbox count", self.outbox_count == 0),

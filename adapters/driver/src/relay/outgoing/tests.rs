@@ -90,7 +90,6 @@ fn a_stream_gets_every_byte_however_few_it_takes() {
     for frame in &frames {
         encode(frame, &mut expected);
     }
-    expected.extend(b"behind");
     for lists in [false, true] {
         for at_once in [1000, 4096, 65_536, usize::MAX] {
             for calls in [0, 1, 2, 5, 10, usize::MAX] {
@@ -99,7 +98,6 @@ fn a_stream_gets_every_byte_however_few_it_takes() {
                     .iter()
                     .cloned()
                     .for_each(|frame| outgoing.push(frame));
-                outgoing.append(&mut b"behind".to_vec());
                 assert!(!outgoing.is_empty());
                 let mut stream = Taking {
                     taken: Vec::new(),

@@ -51,6 +51,7 @@ impl World {
     pub(in crate::targets::client) fn reach_relay(&mut self) -> Outcome {
         match self.to_relay.pop_front() {
             Some(Frame::Ping(payload)) => self.to_client.push_back(ToClient::Pong(payload)),
+            Some(Frame::Pong(_)) => unreachable!("a client machine sends no pong"),
             Some(Frame::Close(close)) => self.to_client.push_back(ToClient::Close(close)),
             Some(Frame::Message(message)) => {
                 if self.model.accepted.get(self.next_arrival) == Some(&message) {
