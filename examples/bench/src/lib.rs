@@ -2,6 +2,7 @@
 //!
 //! - [`load`] is a load generator for one relay: `pinch-load`.
 //! - [`compare`] runs relays side by side, and [`chart`] draws what came of it: `pinch-bench`.
+//! - [`siege`] plays all attacks on a relay's resources at once: `pinch-siege`.
 //! - [`floor`] is the least that a relay can do, as a yardstick: `floor`.
 //! - [`hub`] are relays as they are usually written, to compare with: `hub-tungstenite` and
 //!   `hub-fastwebsockets`.
@@ -17,4 +18,5 @@ pub mod load;
 mod outbox;
 pub mod process;
 pub mod recipient;
+pub mod siege;
 pub mod upgrade;

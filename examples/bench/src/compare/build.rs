@@ -84,6 +84,15 @@ pub(super) fn build(progress: &mut impl Write) -> Result<Built, CompareError> {
     })
 }
 
+/// Builds one of our relays, and returns its program.
+pub(crate) fn relay_program(name: &str) -> Result<PathBuf, CompareError> {
+    let built = programs(&["--package", RELAYS, "--bin", name])?;
+    let program = built.into_iter().find(|program| program.name == name);
+    program
+        .map(|program| program.path)
+        .ok_or_else(|| CompareError::Build(name.to_owned()))
+}
+
 fn metadata() -> Result<Metadata, CompareError> {
     let (command, answer) = cargo(&["metadata", "--no-deps", "--format-version", "1"])?;
     serde_json::from_slice(&answer).map_err(|error| CompareError::Answer {

@@ -23,6 +23,7 @@ use std::{env, fs};
 use clap::Parser;
 use thiserror::Error;
 
+pub(crate) use self::build::relay_program;
 use self::contender::Contender;
 pub use self::contender::Kind;
 pub(crate) use self::load::BURST;

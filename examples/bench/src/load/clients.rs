@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
+use socket2::SockRef;
 
 use super::LoadError;
 use super::connection::{Connection, Ending, Event, MAX_FRAME};
@@ -27,6 +28,17 @@ const BUFFER: usize = 2 * MAX_FRAME;
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
 const TICK: Duration = Duration::from_millis(50);
+
+/// How an agent behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// It answers pings.
+    Civil,
+    /// It answers one, so that its queue follows, and no other.
+    Brief,
+    /// It answers none.
+    Mute,
+}
 
 /// Agents, numbered in the order in which they were told to join.
 #[derive(Debug)]
@@ -74,6 +86,15 @@ impl Clients {
 
     /// Lets `identity` begin to join; returns its number.
     pub(crate) fn join(&mut self, identity: &Identity) -> Result<usize, LoadError> {
+        self.join_as(identity, Manner::Civil)
+    }
+
+    /// The same, with these manners.
+    pub(crate) fn join_as(
+        &mut self,
+        identity: &Identity,
+        manner: Manner,
+    ) -> Result<usize, LoadError> {
         let mut mask = MaskKey::default();
         getrandom::fill(&mut mask)?;
         let mut stream = TcpStream::connect(self.endpoint.addr)?;
@@ -82,7 +103,12 @@ impl Clients {
         let interest = Interest::READABLE | Interest::WRITABLE;
         let registry = self.poll.registry();
         registry.register(&mut stream, Token(number), interest)?;
-        let connection = Connection::new(stream, identity, &self.endpoint, mask);
+        let mut connection = Connection::new(stream, identity, &self.endpoint, mask);
+        connection.patience = match manner {
+            Manner::Civil => u64::MAX,
+            Manner::Brief => 1,
+            Manner::Mute => 0,
+        };
         self.connections.push(Some(connection));
         Ok(number)
     }
@@ -105,6 +131,15 @@ impl Clients {
     pub(crate) fn unsent(&self, number: usize) -> usize {
         let connection = self.connections[number].as_ref();
         connection.map_or(0, |connection| connection.outbox.len())
+    }
+
+    /// Cuts the connection of an agent by a reset.
+    pub(crate) fn abort(&mut self, number: usize) {
+        if let Some(connection) = &self.connections[number] {
+            let linger = Some(Duration::ZERO);
+            let _ = SockRef::from(&connection.stream).set_linger(linger);
+        }
+        self.cut(number);
     }
 
     /// Gives up on an agent, if it has begun to join.

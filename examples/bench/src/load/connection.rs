@@ -104,6 +104,8 @@ pub(crate) struct Connection {
     fragments: Vec<u8>,
     pub(crate) outbox: Outbox,
     pub(crate) pings: u64,
+    /// How many pings it answers.
+    pub(crate) patience: u64,
 }
 
 impl Connection {
@@ -133,6 +135,7 @@ impl Connection {
             fragments: Vec::new(),
             outbox,
             pings: 0,
+            patience: u64::MAX,
         }
     }
 
@@ -227,6 +230,9 @@ impl Connection {
             }
             Opcode::Ping => {
                 self.pings += 1;
+                if self.pings > self.patience {
+                    return Ok(());
+                }
                 frame::put_masked(self.outbox.buffer(), Opcode::Pong, payload, self.mask);
             }
             Opcode::Pong => {}

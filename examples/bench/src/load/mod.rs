@@ -6,17 +6,17 @@
 //! holds the number of the envelope and when it was sent. So the work that is measured is the
 //! relay's, and what is lost, comes twice, late or altered shows.
 
-mod arrivals;
-mod clients;
-mod connection;
+pub(crate) mod arrivals;
+pub(crate) mod clients;
+pub(crate) mod connection;
 mod flow;
-mod identity;
+pub(crate) mod identity;
 pub mod idle;
 mod joining;
 mod readable;
 mod tally;
-mod target;
-mod template;
+pub(crate) mod target;
+pub(crate) mod template;
 pub mod throughput;
 mod traffic;
 
@@ -88,7 +88,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// What the wall clock says.
-fn unix_now() -> UnixMillis {
+pub(crate) fn unix_now() -> UnixMillis {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     let millis = since.map_or(0, |since| since.as_millis());
     UnixMillis(i64::try_from(millis).unwrap_or(i64::MAX))

@@ -11,8 +11,15 @@ use serde::Serialize;
 pub struct Tally(BTreeMap<String, usize>);
 
 impl Tally {
-    pub(super) fn add(&mut self, what: &impl fmt::Display) {
+    pub(crate) fn add(&mut self, what: &impl fmt::Display) {
         *self.0.entry(what.to_string()).or_default() += 1;
+    }
+
+    /// Adds what is in another.
+    pub(crate) fn add_all(&mut self, other: &Self) {
+        for (what, times) in &other.0 {
+            *self.0.entry(what.clone()).or_default() += times;
+        }
     }
 
     /// How many things happened.

@@ -57,8 +57,8 @@ pub enum Auth {
 
 /// A relay that takes connections.
 #[derive(Clone, Debug)]
-pub(super) struct Endpoint {
-    pub(super) addr: SocketAddr,
+pub(crate) struct Endpoint {
+    pub(crate) addr: SocketAddr,
     pub(super) host: Host,
     pub(super) auth: Auth,
     authority: String,
@@ -72,7 +72,7 @@ impl Target {
     }
 
     /// Checks what was asked for, and that somebody listens there.
-    pub(super) fn endpoint(&self) -> Result<Endpoint, LoadError> {
+    pub(crate) fn endpoint(&self) -> Result<Endpoint, LoadError> {
         let uri: Uri = self.url.parse().map_err(|_| self.invalid_url())?;
         let (Some("ws"), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
             return Err(self.invalid_url());
