@@ -10,7 +10,7 @@ use pinch_bench::siege::{self, Attack, Siege};
 fn siege(only: Vec<Attack>) -> Siege {
     Siege {
         secs: Duration::from_secs(8),
-        scale: 0.05,
+        percent: 5,
         pairs: 4,
         relay: Some(env!("CARGO_BIN_EXE_relay-tokio").into()),
         only,

@@ -141,7 +141,7 @@ impl Plan {
 pub(super) fn plan(siege: &Siege) -> Result<Plan, SiegeError> {
     let host = Host::parse(HOST).expect("a host");
     let draw = |full: usize| {
-        let count = (full as f64 * siege.scale).ceil().max(1.0) as usize;
+        let count = (full * siege.percent).div_ceil(100).max(1);
         identities(count, &host).map_err(LoadError::from)
     };
     let mut attackers = Vec::new();
@@ -374,7 +374,7 @@ impl Attackers {
             Conduct::Hoard { blocks, cut_after } => {
                 if cut_after.is_some_and(|after| self.clients.now() >= since + after) {
                     self.clients.abort(number);
-                    self.ended(at, "cut from here".into(), BACKOFF / 5);
+                    self.ended(at, "cut from here", BACKOFF / 5);
                     return 0;
                 }
                 if *blocks {
@@ -420,7 +420,7 @@ impl Attackers {
                 // Its queue is empty, or is not read.
                 if !first {
                     self.clients.abort(number);
-                    self.ended(at, "cut from here".into(), 0);
+                    self.ended(at, "cut from here", 0);
                     return 0;
                 }
                 return 2 * SECOND;
@@ -457,14 +457,14 @@ impl Attackers {
                         && self.place_of(at) == Some(number)
                     {
                         self.clients.abort(number);
-                        self.ended(at, "cut from here".into(), 0);
+                        self.ended(at, "cut from here", 0);
                     }
                 }
                 Occurrence::Ended(ending) => {
                     let is_joiner = self.attackers[at].attack == Attack::Joining;
                     // It can have been cut from here before that was heard.
                     if self.place_of(at) == Some(number) {
-                        self.ended(at, ending, if is_joiner { 0 } else { BACKOFF });
+                        self.ended(at, &ending, if is_joiner { 0 } else { BACKOFF });
                     }
                 }
             }
@@ -493,19 +493,32 @@ impl Attackers {
         };
     }
 
-    fn ended(&mut self, at: usize, ending: String, backoff: u64) {
+    fn ended(&mut self, at: usize, ending: &str, backoff: u64) {
         if matches!(self.places[at], Place::Joining { .. }) {
             self.joining -= 1;
         }
         self.places[at] = Place::Away {
             until: self.clients.now() + backoff,
         };
-        self.deed(at).endings.add(&ending);
+        self.deed(at).endings.add(&without_numbers(ending));
     }
 
     fn deed(&mut self, at: usize) -> &mut Deed {
         self.deeds.entry(self.attackers[at].attack).or_default()
     }
+}
+
+/// What is said of times and sizes differs each time.
+fn without_numbers(text: &str) -> String {
+    let mut out = String::new();
+    for char in text.chars() {
+        if !char.is_ascii_digit() {
+            out.push(char);
+        } else if !out.ends_with('#') {
+            out.push('#');
+        }
+    }
+    out
 }
 
 /// An address that looks like one, and is nobody's.

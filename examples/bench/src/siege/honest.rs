@@ -60,6 +60,9 @@ pub struct Fates {
     pub p99_ms: f64,
     /// The longest of their times in milliseconds.
     pub max_ms: f64,
+    /// The 99th percentile of how late envelopes were sent, in milliseconds: how long this process
+    /// waited for a processor.
+    pub late_p99_ms: f64,
     /// Connections that ended, by what ended them.
     pub disconnects: Tally,
 }
@@ -90,6 +93,8 @@ struct Agent {
     /// Of what it sends.
     arrivals: Arrivals,
     latencies: Histogram<u64>,
+    /// How late it has sent.
+    lateness: Histogram<u64>,
     disconnects: Tally,
     /// Joins when it is told to.
     is_away: bool,
@@ -134,6 +139,7 @@ impl Honest {
                 rejected: 0,
                 arrivals: Arrivals::default(),
                 latencies: latencies(),
+                lateness: latencies(),
                 disconnects: Tally::default(),
                 is_away: at + 1 == count,
             });
@@ -215,6 +221,7 @@ impl Honest {
                 template.put(&mut frame, stamp);
                 self.clients.send(connection, &frame);
                 agent.sent += 1;
+                agent.lateness.saturating_record((now - agent.next).max(1));
                 agent.next = now + agent.interval;
             }
         }
@@ -283,7 +290,7 @@ fn latencies() -> Histogram<u64> {
 }
 
 fn fates(agents: &[Agent]) -> Fates {
-    let mut all = latencies();
+    let (mut all, mut late) = (latencies(), latencies());
     let mut fates = Fates::default();
     for agent in agents {
         fates.sent += agent.sent;
@@ -293,10 +300,12 @@ fn fates(agents: &[Agent]) -> Fates {
         fates.reordered += agent.arrivals.reordered();
         fates.disconnects.add_all(&agent.disconnects);
         all.add(&agent.latencies).expect("the same bounds");
+        late.add(&agent.lateness).expect("the same bounds");
     }
     let settled = fates.arrived + fates.rejected;
     fates.lost = fates.sent.saturating_sub(settled);
     let at = |quantile| all.value_at_quantile(quantile) as f64 / 1e6;
     (fates.p50_ms, fates.p99_ms, fates.max_ms) = (at(0.5), at(0.99), all.max() as f64 / 1e6);
+    fates.late_p99_ms = late.value_at_quantile(0.99) as f64 / 1e6;
     fates
 }

@@ -44,9 +44,9 @@ pub struct Siege {
     /// Seconds of the siege
     #[arg(long, default_value = "120", value_parser = duration)]
     pub secs: Duration,
-    /// How many attackers, compared to the full number of them
-    #[arg(long, default_value_t = 1.0)]
-    pub scale: f64,
+    /// How many attackers, in per cent of the full number of them
+    #[arg(long, default_value_t = 100)]
+    pub percent: usize,
     /// Pairs of honest agents
     #[arg(long, default_value_t = 10)]
     pub pairs: usize,
@@ -128,6 +128,9 @@ impl SiegeReport {
 ///
 /// # Errors
 /// [`SiegeError`] says why nothing could be said.
+///
+/// # Panics
+/// Never.
 pub fn run(siege: &Siege) -> Result<SiegeReport, SiegeError> {
     crate::descriptors::raise()?;
     let mut server = Server::start(siege.relay.as_deref())?;

@@ -35,11 +35,12 @@ pub fn describe(report: &SiegeReport, out: &mut impl Write) -> fmt::Result {
         p50_ms,
         p99_ms,
         max_ms,
+        late_p99_ms,
         ..
     } = report.honest;
     writeln!(
         out,
-        "  p50 {p50_ms:.1} ms, p99 {p99_ms:.1} ms (target 20), max {max_ms:.1} ms"
+        "  p50 {p50_ms:.1} ms, p99 {p99_ms:.1} ms (target 20), max {max_ms:.1} ms; sent late p99 {late_p99_ms:.1} ms"
     )?;
     fates("for the victim", &report.victim, out)?;
 
