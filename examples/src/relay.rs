@@ -3,9 +3,11 @@
 use core::future::Future;
 use core::pin::pin;
 use std::io::{self, Write as _};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread;
 
+use async_channel::Receiver;
 use futures_util::future::{Either, select};
 use pinch_driver::{Auth, BindError, Relay, Runtime, Store as _};
 use pinch_store_redb::{OpenError, RedbStore};
@@ -23,12 +25,12 @@ pub enum Failure {
     /// There is no runtime to run it.
     #[error("cannot start the runtime: {0}")]
     Runtime(io::Error),
-    /// It could not be told to stop.
-    #[error("cannot listen for signals: {0}")]
-    Signals(io::Error),
     /// Its queue cannot be opened.
     #[error("{0} [--db PATH, PINCH_RELAY_DB]")]
     Queue(#[from] OpenError),
+    /// Opening its queue has panicked.
+    #[error("the queue cannot be opened: this is a bug, and the standard error stream says where")]
+    Panicked,
     /// It cannot listen.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -48,6 +50,14 @@ pub fn main<R: Runtime + Default>(
         Invocation::Relay(options) => *options,
         Invocation::InspectQueue(options) => return inspection::main(&options),
     };
+    // Before anything that takes time: a signal may come at any moment.
+    let signals = match Signals::listen_as_relay() {
+        Ok(signals) => signals,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "error: cannot listen for signals: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     let _logs = match logging::init(options.log) {
         Ok(logs) => logs,
         Err(error) => {
@@ -55,7 +65,7 @@ pub fn main<R: Runtime + Default>(
             return ExitCode::from(2);
         }
     };
-    match block_on(Box::pin(run::<R>(options))) {
+    match block_on(Box::pin(run::<R>(options, signals))) {
         Ok(None) => ExitCode::SUCCESS,
         Ok(Some(stop)) => ExitCode::from(stop.exit_code()),
         Err(failure) => {
@@ -68,19 +78,26 @@ pub fn main<R: Runtime + Default>(
 /// The future that is to be run.
 pub type Running = core::pin::Pin<Box<dyn Future<Output = Ended>>>;
 
-async fn run<R: Runtime + Default>(mut options: Options) -> Ended {
+async fn run<R: Runtime + Default>(mut options: Options, signals: Signals) -> Ended {
     match descriptors::raise() {
         Ok(Some(limit)) => options.fit_descriptors(limit),
         Ok(None) => {}
         Err(error) => warn!(%error, "cannot raise the limit of open files"),
     }
-    let signals = Signals::listen_as_relay().map_err(Failure::Signals)?;
     let mut relay = options
         .apply(Relay::<R>::builder())
         .health_counter("log_lines_lost", logging::lines_lost);
     let mut queue = "none".to_owned();
     if let Database::File(path) = &options.database {
-        let store = RedbStore::open(path)?;
+        let opened = open(path.clone()).map_err(Failure::Runtime)?;
+        let store = match select(pin!(opened.recv()), pin!(signals.next())).await {
+            Either::Left((Ok(store), _)) => store?,
+            Either::Left((Err(_), _)) => return Err(Failure::Panicked),
+            Either::Right((signal, _)) => {
+                info!(?signal, "ended while the queue was being opened");
+                return Ok(None);
+            }
+        };
         store.name().clone_into(&mut queue);
         relay = relay.store(store);
     }
@@ -115,6 +132,14 @@ async fn run<R: Runtime + Default>(mut options: Options) -> Ended {
         }
         Either::Right((second, _)) => Ok(Some(second)),
     }
+}
+
+/// Opens a queue in a thread of its own: after a crash, that may take a while.
+fn open(path: PathBuf) -> io::Result<Receiver<Result<RedbStore, OpenError>>> {
+    let (sender, opened) = async_channel::bounded(1);
+    let open = move || drop(sender.try_send(RedbStore::open(path)));
+    thread::Builder::new().name("open".into()).spawn(open)?;
+    Ok(opened)
 }
 
 /// The next signal that ends a relay at once if it is being shut down already.

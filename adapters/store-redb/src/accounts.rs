@@ -9,6 +9,7 @@ use pinch_proto::Address;
 use pinch_proto::queue::{Append, Usage};
 use redb::{ReadableTable, Table, WriteTransaction};
 
+use crate::bodies::places;
 use crate::schema::{ACCOUNTS, ADDRESSES, AGENTS, Account, TOTALS, TotalsRow, corrupted};
 
 pub(crate) struct Accounts<'t> {
@@ -48,6 +49,11 @@ impl<'t> Accounts<'t> {
         })
     }
 
+    /// The cost of all that waits.
+    pub(crate) const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// The number of an agent for whom or of whom something waits.
     pub(crate) fn agent(&self, address: &Address) -> Result<Option<u64>, redb::Error> {
         agent(&self.agents, address)
@@ -82,7 +88,7 @@ impl<'t> Accounts<'t> {
         self.count += 1;
         self.bytes += cost;
         let place = self.next_place;
-        self.next_place += 1;
+        self.next_place += places(append.message.len());
         Ok((recipient, sender, place))
     }
 

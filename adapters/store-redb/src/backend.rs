@@ -6,49 +6,66 @@
 use core::ops::Bound;
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redb::{BackendError, StorageBackend};
 
-/// A file that is read and written. It is what it holds; redb takes no boxes.
+use crate::room::Room;
+use crate::steps;
+
+/// A file that is read and written, as far as there is room for it.
 #[derive(Debug)]
-pub(crate) struct Writable(pub(crate) Box<dyn StorageBackend>);
+pub(crate) struct Writable {
+    file: Box<dyn StorageBackend>,
+    room: Arc<Room>,
+}
+
+impl Writable {
+    pub(crate) fn new(file: Box<dyn StorageBackend>, room: Arc<Room>) -> io::Result<Self> {
+        room.opened(file.len()?, steps::has_steps(&*file)?);
+        Ok(Self { file, room })
+    }
+}
 
 impl StorageBackend for Writable {
     fn len(&self) -> io::Result<u64> {
-        self.0.len()
+        self.file.len()
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.0.read(offset, out)
+        self.file.read(offset, out)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
+        self.room.resize(len)?;
+        self.file.set_len(len)?;
+        self.room.resized(len);
+        Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()
+        self.file.sync_data()
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.0.write(offset, data)
+        self.room.reach(offset.saturating_add(data.len() as u64))?;
+        self.file.write(offset, data)
     }
 
     fn close(&self) -> io::Result<()> {
-        self.0.close()
+        self.file.close()
     }
 
     fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
-        self.0.try_lock_range(start, end)
+        self.file.try_lock_range(start, end)
     }
 
     fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
-        self.0.query_lock_range(start, end)
+        self.file.query_lock_range(start, end)
     }
 
     fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.0.unlock_range(start, end)
+        self.file.unlock_range(start, end)
     }
 }
 

@@ -3,32 +3,39 @@
 //! Nothing here is durable: whoever begins a transaction commits it, and decides what a failure
 //! means for the rest of a batch. Any error leaves the transaction half done, to be dropped.
 
-use core::ops::Bound;
-
-use bytes::Bytes;
-use pinch_proto::queue::{Append, Entry, Limits, Operation, Outcome, Ranking, Read, Refusal, Seq};
+use pinch_proto::queue::{
+    Append, Entry, Limits, Operation, Outcome, Ranking, Read, Refusal, Seq, Usage,
+};
 use pinch_proto::{Address, UnixMillis};
 use redb::{ReadableTable as _, Table, WriteTransaction};
 
 use crate::accounts::Accounts;
+use crate::bodies::Bodies;
 use crate::rankings::Rankings;
 use crate::read::{Tables, anything_expired};
 use crate::schema::{
-    BLOCKS, BODIES, EXPIRIES, ExpiryKey, INDEX, IndexKey, Placed, all_of, corrupted,
+    BLOCKS, EXPIRIES, ExpiryKey, INDEX, IndexKey, LAST_SEQ_KEY, META, Placed, all_of, corrupted,
 };
+
+/// Number of envelopes that one transaction removes. Until it is done, each may take as much room as
+/// three pages and those above them.
+const MAX_REMOVED: u64 = 500;
 
 /// All tables, open for writing.
 pub(crate) struct Writer<'t> {
-    bodies: Table<'t, u64, &'static [u8]>,
-    /// Messages with their places, which are yet to be written behind the last of the bodies. redb
-    /// fills its pages with what is written in one go, and leaves them half empty otherwise.
-    arrived: Vec<(u64, Bytes)>,
+    meta: Table<'t, &'static str, u64>,
+    bodies: Bodies<'t>,
     index: Table<'t, IndexKey, Placed>,
     expiries: Table<'t, ExpiryKey, IndexKey>,
     blocks: Table<'t, (&'static str, &'static str), ()>,
     accounts: Accounts<'t>,
     /// They are wrong once a transaction is dropped that has changed something.
     rankings: &'t mut Rankings,
+    /// New envelopes may not make the queue larger than that, for there is no room in the file.
+    most_bytes: Option<u64>,
+    /// The highest number of those appended.
+    last_seq: Option<u64>,
+    removed: u64,
     is_changed: bool,
 }
 
@@ -36,41 +43,80 @@ impl<'t> Writer<'t> {
     pub(crate) fn new(
         transaction: &'t WriteTransaction,
         rankings: &'t mut Rankings,
+        most_bytes: Option<u64>,
     ) -> Result<Self, redb::Error> {
         Ok(Self {
-            bodies: transaction.open_table(BODIES)?,
-            arrived: Vec::new(),
+            meta: transaction.open_table(META)?,
+            bodies: Bodies::new(transaction)?,
             index: transaction.open_table(INDEX)?,
             expiries: transaction.open_table(EXPIRIES)?,
             blocks: transaction.open_table(BLOCKS)?,
             accounts: Accounts::new(transaction)?,
             rankings,
+            most_bytes,
+            last_seq: None,
+            removed: 0,
             is_changed: false,
         })
     }
 
-    pub(crate) fn execute(&mut self, operation: &Operation) -> Result<Outcome, redb::Error> {
-        match operation {
-            Operation::Append(append) => self.append(append),
-            Operation::Read(wanted) => self.read(wanted),
-            Operation::Remove { recipient, through } => self.remove_through(recipient, *through),
+    /// Executes as many operations of `batch` as one transaction may, and the last of them perhaps in
+    /// part: that one has no outcome yet, and goes on when it is executed again.
+    pub(crate) fn execute_some(
+        &mut self,
+        batch: &[Operation],
+    ) -> Result<Vec<Outcome>, redb::Error> {
+        let mut outcomes = Vec::with_capacity(batch.len());
+        for operation in batch {
+            let Some(outcome) = self.execute(operation)? else {
+                break;
+            };
+            outcomes.push(outcome);
+            if self.is_at_its_end() {
+                break;
+            }
+        }
+        Ok(outcomes)
+    }
+
+    /// The cost of all that waits.
+    pub(crate) const fn bytes(&self) -> u64 {
+        self.accounts.bytes()
+    }
+
+    fn execute(&mut self, operation: &Operation) -> Result<Option<Outcome>, redb::Error> {
+        let done = match operation {
+            Operation::Append(append) => return self.append(append),
+            Operation::Read(wanted) => self.read(wanted)?,
+            Operation::Remove { recipient, through } => {
+                return self.remove_through(recipient, *through);
+            }
             Operation::Expire { now } => {
                 self.forget_expired(*now)?;
+                if self.is_at_its_end() {
+                    return Ok(None);
+                }
                 let count = core::mem::take(&mut self.accounts.expired);
                 self.is_changed |= count > 0;
-                Ok(Outcome::Expired { count })
+                Outcome::Expired { count }
             }
             Operation::Block { blocker, blocked } => {
                 let block = (blocker.as_str(), blocked.as_str());
                 self.is_changed |= self.blocks.insert(block, ())?.is_none();
-                Ok(Outcome::Done)
+                Outcome::Done
             }
             Operation::Unblock { blocker, blocked } => {
                 let block = (blocker.as_str(), blocked.as_str());
                 self.is_changed |= self.blocks.remove(block)?.is_some();
-                Ok(Outcome::Done)
+                Outcome::Done
             }
-        }
+        };
+        Ok(Some(done))
+    }
+
+    /// Whether the transaction may remove nothing more.
+    const fn is_at_its_end(&self) -> bool {
+        self.removed >= MAX_REMOVED
     }
 
     /// Ends the work on the tables. Gives the number of the commit that this will be; `None` if
@@ -79,11 +125,17 @@ impl<'t> Writer<'t> {
         if !self.is_changed {
             return Ok(None);
         }
-        self.write_arrived()?;
+        self.bodies.write()?;
+        let before = self.meta.get(LAST_SEQ_KEY)?.map(|seq| seq.value());
+        if let Some(last_seq) = self.last_seq
+            && before < Some(last_seq)
+        {
+            self.meta.insert(LAST_SEQ_KEY, last_seq)?;
+        }
         self.accounts.write().map(Some)
     }
 
-    fn append(&mut self, append: &Append) -> Result<Outcome, redb::Error> {
+    fn append(&mut self, append: &Append) -> Result<Option<Outcome>, redb::Error> {
         let Append {
             seq: Seq(seq),
             now: UnixMillis(accepted_at),
@@ -99,10 +151,13 @@ impl<'t> Writer<'t> {
         if let Some(limits) = append.limits {
             if self.refusal(append, limits)?.is_some() {
                 self.forget_expired(append.now)?;
+                if self.is_at_its_end() {
+                    return Ok(None);
+                }
             }
             match self.admit(append, limits)? {
                 Ok(gives_way) => displaced = gives_way,
-                Err(refusal) => return Ok(Outcome::Refused(refusal)),
+                Err(refusal) => return Ok(Some(Outcome::Refused(refusal))),
             }
         }
         // What is discarded takes a commit, too, and so as long.
@@ -113,7 +168,8 @@ impl<'t> Writer<'t> {
         let displaced = displaced.map(|key| self.displace(key)).transpose()?;
         let (recipient, sender, place) = self.accounts.charge(append)?;
         self.rankings.insert(recipient, sender, seq);
-        self.arrived.push((place, append.message.clone()));
+        self.bodies.push(place, append.message.clone());
+        self.last_seq = self.last_seq.max(Some(seq));
         let placed = (place, sender, accepted_at, expires_at, append.cost());
         self.index.insert((recipient, seq), placed)?;
         self.expiries
@@ -121,15 +177,28 @@ impl<'t> Writer<'t> {
         self.appended(append, displaced)
     }
 
-    fn appended(&self, append: &Append, displaced: Option<Entry>) -> Result<Outcome, redb::Error> {
+    fn appended(
+        &self,
+        append: &Append,
+        displaced: Option<Entry>,
+    ) -> Result<Option<Outcome>, redb::Error> {
         let usage = self.accounts.usage(&append.recipient, &append.sender)?;
-        Ok(Outcome::Appended { usage, displaced })
+        Ok(Some(Outcome::Appended { usage, displaced }))
     }
 
-    /// Which of its limits `append` would exceed.
+    /// Which of its limits `append` would exceed, or that there is no room for it.
     fn refusal(&self, append: &Append, limits: Limits) -> Result<Option<Refusal>, redb::Error> {
         let usage = self.accounts.usage(&append.recipient, &append.sender)?;
-        Ok(limits.refusal(append, usage))
+        Ok(self.refusal_at(append, limits, usage))
+    }
+
+    fn refusal_at(&self, append: &Append, limits: Limits, usage: Usage) -> Option<Refusal> {
+        limits.refusal(append, usage).or_else(|| {
+            let bytes = usage.total_bytes.saturating_add(append.cost());
+            let limit = limits.total_bytes;
+            let is_full = self.most_bytes.is_some_and(|most| bytes > most);
+            is_full.then_some(Refusal::StoreFull { limit })
+        })
     }
 
     /// The envelope that gives way to `append`, if one has to; or why there is no room.
@@ -156,7 +225,7 @@ impl<'t> Writer<'t> {
         let placed = self.index.get(key)?.map(|placed| placed.value());
         let (.., cost) = placed.ok_or_else(|| corrupted("what gives way is in no index"))?;
         let usage = self.accounts.usage(&append.recipient, &append.sender)?;
-        Ok(match limits.refusal(append, usage.without(cost)) {
+        Ok(match self.refusal_at(append, limits, usage.without(cost)) {
             Some(refusal) => Err(refusal),
             None => Ok(Some(key)),
         })
@@ -164,14 +233,12 @@ impl<'t> Writer<'t> {
 
     /// Forgets an envelope that gives way to another, and returns it.
     fn displace(&mut self, key: IndexKey) -> Result<Entry, redb::Error> {
-        self.write_arrived()?;
         let (recipient, seq) = key;
         let placed = self.index.remove(key)?.map(|placed| placed.value());
         let placed = placed.ok_or_else(|| corrupted("what gives way is in no index"))?;
         let (place, sender, _, expires_at, cost) = placed;
-        let body = self.bodies.remove(place)?;
-        let body = body.ok_or_else(|| corrupted("an envelope in the index has no body"))?;
-        let message = Bytes::copy_from_slice(body.value());
+        let message = self.bodies.write()?.read(place)?;
+        self.bodies.remove(place)?;
         let expiry = self.expiries.remove((expires_at, place))?;
         expiry.ok_or_else(|| corrupted("an envelope in the index never expires"))?;
         self.accounts.release(recipient, sender, cost)?;
@@ -181,10 +248,9 @@ impl<'t> Writer<'t> {
     }
 
     fn read(&mut self, wanted: &Read) -> Result<Outcome, redb::Error> {
-        self.write_arrived()?;
         let recipient = self.accounts.agent(&wanted.recipient)?;
         let usage = self.accounts.usage(&wanted.recipient, &wanted.recipient)?;
-        let (bodies, index, expiries) = (&self.bodies, &self.index, &self.expiries);
+        let (bodies, index, expiries) = (self.bodies.write()?, &self.index, &self.expiries);
         let tables = Tables {
             bodies,
             index,
@@ -197,32 +263,34 @@ impl<'t> Writer<'t> {
         &mut self,
         recipient: &Address,
         Seq(through): Seq,
-    ) -> Result<Outcome, redb::Error> {
-        self.write_arrived()?;
+    ) -> Result<Option<Outcome>, redb::Error> {
         let Some(recipient) = self.accounts.agent(recipient)? else {
-            return Ok(Outcome::Done);
+            return Ok(Some(Outcome::Done));
         };
         let arrived = (recipient, 0)..=(recipient, through);
         for row in self.index.extract_from_if(arrived, |_, _| true)? {
             let (key, placed) = row?;
             let (_, seq) = key.value();
             let (place, sender, _, expires_at, cost) = placed.value();
-            let body = self.bodies.remove(place)?;
-            body.ok_or_else(|| corrupted("an envelope in the index has no body"))?;
+            self.bodies.remove(place)?;
             let expiry = self.expiries.remove((expires_at, place))?;
             expiry.ok_or_else(|| corrupted("an envelope in the index never expires"))?;
             self.accounts.release(recipient, sender, cost)?;
             self.rankings.remove(recipient, sender, seq);
             self.is_changed = true;
+            self.removed += 1;
+            if self.removed >= MAX_REMOVED {
+                return Ok(None);
+            }
         }
-        Ok(Outcome::Done)
+        Ok(Some(Outcome::Done))
     }
 
+    /// Forgets what has expired, as much of it as one transaction may.
     fn forget_expired(&mut self, UnixMillis(now): UnixMillis) -> Result<(), redb::Error> {
         if !anything_expired(&self.expiries, now)? {
             return Ok(());
         }
-        self.write_arrived()?;
         self.is_changed = true;
         let expired = ..=(now, u64::MAX);
         for row in self.expiries.extract_from_if(expired, |_, _| true)? {
@@ -231,24 +299,16 @@ impl<'t> Writer<'t> {
             let placed = self.index.remove(key.value())?;
             let placed = placed.ok_or_else(|| corrupted("what has expired is in no index"))?;
             let (_, sender, _, _, cost) = placed.value();
-            let body = self.bodies.remove(place)?;
-            body.ok_or_else(|| corrupted("what has expired has no body"))?;
+            self.bodies.remove(place)?;
             self.accounts.release(recipient, sender, cost)?;
             self.rankings.remove(recipient, sender, seq);
             self.accounts.expired += 1;
+            self.removed += 1;
+            if self.removed >= MAX_REMOVED {
+                break;
+            }
         }
         Ok(())
-    }
-
-    fn write_arrived(&mut self) -> Result<(), redb::Error> {
-        if self.arrived.is_empty() {
-            return Ok(());
-        }
-        let mut behind = self.bodies.upper_bound_mut(Bound::<u64>::Unbounded)?;
-        for (place, message) in self.arrived.drain(..) {
-            behind.insert_before(place, &*message)?;
-        }
-        Ok(behind.close()?)
     }
 }
 

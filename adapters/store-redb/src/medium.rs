@@ -14,7 +14,9 @@ use redb::{Builder, Database, ReadableDatabase as _, StorageBackend};
 use crate::backend::{View, Writable};
 use crate::error::OpenError;
 use crate::place::Identity;
+use crate::room::Room;
 use crate::schema::{self, FORMAT};
+use crate::steps;
 
 /// How much of a file redb keeps in memory. A queue is written once, read once and removed, so
 /// that a cache of the messages would be of little use; this holds the index of a busy relay. In
@@ -73,32 +75,41 @@ impl Medium for OnDisk {
     }
 }
 
-/// Opens a queue. Every page of it is checked before anything is written to it.
-pub(crate) fn open(medium: &dyn Medium) -> Result<(Database, Restored), OpenError> {
+/// Opens a queue. Nothing is written to what is none; not all of its pages are looked at.
+pub(crate) fn open(
+    medium: &dyn Medium,
+    room: &Arc<Room>,
+) -> Result<(Database, Restored), OpenError> {
     let path = medium.path();
     let file = medium.open(true).map_err(|error| not_opened(path, error))?;
-    let (database, restored) = examined(medium, View::new(file))?;
-    // What was only looked at has not been repaired, should it need that.
-    drop(database);
-    let database = reopen(medium);
+    let (database, restored) = examined(medium, View::new(file), false)?;
+    let opened = panic::catch_unwind(AssertUnwindSafe(|| {
+        // What was only looked at has not been repaired, should it need that.
+        drop(database);
+        let database = reopen(medium, room)?;
+        schema::upgrade(&database)?;
+        Ok(database)
+    }));
+    let database = opened.unwrap_or_else(|_| Err(schema::corrupted("it contradicts itself")));
     let database = database.map_err(|error| OpenError::from_redb(path.to_owned(), error))?;
     Ok((database, restored))
 }
 
-/// Opens a queue in order to look at it. Nothing is written.
+/// Opens a queue in order to look at it. Every page is checked, and nothing is written.
 pub(crate) fn open_view(medium: &dyn Medium) -> Result<Database, OpenError> {
     let path = medium.path();
     let file = medium
         .open(false)
         .map_err(|error| not_opened(path, error))?;
-    let (database, _) = examined(medium, View::new(file))?;
+    let (database, _) = examined(medium, View::new(file), true)?;
     Ok(database)
 }
 
 /// Opens a queue again that was open before.
-pub(crate) fn reopen(medium: &dyn Medium) -> Result<Database, redb::Error> {
-    let file = Writable(medium.open(true)?);
-    not_empty(&file)?;
+pub(crate) fn reopen(medium: &dyn Medium, room: &Arc<Room>) -> Result<Database, redb::Error> {
+    let file = medium.open(true)?;
+    not_empty(&*file)?;
+    let file = Writable::new(file, Arc::clone(room))?;
     Ok(builder(medium.cache_bytes()).create_with_backend(file)?)
 }
 
@@ -116,7 +127,7 @@ fn builder(cache_bytes: usize) -> Builder {
 }
 
 /// redb would make a new database of an empty file.
-fn not_empty(file: &impl StorageBackend) -> io::Result<()> {
+fn not_empty(file: &dyn StorageBackend) -> io::Result<()> {
     if file.len()? == 0 {
         return Err(io::Error::new(ErrorKind::InvalidData, "it is empty"));
     }
@@ -138,20 +149,24 @@ fn is_bbolt(file: &impl StorageBackend) -> io::Result<bool> {
 
 fn examined(
     medium: &dyn Medium,
-    file: impl StorageBackend,
+    file: View,
+    is_checked: bool,
 ) -> Result<(Database, Restored), OpenError> {
     // A file that somebody else has written to may contradict what redb relies on.
-    panic::catch_unwind(AssertUnwindSafe(|| examine(medium, file))).unwrap_or_else(|_| {
-        Err(OpenError::Damaged {
-            path: medium.path().to_owned(),
-            detail: "it contradicts itself".to_owned(),
-        })
-    })
+    panic::catch_unwind(AssertUnwindSafe(|| examine(medium, file, is_checked))).unwrap_or_else(
+        |_| {
+            Err(OpenError::Damaged {
+                path: medium.path().to_owned(),
+                detail: "it contradicts itself".to_owned(),
+            })
+        },
+    )
 }
 
 fn examine(
     medium: &dyn Medium,
-    file: impl StorageBackend,
+    file: View,
+    is_checked: bool,
 ) -> Result<(Database, Restored), OpenError> {
     let path = medium.path();
     let of_redb = |error| OpenError::from_redb(path.to_owned(), error);
@@ -162,11 +177,11 @@ fn examine(
         return Err(OpenError::GoRelay { path });
     }
     let mut builder = builder(medium.cache_bytes());
-    builder.set_check_integrity_on_open(true);
+    builder.set_check_integrity_on_open(is_checked);
     let database = builder.create_with_backend(file);
     let database = database.map_err(|error| of_redb(error.into()))?;
     match schema::format(&database).map_err(of_redb)? {
-        Some(FORMAT) => {}
+        Some(1..=FORMAT) => {}
         Some(found) if found > FORMAT => {
             let path = path.to_owned();
             return Err(OpenError::NewerFormat { path, found });
@@ -178,6 +193,7 @@ fn examine(
             });
         }
     }
+    schema::upgrade(&database).map_err(of_redb)?;
     let transaction = database
         .begin_read()
         .map_err(|error| of_redb(error.into()))?;
@@ -229,10 +245,11 @@ pub(crate) fn create_if_missing(path: &Path) -> Result<(), OpenError> {
         });
     }
     let (unfinished, file) = create_beside(path).map_err(io)?;
-    let created = FileBackend::new(file)
-        .map_err(redb::Error::from)
-        .and_then(|file| write_new(file, CACHE_BYTES))
-        .and_then(|()| Ok(name(&unfinished, path)?));
+    let open = || -> io::Result<Box<dyn StorageBackend>> {
+        let file = FileBackend::new(file.try_clone()?);
+        Ok(Box::new(file.map_err(io::Error::other)?))
+    };
+    let created = write_new(open, CACHE_BYTES).and_then(|()| Ok(name(&unfinished, path)?));
     // Gone already if it was renamed, and of no use to anybody otherwise.
     let _ = fs::remove_file(&unfinished);
     created.map_err(|error| OpenError::from_redb(path.to_owned(), error))?;
@@ -261,9 +278,18 @@ fn create_beside(path: &Path) -> io::Result<(PathBuf, File)> {
     }
 }
 
-/// Makes an empty file a queue with nothing in it.
-pub(crate) fn write_new(file: impl StorageBackend, cache_bytes: usize) -> Result<(), redb::Error> {
-    let database = builder(cache_bytes).create_with_backend(file)?;
+/// Makes the empty file that `open` opens a queue with nothing in it.
+pub(crate) fn write_new(
+    open: impl Fn() -> io::Result<Box<dyn StorageBackend>>,
+    cache_bytes: usize,
+) -> Result<(), redb::Error> {
+    let create = || -> Result<Database, redb::Error> {
+        let file = Writable::new(open()?, Arc::new(Room::new()))?;
+        Ok(builder(cache_bytes).create_with_backend(file)?)
+    };
+    create()?.close()?;
+    steps::set_steps(&*open()?)?;
+    let database = create()?;
     schema::create(&database)?;
     Ok(database.close()?)
 }

@@ -2,14 +2,15 @@
 
 use core::ops::Bound;
 
-use bytes::Bytes;
 use pinch_proto::UnixMillis;
 use pinch_proto::queue::{Entry, Outcome, Read, Seq, Usage};
 use redb::{Range, ReadTransaction, ReadableTable};
 
 use crate::accounts::{account, agent};
+use crate::bodies::Messages;
 use crate::schema::{
-    ACCOUNTS, AGENTS, BODIES, EXPIRIES, ExpiryKey, INDEX, IndexKey, Placed, TOTALS, corrupted,
+    ACCOUNTS, AGENTS, BODIES, EXPIRIES, ExpiryKey, INDEX, IndexKey, PIECES, Placed, TOTALS,
+    corrupted,
 };
 
 /// Reads what is committed.
@@ -29,7 +30,10 @@ pub(crate) fn read(wanted: &Read, transaction: &ReadTransaction) -> Result<Outco
         total_bytes,
     };
     let tables = Tables {
-        bodies: &transaction.open_table(BODIES)?,
+        bodies: &Messages {
+            pieces: transaction.open_table(PIECES)?,
+            whole: transaction.open_table(BODIES)?,
+        },
         index: &transaction.open_table(INDEX)?,
         expiries: &transaction.open_table(EXPIRIES)?,
     };
@@ -38,7 +42,7 @@ pub(crate) fn read(wanted: &Read, transaction: &ReadTransaction) -> Result<Outco
 
 /// What is read.
 pub(crate) struct Tables<'a, B, I, E> {
-    pub(crate) bodies: &'a B,
+    pub(crate) bodies: &'a Messages<B>,
     pub(crate) index: &'a I,
     pub(crate) expiries: &'a E,
 }
@@ -79,9 +83,7 @@ where
             if expires_at <= now {
                 continue;
             }
-            let body = self.bodies.get(place)?;
-            let body = body.ok_or_else(|| corrupted("an envelope in the index has no body"))?;
-            let message = body.value();
+            let message = self.bodies.read(place)?;
             bytes += message.len();
             if !entries.is_empty() && (bytes > wanted.bytes || entries.len() >= wanted.count) {
                 unread = 1;
@@ -90,7 +92,7 @@ where
             let (_, seq) = key.value();
             entries.push(Entry {
                 seq: Seq(seq),
-                message: Bytes::copy_from_slice(message),
+                message,
             });
         }
 

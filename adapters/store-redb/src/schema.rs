@@ -1,11 +1,13 @@
 //! What stands in the file: tables, their keys and values, and the version of all that.
 //!
-//! # Format 1
+//! # Format 2
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | `pinch.meta` | `format` | 1 |
-//! | `pinch.bodies` | place | message |
+//! | `pinch.meta` | `format` | 2 |
+//! | `pinch.meta` | `last seq` | the highest number that an envelope ever had |
+//! | `pinch.pieces` | place, and those behind it | message, in pieces of [`PIECE`](crate::bodies::PIECE) bytes; a shorter one ends it |
+//! | `pinch.bodies` | place | message, written in format 1 |
 //! | `pinch.index` | recipient, number | place, sender, accepted at, expires at, cost |
 //! | `pinch.expiries` | expires at, place | recipient, number |
 //! | `pinch.accounts` | agent | how many wait for it, cost of what waits of it |
@@ -13,6 +15,10 @@
 //! | `pinch.addresses` | agent | address |
 //! | `pinch.totals` | – | how many wait, their cost, the next place, the next agent, how many expired and are untold, how many commits there were |
 //! | `pinch.blocks` | address of the blocker, of the blocked | – |
+//!
+//! Format 1 has no pieces and no last number, and its file doubles when it grows. It becomes format 2
+//! when it is opened, without a look at what waits in it: the messages stay where they are until they
+//! are removed, and numbers go on behind [`LAST_SEQ_OF_FORMAT_1`].
 //!
 //! Places are given in the order of arrival, so that messages, most of the bytes, are only ever
 //! written behind the last one, whoever they are for. What is written all over the place is the
@@ -34,8 +40,11 @@ use redb::{
 };
 
 /// The version that this crate writes.
-pub(crate) const FORMAT: u64 = 1;
+pub(crate) const FORMAT: u64 = 2;
 pub(crate) const FORMAT_KEY: &str = "format";
+pub(crate) const LAST_SEQ_KEY: &str = "last seq";
+/// No hub has come that far: a million envelopes per second would take two thousand years.
+pub(crate) const LAST_SEQ_OF_FORMAT_1: u64 = 1 << 56;
 
 /// A recipient and a number.
 pub(crate) type IndexKey = (u64, u64);
@@ -50,6 +59,7 @@ pub(crate) type Account = (u64, u64);
 pub(crate) type TotalsRow = (u64, u64, u64, u64, u64, u64);
 
 pub(crate) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("pinch.meta");
+pub(crate) const PIECES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("pinch.pieces");
 pub(crate) const BODIES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("pinch.bodies");
 pub(crate) const INDEX: TableDefinition<'_, IndexKey, Placed> = TableDefinition::new("pinch.index");
 pub(crate) const EXPIRIES: TableDefinition<'_, ExpiryKey, IndexKey> =
@@ -67,6 +77,7 @@ pub(crate) const BLOCKS: TableDefinition<'_, (&str, &str), ()> =
 pub(crate) fn create(database: &Database) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
     transaction.open_table(META)?.insert(FORMAT_KEY, FORMAT)?;
+    transaction.open_table(PIECES)?;
     transaction.open_table(BODIES)?;
     transaction.open_table(INDEX)?;
     transaction.open_table(EXPIRIES)?;
@@ -77,6 +88,21 @@ pub(crate) fn create(database: &Database) -> Result<(), redb::Error> {
         .open_table(TOTALS)?
         .insert((), (0, 0, 0, 0, 0, 0))?;
     transaction.open_table(BLOCKS)?;
+    transaction.commit()?;
+    Ok(())
+}
+
+/// Makes a queue of format 1 one of the present format. Any other is left as it is.
+pub(crate) fn upgrade(database: &Database) -> Result<(), redb::Error> {
+    if format(database)? != Some(1) {
+        return Ok(());
+    }
+    let transaction = database.begin_write()?;
+    let mut meta = transaction.open_table(META)?;
+    meta.insert(FORMAT_KEY, FORMAT)?;
+    meta.insert(LAST_SEQ_KEY, LAST_SEQ_OF_FORMAT_1)?;
+    drop(meta);
+    transaction.open_table(PIECES)?;
     transaction.commit()?;
     Ok(())
 }
@@ -101,14 +127,8 @@ pub(crate) fn commits(transaction: &ReadTransaction) -> Result<u64, redb::Error>
 
 /// What a hub has to know of the queue.
 pub(crate) fn restored(transaction: &ReadTransaction) -> Result<Restored, redb::Error> {
-    let index = transaction.open_table(INDEX)?;
-    let mut last_seq = None;
-    for row in transaction.open_table(ACCOUNTS)?.iter()? {
-        let (agent, _) = row?;
-        if let Some(last) = index.range(all_of(agent.value()))?.next_back() {
-            last_seq = last_seq.max(Some(Seq(last?.0.value().1)));
-        }
-    }
+    let last_seq = transaction.open_table(META)?.get(LAST_SEQ_KEY)?;
+    let last_seq = last_seq.map(|seq| Seq(seq.value()));
     let mut blocks = Vec::new();
     for row in transaction.open_table(BLOCKS)?.iter()? {
         let (key, _) = row?;

@@ -17,12 +17,13 @@ use crate::worker::{Job, Worker};
 /// A queue in a file.
 ///
 /// A thread of its own does all that waits for the disk, so that a store can be used from any
-/// runtime. The limits of what it holds come with each envelope; the file itself grows with what
-/// waits, and shrinks again.
+/// runtime. The limits of what it holds, and so of the file, come with each envelope; the file grows with
+/// what waits, and shrinks again.
 ///
 /// # Failures
 ///
-/// A batch whose commit fails has no effect, with one exception: if the disk fails while it makes
+/// A batch that removes more than 500 envelopes takes several commits, and what was done before one
+/// fails is in effect. Otherwise, a batch whose commit fails has no effect, with one exception: if the disk fails while it makes
 /// the batch durable, and again when it is asked to once more, all operations of the batch are
 /// reported as failed, and whether they are in effect is open, as after a crash. When a disk that
 /// has failed to make something durable says that it has done so now, it is believed. Systems are
@@ -45,9 +46,10 @@ pub struct RedbStore {
 impl RedbStore {
     /// Opens the queue at `path`, or makes one if there is no such file.
     ///
-    /// Every page of the file is read and checked, and what a crash has left unfinished is undone:
-    /// that blocks, for a time that grows with the file. On Unix, nobody but the owner of the file may
-    /// read it from then on (mode 0600), for it says who writes to whom.
+    /// That takes no longer for a large file than for a small one, after a crash either. Exceptions are
+    /// files of less than 32 MiB, and those of an earlier version, if their relay has crashed: they are
+    /// read as a whole to undo what was left unfinished. On Unix, nobody but the owner of the file
+    /// may read it from then on (mode 0600), for it says who writes to whom.
     ///
     /// # Errors
     ///
@@ -67,7 +69,8 @@ impl RedbStore {
         Ok(store)
     }
 
-    /// Says what waits in the queue at `path`, and for whom; never the contents.
+    /// Says what waits in the queue at `path`, and for whom; never the contents. Every page of the file
+    /// is read and checked.
     ///
     /// The file is only read, even if its relay has crashed, and no relay may have it open.
     ///

@@ -8,6 +8,7 @@
 use core::mem;
 use core::panic::AssertUnwindSafe;
 use std::panic;
+use std::sync::Arc;
 
 use pinch_proto::queue::{Failure, Operation, Outcome, Restored};
 use redb::{Database, ReadableDatabase as _};
@@ -16,7 +17,15 @@ use crate::error::{OpenError, failure_of};
 use crate::execute::Writer;
 use crate::medium::{self, Medium};
 use crate::rankings::Rankings;
+use crate::room::Room;
 use crate::{read, schema};
+
+/// Length of a file, in bytes, from which on each commit says what is free in it. That takes another
+/// flush; without it, the whole file is read to find out after a crash.
+const QUICK_LEN: u64 = if cfg!(test) { 1 } else { 32 } << 20;
+
+/// Part of what waits that has to go before a file without room is tried again.
+const RETRY_DIVISOR: u64 = 64;
 
 /// What the thread is asked for.
 #[derive(Debug)]
@@ -33,6 +42,11 @@ pub(crate) struct Worker {
     database: State,
     /// As of the last commit.
     rankings: Rankings,
+    room: Arc<Room>,
+    /// The cost of all that waits.
+    bytes: u64,
+    /// New envelopes may not make that larger, until it has become smaller: the file has no room.
+    most_bytes: Option<u64>,
     /// What a hub had to know when that was last asked for.
     restored: Restored,
 }
@@ -48,11 +62,15 @@ enum State {
 
 impl Worker {
     pub(crate) fn open(medium: Box<dyn Medium>) -> Result<Self, OpenError> {
-        let (database, restored) = medium::open(&*medium)?;
+        let room = Arc::new(Room::new());
+        let (database, restored) = medium::open(&*medium, &room)?;
         Ok(Self {
             medium,
             database: State::Open(database),
             rankings: Rankings::default(),
+            room,
+            bytes: 0,
+            most_bytes: None,
             restored,
         })
     }
@@ -76,13 +94,28 @@ impl Worker {
             let read = |operation| self.read(operation);
             return batch.iter().filter_map(read).collect();
         }
-        match self.guarded(|worker| worker.write(batch)) {
-            Ok(outcomes) => outcomes,
-            Err(failed) => {
-                let read = |operation| self.read(operation).unwrap_or_else(|| failed.clone());
-                batch.iter().map(read).collect()
+        let mut takes_new = self.room.fit(batch) && !self.room.is_reserve_in_use();
+        if self.most_bytes.is_some_and(|most| self.bytes <= most) {
+            self.most_bytes = None;
+        }
+        let mut outcomes = Vec::with_capacity(batch.len());
+        while let Some(rest) = batch.get(outcomes.len()..).filter(|rest| !rest.is_empty()) {
+            self.room.begin(takes_new);
+            let written = self.guarded(|worker| worker.write(rest, takes_new));
+            self.room.end();
+            match written {
+                Ok(done) => outcomes.extend(done),
+                Err(_) if takes_new && self.room.is_exceeded() => {
+                    takes_new = false;
+                    self.most_bytes = Some(self.bytes - self.bytes / RETRY_DIVISOR);
+                }
+                Err(failed) => {
+                    let read = |operation| self.read(operation).unwrap_or_else(|| failed.clone());
+                    outcomes.extend(rest.iter().map(read));
+                }
             }
         }
+        outcomes
     }
 
     /// Executes an operation that changes nothing on what is committed; `None` if it is another.
@@ -102,14 +135,18 @@ impl Worker {
         self.restored.clone()
     }
 
-    /// Executes a batch in one transaction.
-    fn write(&mut self, batch: &[Operation]) -> Result<Vec<Outcome>, redb::Error> {
-        let transaction = self.writable()?.begin_write()?;
+    /// Executes a batch, or as much of it as there is an outcome for, in one transaction.
+    fn write(&mut self, batch: &[Operation], takes_new: bool) -> Result<Vec<Outcome>, redb::Error> {
+        let is_large = self.room.len() >= QUICK_LEN;
+        let most_bytes = if takes_new { self.most_bytes } else { Some(0) };
+        let mut transaction = self.writable()?.begin_write()?;
+        transaction.set_quick_repair(is_large);
         // Where the batch fails, they are gone: they may be ahead of the file.
         let mut rankings = mem::take(&mut self.rankings);
-        let mut writer = Writer::new(&transaction, &mut rankings)?;
-        let outcomes = batch.iter().map(|operation| writer.execute(operation));
-        let outcomes = outcomes.collect::<Result<_, _>>()?;
+        let mut writer = Writer::new(&transaction, &mut rankings, most_bytes)?;
+        self.bytes = writer.bytes();
+        let outcomes = writer.execute_some(batch)?;
+        let bytes = writer.bytes();
         match writer.finish()? {
             None => transaction.abort()?,
             Some(commits) => {
@@ -119,6 +156,7 @@ impl Worker {
                 {
                     return Err(error.into());
                 }
+                self.bytes = bytes;
             }
         }
         self.rankings = rankings;
@@ -142,7 +180,7 @@ impl Worker {
         if !matches!(self.database, State::Open(_)) {
             // A view has a lock on the file, which has to go first.
             self.database = State::Closed;
-            self.database = State::Open(medium::reopen(&*self.medium)?);
+            self.database = State::Open(medium::reopen(&*self.medium, &self.room)?);
         }
         self.readable()
     }

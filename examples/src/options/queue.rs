@@ -66,7 +66,8 @@ pub(super) struct QueueFlags {
     #[arg(long, value_name = "SIZE", value_parser = values::size)]
     queue_sender_bytes: Option<ByteSize>,
 
-    /// How much may wait in all. [default: 4GiB]
+    /// How much may wait in all, and how large the file may become with it, at least 16 MiB; 1/16 and
+    /// 33 MiB more serve to take out of it. [default: 4GiB]
     #[arg(long, value_name = "SIZE", value_parser = values::size)]
     queue_total_bytes: Option<ByteSize>,
 

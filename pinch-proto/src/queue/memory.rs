@@ -59,6 +59,7 @@ pub struct MemoryQueue {
     senders: BTreeMap<Address, u64>,
     len: usize,
     bytes: u64,
+    last_seq: Option<Seq>,
     /// What expired and was forgotten, and is in no [`Outcome::Expired`] yet.
     expired: u64,
     blocks: BTreeSet<(Address, Address)>,
@@ -112,9 +113,8 @@ impl MemoryQueue {
     /// What a hub that begins with this queue has to know.
     #[must_use]
     pub fn restored(&self) -> Restored {
-        let last = |waiting: &Waiting| waiting.entries.last_key_value().map(|(seq, _)| *seq);
         Restored {
-            last_seq: self.recipients.values().filter_map(last).max(),
+            last_seq: self.last_seq,
             blocks: self.blocks.iter().cloned().collect(),
         }
     }
@@ -245,6 +245,7 @@ impl MemoryQueue {
         *self.senders.entry(sender.clone()).or_default() += cost;
         self.bytes += cost;
         self.len += 1;
+        self.last_seq = self.last_seq.max(Some(seq));
         self.expiries.insert((expires_at, recipient.clone(), seq));
         let stored = Stored {
             sender,

@@ -157,7 +157,8 @@ pub struct Limits {
     /// How many bytes of one sender may wait, for whomever ([`Append::cost`]): so that nobody fills
     /// the disk with envelopes for addresses that have no owner.
     pub sender_bytes: u64,
-    /// How many bytes may wait in all ([`Append::cost`]).
+    /// How many bytes may wait in all ([`Append::cost`]). A store on a disk also refuses with
+    /// [`Refusal::StoreFull`] what would make its files larger than that.
     pub total_bytes: u64,
 }
 
@@ -297,7 +298,7 @@ pub enum Failure {
 /// What a store held when it was opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Restored {
-    /// The highest number of an envelope in it.
+    /// The highest number of an envelope that was ever in it, or a higher one.
     pub last_seq: Option<Seq>,
     /// Who blocks whom: first the blocker, then the blocked.
     pub blocks: Vec<(Address, Address)>,

@@ -3,6 +3,8 @@
 //! Whoever wants something hands in one operation and waits for its outcome. One writer gathers
 //! what is wanted while it waits for a batch, and makes the next batch of it.
 
+pub(crate) mod limit;
+
 use core::error::Error;
 use core::iter;
 use core::time::Duration;

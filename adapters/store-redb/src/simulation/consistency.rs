@@ -6,12 +6,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use redb::{ReadTransaction, ReadableTable as _};
 
-use crate::schema::{ACCOUNTS, ADDRESSES, AGENTS, BODIES, EXPIRIES, INDEX, TOTALS};
+use crate::bodies::PIECE;
+use crate::schema::{
+    ACCOUNTS, ADDRESSES, AGENTS, BODIES, EXPIRIES, INDEX, LAST_SEQ_KEY, META, PIECES, TOTALS,
+};
 
 /// Counts everything again.
 pub(crate) fn check(transaction: &ReadTransaction) -> Result<(), Box<dyn Error>> {
     let mut accounts: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
     let mut places = BTreeSet::new();
+    let mut last_seq = None;
     let mut expiries = BTreeSet::new();
     let (mut count, mut bytes) = (0, 0);
     for row in transaction.open_table(INDEX)?.iter()? {
@@ -21,6 +25,7 @@ pub(crate) fn check(transaction: &ReadTransaction) -> Result<(), Box<dyn Error>>
         accounts.entry(recipient).or_default().0 += 1;
         accounts.entry(sender).or_default().1 += cost;
         ensure(places.insert(place), "two envelopes have one place")?;
+        last_seq = last_seq.max(Some(seq));
         expiries.insert((expires_at, place, recipient, seq));
         (count, bytes) = (count + 1, bytes + cost);
     }
@@ -29,6 +34,18 @@ pub(crate) fn check(transaction: &ReadTransaction) -> Result<(), Box<dyn Error>>
     for row in transaction.open_table(BODIES)?.iter()? {
         kept.insert(row?.0.value());
     }
+    let mut begun = None;
+    for row in transaction.open_table(PIECES)?.iter()? {
+        let (at, piece) = row?;
+        let (first, next) = begun.take().unwrap_or((at.value(), at.value()));
+        ensure(at.value() == next, "a message lacks a piece")?;
+        if piece.value().len() == PIECE {
+            begun = Some((first, next + 1));
+        } else {
+            kept.insert(first);
+        }
+    }
+    ensure(begun.is_none(), "a message has no end")?;
     agree("bodies", &kept, &places)?;
 
     let mut kept = BTreeSet::new();
@@ -59,6 +76,10 @@ pub(crate) fn check(transaction: &ReadTransaction) -> Result<(), Box<dyn Error>>
         agents.insert(address.value().to_owned(), agent.value());
     }
     agree("agents", &agents, &addresses)?;
+
+    let kept = transaction.open_table(META)?.get(LAST_SEQ_KEY)?;
+    let is_kept = kept.map(|seq| seq.value()) >= last_seq;
+    ensure(is_kept, "a number is higher than the highest")?;
 
     let totals = transaction.open_table(TOTALS)?;
     let totals = totals.get(())?.ok_or("the totals are missing")?;

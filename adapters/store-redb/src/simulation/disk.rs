@@ -96,7 +96,8 @@ impl Disk {
     #[must_use]
     pub fn with_queue() -> Self {
         let disk = Self::default();
-        let created = medium::write_new(disk.clone(), CACHE_BYTES);
+        let open = || -> io::Result<Box<dyn StorageBackend>> { Ok(Box::new(disk.clone())) };
+        let created = medium::write_new(open, CACHE_BYTES);
         created.expect("a disk in memory has room for a queue");
         disk
     }

@@ -1,7 +1,8 @@
 //! Files that somebody else has written to.
 //!
-//! Whatever was done to a file: either it is refused and stays as it is, or what comes out is what
-//! went in. What never comes out is a queue that is empty or contradicts itself.
+//! Whatever was done to a file: either whoever looks at it is told, or what comes out is what went in.
+//! What never comes out then is a queue that is empty or contradicts itself. A store opens a file
+//! without a look at all of it; then it refuses the file, or fails what it cannot do.
 //!
 //! One thing cannot be told apart: of a relay that has crashed, the last commit in the file that was
 //! overwritten later, and the last commit that was never finished. Both are undone.
@@ -10,6 +11,7 @@ use pinch_proto::queue::MemoryQueue;
 
 use super::check;
 use super::history::{Contents, contents, contents_of_model, execute, execute_on_model, history};
+use crate::inspect::inspect_on;
 use crate::simulation::Disk;
 use crate::{OpenError, RedbStore};
 
@@ -56,6 +58,8 @@ fn queues() -> [Queue; 2] {
 #[derive(Debug, Default)]
 struct Tally {
     damaged: u64,
+    /// Those of the damaged that a store does not open.
+    refused: u64,
     whole: u64,
     without_last: u64,
 }
@@ -63,8 +67,9 @@ struct Tally {
 impl Tally {
     fn try_open(&mut self, queue: &Queue, bytes: &[u8], what: &str) {
         let disk = Disk::with_bytes(bytes.to_vec());
-        match RedbStore::open_on(Box::new(disk.clone())) {
-            Ok(store) => {
+        match inspect_on(&disk) {
+            Ok(_) => {
+                let store = RedbStore::open_on(Box::new(disk.clone())).expect(what);
                 let found = contents(&store);
                 drop(store);
                 check(&disk);
@@ -79,6 +84,13 @@ impl Tally {
             Err(OpenError::Damaged { .. }) => {
                 assert!(disk.bytes() == bytes, "{what}: it was written to");
                 self.damaged += 1;
+                match RedbStore::open_on(Box::new(disk.clone())) {
+                    Ok(store) => history(4, 3).into_iter().for_each(|batch| {
+                        execute(&store, batch);
+                    }),
+                    Err(OpenError::Damaged { .. }) => self.refused += 1,
+                    Err(error) => panic!("{what}: {error:?}"),
+                }
             }
             Err(error) => panic!("{what}: {error:?}"),
         }
@@ -101,7 +113,10 @@ fn a_page_that_was_overwritten() {
                 tally.try_open(&queue, &bytes, &format!("a page at {at}"));
             }
         }
-        assert!(tally.damaged > 0 && tally.whole > 0, "{tally:?}");
+        assert!(
+            tally.damaged > 0 && tally.refused > 0 && tally.whole > 0,
+            "{tally:?}"
+        );
     }
 }
 
@@ -121,7 +136,10 @@ fn a_byte_that_was_overwritten() {
             bytes[at] ^= change;
             tally.try_open(&queue, &bytes, &format!("a byte at {at} ^ {change}"));
         }
-        assert!(tally.damaged > 0 && tally.whole > 0, "{tally:?}");
+        assert!(
+            tally.damaged > 0 && tally.refused > 0 && tally.whole > 0,
+            "{tally:?}"
+        );
     }
 }
 

@@ -19,7 +19,7 @@ use super::check;
 use super::history::execute;
 use crate::RedbStore;
 use crate::medium::OnDisk;
-use crate::schema::FORMAT;
+use crate::schema::{FORMAT, LAST_SEQ_OF_FORMAT_1};
 
 const ALICE: &str = "pinch:alice@relay.example.com";
 const BOB: &str = "pinch:bob@relay.example.com";
@@ -137,7 +137,7 @@ fn a_golden_file_holds_what_was_put_into_it() {
         let blocks = [(BOB, EVE), (CAROL, EVE)];
         let blocks = blocks.map(|(blocker, blocked)| (address(blocker), address(blocked)));
         let restored = Restored {
-            last_seq: Some(Seq(8)),
+            last_seq: Some(Seq(if format == 1 { LAST_SEQ_OF_FORMAT_1 } else { 8 })),
             blocks: blocks.to_vec(),
         };
         assert_eq!(store.restored(), restored);

@@ -12,6 +12,7 @@ mod history;
 mod inspection;
 mod opening;
 mod opening_faults;
+mod quick;
 
 use redb::ReadableDatabase as _;
 

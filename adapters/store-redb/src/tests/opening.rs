@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
@@ -16,6 +17,7 @@ use tempfile::TempDir;
 use super::check;
 use super::history::{contents, execute, history};
 use crate::medium::{self, OnDisk};
+use crate::room::Room;
 use crate::schema::{FORMAT, FORMAT_KEY, META};
 use crate::{OpenError, RedbStore};
 
@@ -395,15 +397,16 @@ fn a_queue_is_not_opened_again_in_another_file() {
     let (_directory, path) = place();
     drop(RedbStore::open(&path).unwrap());
     let medium = OnDisk::new(path.clone());
-    drop(medium::open(&medium).unwrap());
+    let room = Arc::new(Room::new());
+    drop(medium::open(&medium, &room).unwrap());
     let aside = path.with_extension("aside");
     fs::rename(&path, &aside).unwrap();
     fs::copy(&aside, &path).unwrap();
-    let error = medium::reopen(&medium).unwrap_err().to_string();
+    let error = medium::reopen(&medium, &room).unwrap_err().to_string();
     assert!(
         error.contains("another file has taken its place"),
         "{error}"
     );
     fs::rename(&aside, &path).unwrap();
-    drop(medium::reopen(&medium).unwrap());
+    drop(medium::reopen(&medium, &room).unwrap());
 }

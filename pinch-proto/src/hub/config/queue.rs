@@ -69,8 +69,8 @@ impl QueueConfig {
         self
     }
 
-    /// How many bytes may wait in all, addresses included. Default: 4 GiB, which most disks have
-    /// to spare.
+    /// How many bytes may wait in all, addresses included, and how large a store's files may become
+    /// with them. Default: 4 GiB, which most disks have to spare.
     #[must_use]
     pub const fn total_bytes(mut self, limit: u64) -> Self {
         self.limits.total_bytes = limit;

@@ -89,7 +89,12 @@ fn what_is_appended_is_read_in_the_order_of_its_numbers() {
     assert_eq!(read(&mut queue, all_of("b", 0)), (vec![1, 2, 3], 3));
     assert_eq!(read(&mut queue, all_of("c", 0)), (vec![4], 1));
     assert_eq!(read(&mut queue, all_of("d", 0)), (vec![], 0));
-    assert_eq!(queue.restored().last_seq, Some(Seq(4)));
+    queue.execute(Operation::Remove {
+        recipient: all_of("c", 0).recipient,
+        through: Seq(4),
+    });
+    let last_seq = queue.restored().last_seq;
+    assert_eq!(last_seq, Some(Seq(4)), "no number is used again");
 }
 
 #[test]

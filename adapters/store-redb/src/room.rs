@@ -1,0 +1,137 @@
+//! How large the file may become.
+//!
+//! redb does not say how many of its pages are free. It asks for more of the file when none is, and
+//! it uses the pages at the end when all before them are in use. So that is what is watched: a
+//! transaction that takes new envelopes may neither make the file longer than the budget nor write
+//! behind it. All others may, up to a reserve: removing an envelope takes room, too, until it is done.
+
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::io::{self, ErrorKind};
+
+use pinch_proto::queue::Operation;
+
+/// The smallest budget, in bytes: what an empty queue and its index take has room in it.
+const MIN_BUDGET: u64 = 16 << 20;
+/// Length of the header of a file, in bytes, before its regions.
+const HEADER: u64 = 4096;
+/// What others than new envelopes may take besides, in bytes, ...
+const RESERVE: u64 = 32 << 20;
+/// ... and this part of the budget.
+const RESERVE_DIVISOR: u64 = 16;
+
+/// The room for one file. The store and what it writes through share it.
+#[derive(Debug)]
+pub(crate) struct Room {
+    /// How large new envelopes may make the file, in bytes. The first of them says.
+    budget: AtomicU64,
+    /// How long the file is, in bytes.
+    len: AtomicU64,
+    /// Whether the file grows by steps. One of an older version doubles instead, and is sparse then:
+    /// for that one, what is written counts.
+    has_steps: AtomicBool,
+    takes_new: AtomicBool,
+    is_exceeded: AtomicBool,
+}
+
+impl Room {
+    pub(crate) const fn new() -> Self {
+        Self {
+            budget: AtomicU64::new(u64::MAX),
+            len: AtomicU64::new(0),
+            has_steps: AtomicBool::new(true),
+            takes_new: AtomicBool::new(false),
+            is_exceeded: AtomicBool::new(false),
+        }
+    }
+
+    /// The file was opened.
+    pub(crate) fn opened(&self, len: u64, has_steps: bool) {
+        self.len.store(len, Ordering::Relaxed);
+        self.has_steps.store(has_steps, Ordering::Relaxed);
+    }
+
+    /// Takes the budget from the envelopes in `batch`. Returns whether there are any that count in it.
+    pub(crate) fn fit(&self, batch: &[Operation]) -> bool {
+        let limits = batch.iter().filter_map(|operation| match operation {
+            Operation::Append(append) => append.limits,
+            Operation::Read(_)
+            | Operation::Remove { .. }
+            | Operation::Expire { .. }
+            | Operation::Block { .. }
+            | Operation::Unblock { .. } => None,
+        });
+        let Some(bytes) = limits.map(|limits| limits.total_bytes).max() else {
+            return false;
+        };
+        let bytes = bytes.max(MIN_BUDGET).saturating_add(HEADER);
+        self.budget.store(bytes, Ordering::Relaxed);
+        true
+    }
+
+    /// A transaction begins that takes new envelopes or not.
+    pub(crate) fn begin(&self, takes_new: bool) {
+        self.takes_new.store(takes_new, Ordering::Relaxed);
+        self.is_exceeded.store(false, Ordering::Relaxed);
+    }
+
+    /// It has ended. What follows takes nothing new.
+    pub(crate) fn end(&self) {
+        self.takes_new.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether the last transaction found no room.
+    pub(crate) fn is_exceeded(&self) -> bool {
+        self.is_exceeded.load(Ordering::Relaxed)
+    }
+
+    /// Whether half of the reserve is in use: then new envelopes have to wait until the file shrinks.
+    pub(crate) fn is_reserve_in_use(&self) -> bool {
+        let budget = self.budget();
+        self.has_steps.load(Ordering::Relaxed)
+            && self.len() > budget.saturating_add(reserve(budget) / 2)
+    }
+
+    /// Returns how long the file is, in bytes.
+    pub(crate) fn len(&self) -> u64 {
+        self.len.load(Ordering::Relaxed)
+    }
+
+    /// The file is to become `len` bytes long.
+    pub(crate) fn resize(&self, len: u64) -> io::Result<()> {
+        if len > self.len() && self.has_steps.load(Ordering::Relaxed) {
+            self.reach(len)?;
+        }
+        Ok(())
+    }
+
+    /// The file has become `len` bytes long.
+    pub(crate) fn resized(&self, len: u64) {
+        self.len.store(len, Ordering::Relaxed);
+    }
+
+    /// Something is to be written up to `end`.
+    pub(crate) fn reach(&self, end: u64) -> io::Result<()> {
+        let budget = self.budget();
+        let most = if self.takes_new.load(Ordering::Relaxed) {
+            budget
+        } else if self.has_steps.load(Ordering::Relaxed) {
+            budget.saturating_add(reserve(budget))
+        } else {
+            u64::MAX
+        };
+        if end <= most {
+            return Ok(());
+        }
+        self.is_exceeded.store(true, Ordering::Relaxed);
+        let text = format!("the file would become larger than {most} bytes");
+        Err(io::Error::new(ErrorKind::StorageFull, text))
+    }
+
+    fn budget(&self) -> u64 {
+        self.budget.load(Ordering::Relaxed)
+    }
+}
+
+const fn reserve(budget: u64) -> u64 {
+    RESERVE + budget / RESERVE_DIVISOR
+}
