@@ -10,11 +10,12 @@ use pinch_proto::{Address, UnixMillis};
 use redb::{ReadableTable as _, Table, WriteTransaction};
 
 use crate::accounts::Accounts;
+use crate::blocks::BlockLists;
 use crate::bodies::Bodies;
 use crate::rankings::Rankings;
 use crate::read::{Tables, anything_expired};
 use crate::schema::{
-    BLOCKS, EXPIRIES, ExpiryKey, INDEX, IndexKey, LAST_SEQ_KEY, META, Placed, all_of, corrupted,
+    EXPIRIES, ExpiryKey, INDEX, IndexKey, LAST_SEQ_KEY, META, Placed, all_of, corrupted,
 };
 
 /// Number of envelopes that one transaction removes. Until it is done, each may take as much room as
@@ -27,7 +28,7 @@ pub(crate) struct Writer<'t> {
     bodies: Bodies<'t>,
     index: Table<'t, IndexKey, Placed>,
     expiries: Table<'t, ExpiryKey, IndexKey>,
-    blocks: Table<'t, (&'static str, &'static str), ()>,
+    blocks: BlockLists<'t>,
     accounts: Accounts<'t>,
     /// They are wrong once a transaction is dropped that has changed something.
     rankings: &'t mut Rankings,
@@ -50,7 +51,7 @@ impl<'t> Writer<'t> {
             bodies: Bodies::new(transaction)?,
             index: transaction.open_table(INDEX)?,
             expiries: transaction.open_table(EXPIRIES)?,
-            blocks: transaction.open_table(BLOCKS)?,
+            blocks: BlockLists::new(transaction)?,
             accounts: Accounts::new(transaction)?,
             rankings,
             most_bytes,
@@ -100,14 +101,11 @@ impl<'t> Writer<'t> {
                 self.is_changed |= count > 0;
                 Outcome::Expired { count }
             }
-            Operation::Block { blocker, blocked } => {
-                let block = (blocker.as_str(), blocked.as_str());
-                self.is_changed |= self.blocks.insert(block, ())?.is_none();
-                Outcome::Done
-            }
-            Operation::Unblock { blocker, blocked } => {
-                let block = (blocker.as_str(), blocked.as_str());
-                self.is_changed |= self.blocks.remove(block)?.is_some();
+            Operation::Block { .. }
+            | Operation::Unblock { .. }
+            | Operation::Seen { .. }
+            | Operation::ForgetBlocks { .. } => {
+                self.is_changed |= self.blocks.execute(operation)?;
                 Outcome::Done
             }
         };

@@ -96,6 +96,7 @@
 
 mod accounts;
 mod backend;
+mod blocks;
 mod bodies;
 mod error;
 mod execute;

@@ -15,6 +15,7 @@
 //! | `pinch.addresses` | agent | address |
 //! | `pinch.totals` | – | how many wait, their cost, the next place, the next agent, how many expired and are untold, how many commits there were |
 //! | `pinch.blocks` | address of the blocker, of the blocked | – |
+//! | `pinch.owners` | address of a blocker | when it was seen; not in files of older versions |
 //!
 //! Format 1 has no pieces and no last number, and its file doubles when it grows. It becomes format 2
 //! when it is opened, without a look at what waits in it: the messages stay where they are until they
@@ -38,6 +39,8 @@ use pinch_proto::queue::{Restored, Seq};
 use redb::{
     Database, ReadTransaction, ReadableDatabase as _, ReadableTable, TableDefinition, TableError,
 };
+
+use crate::blocks;
 
 /// The version that this crate writes.
 pub(crate) const FORMAT: u64 = 2;
@@ -129,13 +132,12 @@ pub(crate) fn commits(transaction: &ReadTransaction) -> Result<u64, redb::Error>
 pub(crate) fn restored(transaction: &ReadTransaction) -> Result<Restored, redb::Error> {
     let last_seq = transaction.open_table(META)?.get(LAST_SEQ_KEY)?;
     let last_seq = last_seq.map(|seq| Seq(seq.value()));
-    let mut blocks = Vec::new();
-    for row in transaction.open_table(BLOCKS)?.iter()? {
-        let (key, _) = row?;
-        let (blocker, blocked) = key.value();
-        blocks.push((address(blocker)?, address(blocked)?));
-    }
-    Ok(Restored { last_seq, blocks })
+    let (blocks, owners) = blocks::restored(transaction)?;
+    Ok(Restored {
+        last_seq,
+        blocks,
+        owners,
+    })
 }
 
 /// The keys in the index of what waits for an agent.

@@ -106,6 +106,7 @@ impl Hub {
     fn registered(&mut self, conn: ConnId, address: Address) {
         self.deadlines.ping.arm(conn.0.index, self.now);
         self.stats.registered += 1;
+        self.see(&address);
         self.outputs.push_back(Output::Registered { conn, address });
     }
 

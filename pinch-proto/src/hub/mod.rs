@@ -129,6 +129,7 @@ mod undeliverable;
 mod unsettled;
 
 use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 
 use hashbrown::HashSet;
 
@@ -165,6 +166,7 @@ use crate::{Address, Time, UnixMillis};
 #[derive(Debug)]
 pub struct Hub {
     config: Config,
+    seeded: Seeded,
     outbox_limits: OutboxLimits,
     window: Window,
     /// The latest time that was handed in.
@@ -186,6 +188,8 @@ pub struct Hub {
     /// How often addresses may join still.
     joins: ParkedBuckets,
     blocks: Blocks,
+    /// Owners of block lists of which the store does not know yet when they were seen.
+    unknown_owners: Vec<Address>,
     outputs: VecDeque<Output>,
     spares: Spares,
     next_ping: u64,
@@ -247,14 +251,12 @@ impl Hub {
             send_only: SendOnly::new(seeded.clone()),
             parked: buckets(config.rate_limit),
             joins: buckets(config.join_limit),
-            blocks: Blocks::new(
-                config.max_blocks_per_agent,
-                config.max_blocks,
-                seeded.clone(),
-            ),
+            blocks: Blocks::new(config.max_blocks_per_agent, config.max_blocks, seed),
             next_seq: Seq(0),
             tickets: Tickets::new(answer_timeout + attended.grace(), seeded.clone()),
-            abandoned_reads: HashSet::with_hasher(seeded),
+            abandoned_reads: HashSet::with_hasher(seeded.clone()),
+            unknown_owners: Vec::new(),
+            seeded,
             attended,
             reading_bytes: 0,
             next_expiry: config.queue.map(|queue| now + queue.expiry_interval),
@@ -272,9 +274,7 @@ impl Hub {
     pub fn with_restored(mut self, restored: Restored) -> Self {
         let after = restored.last_seq.map(|seq| Seq(seq.0.saturating_add(1)));
         self.next_seq = self.next_seq.max(after.unwrap_or_default());
-        for (blocker, blocked) in restored.blocks {
-            self.blocks.restore(blocker.as_str(), blocked);
-        }
+        self.restore_blocks(restored);
         self
     }
 
@@ -350,6 +350,7 @@ impl Hub {
             parked_buckets: self.parked.len() as u64,
             join_buckets: self.joins.len() as u64,
             blocks: self.blocks.len() as u64,
+            block_owners: self.blocks.owners() as u64,
             store_unanswered: self.tickets.len() as u64,
             held_bytes: self.counted_bytes(),
             ..self.stats

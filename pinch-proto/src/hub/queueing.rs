@@ -258,6 +258,7 @@ impl Hub {
             return false;
         }
         self.next_expiry = None;
+        self.expire_blocks();
         let now = self.expiry_unix();
         self.ask(Asked::Expire, Operation::Expire { now });
         true

@@ -6,6 +6,7 @@ use alloc::borrow::Cow;
 use bytes::Bytes;
 use prost::Message as _;
 
+use super::blocks::Inserted;
 use super::connection::Connection;
 use super::delivery::is_confirmable;
 use super::io::{CloseCause, ConnId, Violation};
@@ -150,17 +151,17 @@ impl Hub {
         Some(found)
     }
 
-    /// Whether somebody could ever join as `to`.
-    fn check_address(&self, to: &str) -> Result<(), NotAnAddress> {
-        let address = AddressRef::parse(to).map_err(|_| NotAnAddress::Malformed)?;
+    /// Returns the address that `text` is, if somebody could ever join as that.
+    fn check_address<'a>(&self, text: &'a str) -> Result<AddressRef<'a>, NotAnAddress> {
+        let address = AddressRef::parse(text).map_err(|_| NotAnAddress::Malformed)?;
         match self.config.addressing {
-            Addressing::Names => Ok(()),
+            Addressing::Names => Ok(address),
             Addressing::Keys if !self.config.host.matches(address.host()) => {
                 Err(NotAnAddress::OtherHost)
             }
             Addressing::Keys => address
                 .public_key()
-                .map(|_| ())
+                .map(|_| address)
                 .map_err(|_| NotAnAddress::NotAKey),
         }
     }
@@ -177,7 +178,7 @@ impl Hub {
             .and_then(|envelope| envelope.payload);
         let done = match payload {
             Some(Payload::BlockNotification(block)) if change == MessageType::BlockNotification => {
-                let blocked = Address::parse(&block.blocked_address);
+                let blocked = self.check_address(&block.blocked_address);
                 blocked.map(|blocked| self.block(conn, blocked, envelope))
             }
             Some(Payload::UnblockNotification(unblock))
@@ -198,25 +199,38 @@ impl Hub {
                 self.stats.refused_memory += 1;
                 self.tell_undeliverable(conn, view, Undeliverable::BlockListFull);
             }
-            Err(_) => {
+            Err(fault) => {
                 self.stats.refused_address += 1;
-                self.tell_undeliverable(conn, view, Undeliverable::BlockedIsNoAddress);
+                self.tell_undeliverable(conn, view, Undeliverable::BlockedIsNoAddress(fault));
             }
         }
     }
 
     /// Blocks `blocked` for `conn`, as `change` says, and for good if there is a store; false if that
     /// would pass a limit. What is blocked already is stored again: it may have failed before.
-    fn block(&mut self, conn: ConnId, blocked: Address, change: &SealedEnvelope) -> bool {
+    fn block(&mut self, conn: ConnId, blocked: AddressRef<'_>, change: &SealedEnvelope) -> bool {
         let Some(connection) = self.connections.get(conn.0) else {
             return false;
         };
-        let blocker = connection.address.clone();
-        if !self.blocks.insert(blocker.as_str(), blocked.clone()) {
+        let (blocker, blocked) = (connection.address.clone(), blocked.to_address());
+        let Inserted::Done {
+            is_first,
+            forgotten,
+        } = self.blocks.insert(&blocker, &blocked, self.today())
+        else {
             return false;
+        };
+        if let Some(owner) = forgotten {
+            self.forget_blocks(owner);
         }
-        let operation = Operation::Block { blocker, blocked };
+        let operation = Operation::Block {
+            blocker: blocker.clone(),
+            blocked,
+        };
         self.keep_change(conn, change.bytes.clone(), operation);
+        if is_first {
+            self.keep_seen(blocker);
+        }
         true
     }
 

@@ -113,6 +113,10 @@ pub struct HubStats {
     pub parked_buckets: u64,
     /// Addresses now that have not got all their joins back.
     pub join_buckets: u64,
+    /// Agents now that have blocked others.
+    pub block_owners: u64,
+    /// Block lists that were forgotten: their owner was not seen any more, or they gave way to others.
+    pub blocks_forgotten: u64,
     /// Blocks that stand now.
     pub blocks: u64,
 }

@@ -38,11 +38,11 @@ pub(super) enum Undeliverable {
     ChangeUnanswered,
     #[error("block list is full")]
     BlockListFull,
-    #[error("blocked_address is no address")]
-    BlockedIsNoAddress,
+    #[error("blocked_address is no address of this relay: {0}")]
+    BlockedIsNoAddress(NotAnAddress),
 }
 
-/// What is wrong with a `to_address`.
+/// What is wrong with a `to_address`, or with what is to be blocked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum NotAnAddress {
     #[error("it does not parse")]

@@ -62,7 +62,8 @@ pub struct MemoryQueue {
     last_seq: Option<Seq>,
     /// What expired and was forgotten, and is in no [`Outcome::Expired`] yet.
     expired: u64,
-    blocks: BTreeSet<(Address, Address)>,
+    /// A blocker of nobody is not in it.
+    blocks: BTreeMap<Address, BlockList>,
 }
 
 /// The queue of one recipient.
@@ -70,6 +71,13 @@ pub struct MemoryQueue {
 struct Waiting {
     entries: BTreeMap<Seq, Stored>,
     ranking: Ranking<Address>,
+}
+
+/// Whom an agent blocks, and when it was seen.
+#[derive(Clone, Debug, Default)]
+struct BlockList {
+    blocked: BTreeSet<Address>,
+    seen: Option<UnixMillis>,
 }
 
 /// An envelope that waits.
@@ -100,11 +108,27 @@ impl MemoryQueue {
                 Outcome::Expired { count }
             }
             Operation::Block { blocker, blocked } => {
-                self.blocks.insert((blocker, blocked));
+                let list = self.blocks.entry(blocker).or_default();
+                list.blocked.insert(blocked);
                 Outcome::Done
             }
             Operation::Unblock { blocker, blocked } => {
-                self.blocks.remove(&(blocker, blocked));
+                if let Some(list) = self.blocks.get_mut(&blocker) {
+                    list.blocked.remove(&blocked);
+                    if list.blocked.is_empty() {
+                        self.blocks.remove(&blocker);
+                    }
+                }
+                Outcome::Done
+            }
+            Operation::Seen { blocker, at } => {
+                if let Some(list) = self.blocks.get_mut(&blocker) {
+                    list.seen = Some(at);
+                }
+                Outcome::Done
+            }
+            Operation::ForgetBlocks { blocker } => {
+                self.blocks.remove(&blocker);
                 Outcome::Done
             }
         }
@@ -113,9 +137,15 @@ impl MemoryQueue {
     /// What a hub that begins with this queue has to know.
     #[must_use]
     pub fn restored(&self) -> Restored {
+        let pairs = |(owner, list): (&Address, &BlockList)| {
+            let pair = |blocked: &Address| (owner.clone(), blocked.clone());
+            list.blocked.iter().map(pair).collect::<Vec<_>>()
+        };
+        let seen = |(owner, list): (&Address, &BlockList)| Some((owner.clone(), list.seen?));
         Restored {
             last_seq: self.last_seq,
-            blocks: self.blocks.iter().cloned().collect(),
+            blocks: self.blocks.iter().flat_map(pairs).collect(),
+            owners: self.blocks.iter().filter_map(seen).collect(),
         }
     }
 

@@ -84,6 +84,20 @@ pub enum Operation {
         /// Whom.
         blocked: Address,
     },
+    /// Remember when `blocker` was seen, if it blocks anybody. Comes to [`Outcome::Done`] or
+    /// [`Outcome::Failed`].
+    Seen {
+        /// The owner of a block list.
+        blocker: Address,
+        /// The time.
+        at: UnixMillis,
+    },
+    /// Forget all blocks of `blocker`, and when it was seen. Comes to [`Outcome::Done`] or
+    /// [`Outcome::Failed`].
+    ForgetBlocks {
+        /// The owner of the list.
+        blocker: Address,
+    },
 }
 
 /// An envelope to keep. If one with this recipient and number is there already, nothing changes,
@@ -300,6 +314,8 @@ pub enum Failure {
 pub struct Restored {
     /// The highest number of an envelope that was ever in it, or a higher one.
     pub last_seq: Option<Seq>,
-    /// Who blocks whom: first the blocker, then the blocked.
+    /// Who blocks whom: first the blocker, then the blocked. Those of one blocker lie together.
     pub blocks: Vec<(Address, Address)>,
+    /// When blockers were seen, as far as that is known.
+    pub owners: Vec<(Address, UnixMillis)>,
 }

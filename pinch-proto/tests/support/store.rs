@@ -125,6 +125,10 @@ fn line(request: &Request) -> String {
             super::name(blocker.as_str()),
             super::name(blocked.as_str())
         ),
+        Operation::Seen { blocker, .. } => format!("seen {}", super::name(blocker.as_str())),
+        Operation::ForgetBlocks { blocker } => {
+            format!("forget blocks of {}", super::name(blocker.as_str()))
+        }
         Operation::Unblock { blocker, blocked } => format!(
             "unblock {} {}",
             super::name(blocker.as_str()),

@@ -141,7 +141,9 @@ const fn is_write(operation: &Operation) -> bool {
         Operation::Append(_)
         | Operation::Remove { .. }
         | Operation::Block { .. }
-        | Operation::Unblock { .. } => true,
+        | Operation::Unblock { .. }
+        | Operation::Seen { .. }
+        | Operation::ForgetBlocks { .. } => true,
         // There may have been nothing to write.
         Operation::Read(_) | Operation::Expire { .. } => false,
     }

@@ -139,6 +139,7 @@ fn a_golden_file_holds_what_was_put_into_it() {
         let restored = Restored {
             last_seq: Some(Seq(if format == 1 { LAST_SEQ_OF_FORMAT_1 } else { 8 })),
             blocks: blocks.to_vec(),
+            owners: vec![],
         };
         assert_eq!(store.restored(), restored);
 

@@ -102,6 +102,7 @@ impl Model {
         });
         self.alarms.set(Kind::Ping, conn, self.now);
         self.happened.registered += 1;
+        self.see(&address);
         self.outputs.push(Output::Registered { conn, address });
         if !options.send_only {
             self.begin_drain(conn);

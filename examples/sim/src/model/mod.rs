@@ -58,6 +58,10 @@ pub struct Model {
     joins: Vec<Parked>,
     /// Who wants nothing from whom.
     blocks: Vec<(Address, Address)>,
+    /// Those who block somebody, and the day on which they were seen; the last one at the end.
+    owners: Vec<(Address, i64)>,
+    /// Those of them of which the store does not know it.
+    unknown_owners: Vec<Address>,
     /// What became of each envelope that was accepted or read.
     fates: Fates,
     /// What the store has not answered.
@@ -93,6 +97,8 @@ impl Model {
             parked: vec![],
             joins: vec![],
             blocks: vec![],
+            owners: vec![],
+            unknown_owners: vec![],
             fates: Fates::default(),
             owed: vec![],
             next_expiry: settings.queue.map(|_| now + expiry),
@@ -109,6 +115,20 @@ impl Model {
     #[must_use]
     pub fn with_restored(mut self, restored: Restored) -> Self {
         self.next_seq = restored.last_seq.map_or(0, |seq| seq.0 + 1);
+        let mut owners = restored.owners;
+        owners.sort_by_key(|(_, at)| *at);
+        let today = self.day();
+        for (owner, _) in &restored.blocks {
+            if owners.iter().all(|(known, _)| known != owner) {
+                owners.push((owner.clone(), self.unix()));
+                self.unknown_owners.push(owner.clone());
+            }
+        }
+        let day = |at: UnixMillis| at.0.div_euclid(routing::DAY).min(today);
+        self.owners = owners
+            .into_iter()
+            .map(|(owner, at)| (owner, day(at)))
+            .collect();
         self.blocks = restored.blocks;
         self
     }

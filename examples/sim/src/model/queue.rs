@@ -517,6 +517,7 @@ impl Model {
             return false;
         }
         self.next_expiry = None;
+        self.tell_unknown_owners();
         let now = self.unix();
         self.ask(About::Expire, Operation::Expire { now });
         true

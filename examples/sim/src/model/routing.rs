@@ -16,6 +16,9 @@ const MAX_ECHOED_ID: usize = 64;
 /// A longer `to_address` is cut in a refusal.
 const MAX_ECHOED_ADDRESS: usize = 256;
 
+/// A day, in milliseconds.
+pub(super) const DAY: i64 = 24 * 60 * 60 * 1000;
+
 /// Whether `text` is `address`; the case of hosts does not count.
 pub(super) fn is_same(text: &str, address: &Address) -> bool {
     Address::parse(text).is_ok_and(|it| it == *address)
@@ -133,6 +136,9 @@ impl Model {
                 blocker == own && is_same(&unblock.unblocked_address, blocked)
             };
             self.blocks.retain(|block| !is_it(block));
+            if self.blocks_of(own) == 0 {
+                self.owners.retain(|(owner, _)| owner != own);
+            }
             if let Ok(blocked) = Address::parse(&unblock.unblocked_address) {
                 let blocker = own.clone();
                 self.change(conn, message, Operation::Unblock { blocker, blocked });
@@ -150,28 +156,78 @@ impl Model {
         view: &EnvelopeView<'_>,
         message: &Bytes,
     ) {
-        let Ok(blocked) = Address::parse(blocked) else {
+        if let Err(fault) = self.check_address(blocked) {
             self.happened.refused_address += 1;
-            return self.tell_lost(conn, view, "blocked_address is no address");
-        };
+            let reason = format!("blocked_address is no address of this relay: {fault}");
+            return self.tell_lost(conn, view, &reason);
+        }
+        let blocked = Address::parse(blocked).expect("it was checked");
         let block = (own.clone(), blocked);
         let is_new = !self.blocks.contains(&block);
-        let of_sender = self
-            .blocks
-            .iter()
-            .filter(|(blocker, _)| blocker == own)
-            .count();
         let (most_of_one, most) = self.settings.max_blocks;
-        if is_new && (of_sender >= most_of_one || self.blocks.len() >= most) {
-            self.happened.refused_memory += 1;
-            return self.tell_lost(conn, view, "block list is full");
-        }
-        self.happened.consumed += 1;
         if is_new {
+            let victim = self.largest_and_longest_unseen();
+            let is_full = self.blocks.len() >= most;
+            if self.blocks_of(own) >= most_of_one || (is_full && victim.as_ref() == Some(own)) {
+                self.happened.refused_memory += 1;
+                return self.tell_lost(conn, view, "block list is full");
+            }
+            if let Some(blocker) = victim.filter(|_| is_full) {
+                self.blocks.retain(|(owner, _)| *owner != blocker);
+                self.owners.retain(|(owner, _)| *owner != blocker);
+                self.happened.blocks_forgotten += 1;
+                self.upkeep(Operation::ForgetBlocks { blocker });
+            }
             self.blocks.push(block.clone());
         }
+        self.happened.consumed += 1;
         let (blocker, blocked) = block;
+        let owner = blocker.clone();
         self.change(conn, message, Operation::Block { blocker, blocked });
+        if self.owners.iter().all(|(known, _)| *known != owner) {
+            self.owners.push((owner.clone(), i64::MIN));
+        }
+        self.see(&owner);
+    }
+
+    fn blocks_of(&self, owner: &Address) -> usize {
+        self.blocks.iter().filter(|(it, _)| it == owner).count()
+    }
+
+    /// Of those with the longest lists, by powers of two, the one that was not seen for longest.
+    fn largest_and_longest_unseen(&self) -> Option<Address> {
+        let size = |owner: &Address| self.blocks_of(owner).ilog2();
+        let largest = self.owners.iter().map(|(owner, _)| size(owner)).max()?;
+        let mut all = self.owners.iter();
+        let first = all.find(|(owner, _)| size(owner) == largest)?;
+        Some(first.0.clone())
+    }
+
+    /// An owner of a block list is seen: the store hears of it once a day.
+    pub(super) fn see(&mut self, address: &Address) {
+        let Some(at) = self.owners.iter().position(|(owner, _)| owner == address) else {
+            return;
+        };
+        let (blocker, day) = self.owners.remove(at);
+        let today = self.day();
+        self.owners.push((blocker.clone(), day.max(today)));
+        if day < today {
+            let at = self.unix();
+            self.upkeep(Operation::Seen { blocker, at });
+        }
+    }
+
+    /// Today, in days.
+    pub(super) fn day(&self) -> i64 {
+        self.unix().0.div_euclid(DAY)
+    }
+
+    /// Has the store remember that owners are seen of which it did not know that.
+    pub(super) fn tell_unknown_owners(&mut self) {
+        let at = self.unix();
+        for blocker in core::mem::take(&mut self.unknown_owners) {
+            self.upkeep(Operation::Seen { blocker, at });
+        }
     }
 
     /// Tells a sender that an envelope of it will not arrive, and why.

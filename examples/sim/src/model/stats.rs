@@ -35,6 +35,7 @@ impl Model {
         stats.parked_buckets = self.parked.len() as u64;
         stats.join_buckets = self.joins.len() as u64;
         stats.blocks = self.blocks.len() as u64;
+        stats.block_owners = self.owners.len() as u64;
         stats
     }
 }

@@ -183,6 +183,10 @@ fn operation(operation: &Operation) -> String {
         Operation::Block { blocker, blocked } => {
             format!("{} blocks {}", who(blocker.as_str()), who(blocked.as_str()))
         }
+        Operation::Seen { blocker, .. } => format!("{} is seen", who(blocker.as_str())),
+        Operation::ForgetBlocks { blocker } => {
+            format!("the blocks of {} are forgotten", who(blocker.as_str()))
+        }
         Operation::Unblock { blocker, blocked } => {
             format!(
                 "{} unblocks {}",

@@ -218,6 +218,8 @@ pub(super) fn appended(operation: &Operation) -> Option<&Bytes> {
         | Operation::Remove { .. }
         | Operation::Expire { .. }
         | Operation::Block { .. }
-        | Operation::Unblock { .. } => None,
+        | Operation::Unblock { .. }
+        | Operation::Seen { .. }
+        | Operation::ForgetBlocks { .. } => None,
     }
 }

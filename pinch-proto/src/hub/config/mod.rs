@@ -56,6 +56,7 @@ pub struct Config {
     pub(super) max_parked_buckets: usize,
     pub(super) max_blocks_per_agent: usize,
     pub(super) max_blocks: usize,
+    pub(super) block_ttl: Duration,
 }
 
 impl Config {
@@ -91,6 +92,7 @@ impl Config {
             max_parked_buckets: 1 << 16,
             max_blocks_per_agent: 1000,
             max_blocks: 1 << 20,
+            block_ttl: Duration::from_secs(180 * 24 * 60 * 60),
         }
     }
 
@@ -305,12 +307,22 @@ impl Config {
         self
     }
 
-    /// How many addresses one agent may block, and how many blocks there may be in all. Default:
-    /// 1000 and 1,048,576.
+    /// How many addresses one agent may block, and how many blocks there may be in all. Where all are
+    /// taken, one of the longest lists gives way: the one whose owner was not seen for longest. Default:
+    /// 1000 and 1,048,576, some 20 MB in lists of 1000, and some 300 MB in lists of one.
     #[must_use]
     pub fn max_blocks(mut self, per_agent: usize, total: usize) -> Self {
         self.max_blocks_per_agent = per_agent;
         self.max_blocks = total;
+        self
+    }
+
+    /// How long a block list is kept after its owner joined last, to the day. Default: 180 days. Lists
+    /// are looked at every [`expiry_interval`](QueueConfig::expiry_interval), so that without a queue they
+    /// are kept until the relay ends.
+    #[must_use]
+    pub fn block_ttl(mut self, ttl: Duration) -> Self {
+        self.block_ttl = ttl;
         self
     }
 

@@ -300,6 +300,8 @@ impl fmt::Display for Told<'_> {
             }
             Operation::Expire { now } => write!(f, "at {}: expire", now.0),
             Operation::Block { blocker, blocked } => write!(f, "{blocker} blocks {blocked}"),
+            Operation::Seen { blocker, at } => write!(f, "{blocker} is seen at {}", at.0),
+            Operation::ForgetBlocks { blocker } => write!(f, "forget the blocks of {blocker}"),
             Operation::Unblock { blocker, blocked } => write!(f, "{blocker} unblocks {blocked}"),
         }
     }

@@ -14,6 +14,7 @@ struct Model {
     list: Vec<Append>,
     last_seq: Option<Seq>,
     blocks: Vec<(Address, Address)>,
+    owners: alloc::collections::BTreeMap<Address, UnixMillis>,
     expired: u64,
 }
 
@@ -155,9 +156,21 @@ impl Model {
                 self.blocks.sort();
                 self.blocks.dedup();
             }
+            Operation::Seen { blocker, at } => {
+                if self.blocks.iter().any(|(owner, _)| *owner == blocker) {
+                    self.owners.insert(blocker, at);
+                }
+            }
+            Operation::ForgetBlocks { blocker } => {
+                self.blocks.retain(|(owner, _)| *owner != blocker);
+                self.owners.remove(&blocker);
+            }
             Operation::Unblock { blocker, blocked } => {
                 self.blocks
                     .retain(|block| *block != (blocker.clone(), blocked.clone()));
+                if self.blocks.iter().all(|(owner, _)| *owner != blocker) {
+                    self.owners.remove(&blocker);
+                }
             }
         }
         Outcome::Done
@@ -226,6 +239,11 @@ fn operations() -> impl Strategy<Value = Operation> {
         (parties(), parties()).prop_map(|(blocker, blocked)| Operation::Block { blocker, blocked });
     let unblock = (parties(), parties())
         .prop_map(|(blocker, blocked)| Operation::Unblock { blocker, blocked });
+    let seen = (parties(), 0..60_i64).prop_map(|(blocker, at)| Operation::Seen {
+        blocker,
+        at: UnixMillis(at),
+    });
+    let forget = parties().prop_map(|blocker| Operation::ForgetBlocks { blocker });
     prop_oneof![
         8 => append.prop_map(Operation::Append),
         4 => read.prop_map(Operation::Read),
@@ -233,6 +251,8 @@ fn operations() -> impl Strategy<Value = Operation> {
         1 => expire,
         1 => block,
         1 => unblock,
+        1 => seen,
+        1 => forget,
     ]
 }
 
@@ -251,7 +271,8 @@ proptest! {
                 let of_sender = model.sum(|other| other.sender == kept.sender);
                 prop_assert_eq!(queue.sender_bytes(kept.sender.as_str()), of_sender);
             }
-            let restored = Restored { last_seq: model.last_seq, blocks: model.blocks.clone() };
+            let owners = model.owners.clone().into_iter().collect();
+            let restored = Restored { last_seq: model.last_seq, blocks: model.blocks.clone(), owners };
             prop_assert_eq!(queue.restored(), restored);
         }
         let emptied: Box<[_]> = queue.recipients().cloned().collect();
