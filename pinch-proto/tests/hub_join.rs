@@ -443,7 +443,7 @@ fn an_address_is_free_as_soon_as_its_connection_is_closing() {
 }
 
 fn limited(world: Config) -> World {
-    World::new(world.join_limit(Some(RateLimit::new(2.0, 3).unwrap())))
+    World::new(world.join_limit(Some(RateLimit::new(2.0, 3).expect("a limit"))))
 }
 
 /// Joins and leaves again.

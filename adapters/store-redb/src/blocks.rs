@@ -1,6 +1,6 @@
 //! Block lists: who wants nothing from whom, and when the owners of the lists were seen.
 
-use std::ops::RangeInclusive;
+use core::ops::RangeInclusive;
 
 use pinch_proto::queue::Operation;
 use pinch_proto::{Address, UnixMillis};

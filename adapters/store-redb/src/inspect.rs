@@ -3,8 +3,12 @@
 use std::path::Path;
 
 use pinch_proto::{Address, UnixMillis};
-use redb::{Database, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _};
+use redb::{
+    Database, ReadTransaction, ReadableDatabase as _, ReadableTable as _,
+    ReadableTableMetadata as _,
+};
 
+use crate::blocks;
 use crate::error::OpenError;
 use crate::medium::{self, Medium, OnDisk};
 use crate::schema::{self, ADDRESSES, BLOCKS, INDEX, corrupted};
@@ -22,6 +26,20 @@ pub struct Inspection {
     pub bytes: u64,
     /// How many pairs of addresses there are of which one blocks the other.
     pub blocks: u64,
+    /// Who blocks others, in the order of their addresses.
+    pub block_lists: Vec<BlockList>,
+}
+
+/// The block list of one agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BlockList {
+    /// The agent that blocks others.
+    pub owner: Address,
+    /// How many it blocks.
+    pub count: u64,
+    /// When it joined last, to the day; `None` if that is not known.
+    pub seen: Option<UnixMillis>,
 }
 
 /// What waits for one recipient.
@@ -89,6 +107,25 @@ fn look(database: &Database) -> Result<Inspection, redb::Error> {
         count: recipients.iter().map(|waiting| waiting.count).sum(),
         bytes: recipients.iter().map(|waiting| waiting.bytes).sum(),
         blocks: transaction.open_table(BLOCKS)?.len()?,
+        block_lists: block_lists(&transaction)?,
         recipients,
     })
+}
+
+fn block_lists(transaction: &ReadTransaction) -> Result<Vec<BlockList>, redb::Error> {
+    let (blocks, owners) = blocks::restored(transaction)?;
+    let mut lists: Vec<BlockList> = Vec::new();
+    for (owner, _) in blocks {
+        if let Some(list) = lists.last_mut().filter(|list| list.owner == owner) {
+            list.count += 1;
+            continue;
+        }
+        let seen = owners.binary_search_by(|(known, _)| known.cmp(&owner));
+        lists.push(BlockList {
+            seen: seen.ok().and_then(|at| owners.get(at)).map(|it| it.1),
+            owner,
+            count: 1,
+        });
+    }
+    Ok(lists)
 }

@@ -100,6 +100,7 @@ mod blocks;
 mod bodies;
 mod error;
 mod execute;
+mod hosts;
 mod inspect;
 mod medium;
 mod place;
@@ -117,5 +118,5 @@ mod worker;
 mod tests;
 
 pub use self::error::OpenError;
-pub use self::inspect::{Inspection, Waiting};
+pub use self::inspect::{BlockList, Inspection, Waiting};
 pub use self::store::RedbStore;

@@ -19,7 +19,8 @@
 //!
 //! Format 1 has no pieces and no last number, and its file doubles when it grows. It becomes format 2
 //! when it is opened, without a look at what waits in it: the messages stay where they are until they
-//! are removed, and numbers go on behind [`LAST_SEQ_OF_FORMAT_1`].
+//! are removed, and numbers go on behind [`LAST_SEQ_OF_FORMAT_1`]. Only its addresses are looked at, of
+//! which the hosts may have capital letters.
 //!
 //! Places are given in the order of arrival, so that messages, most of the bytes, are only ever
 //! written behind the last one, whoever they are for. What is written all over the place is the
@@ -40,7 +41,7 @@ use redb::{
     Database, ReadTransaction, ReadableDatabase as _, ReadableTable, TableDefinition, TableError,
 };
 
-use crate::blocks;
+use crate::{blocks, hosts};
 
 /// The version that this crate writes.
 pub(crate) const FORMAT: u64 = 2;
@@ -106,6 +107,7 @@ pub(crate) fn upgrade(database: &Database) -> Result<(), redb::Error> {
     meta.insert(LAST_SEQ_KEY, LAST_SEQ_OF_FORMAT_1)?;
     drop(meta);
     transaction.open_table(PIECES)?;
+    hosts::normalize(&transaction)?;
     transaction.commit()?;
     Ok(())
 }

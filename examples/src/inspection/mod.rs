@@ -1,5 +1,6 @@
-//! `queue inspect`: for whom how many envelopes wait in the queue of a relay, and since when. What
-//! is in them stays between the agents.
+//! `queue inspect`: for whom how many envelopes wait in the queue of a relay, and since when; who blocks
+//! how many others, and was seen when. What is in the envelopes stays between the agents, and so does
+//! who is blocked.
 
 use core::time::Duration;
 use std::io::{self, Write};
@@ -8,7 +9,7 @@ use std::process::ExitCode;
 use bytesize::ByteSize;
 use jiff::Timestamp;
 use pinch_proto::UnixMillis;
-use pinch_store_redb::{Inspection, OpenError, RedbStore, Waiting};
+use pinch_store_redb::{BlockList, Inspection, OpenError, RedbStore, Waiting};
 use serde::Serialize;
 use thiserror::Error;
 
@@ -60,6 +61,14 @@ struct Report<'a> {
     bytes: u64,
     blocks: u64,
     recipients: Vec<Row<'a>>,
+    block_lists: Vec<ListRow<'a>>,
+}
+
+#[derive(Serialize)]
+struct ListRow<'a> {
+    owner: &'a str,
+    count: u64,
+    seen: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -80,46 +89,79 @@ impl<'a> Report<'a> {
             oldest: timestamp(waiting.oldest).to_string(),
             newest: timestamp(waiting.newest).to_string(),
         };
+        let list = |list: &'a BlockList| ListRow {
+            owner: list.owner.as_str(),
+            count: list.count,
+            seen: list.seen.map(|seen| timestamp(seen).to_string()),
+        };
         Self {
             count: inspection.count,
             bytes: inspection.bytes,
             blocks: inspection.blocks,
             recipients: inspection.recipients.iter().map(row).collect(),
+            block_lists: inspection.block_lists.iter().map(list).collect(),
         }
     }
 }
 
 fn write_table(inspection: &Inspection, now: Timestamp, out: &mut impl Write) -> io::Result<()> {
-    let Inspection { recipients, .. } = inspection;
-    if !recipients.is_empty() {
-        let header = ["RECIPIENT", "ENVELOPES", "SIZE", "OLDEST", "NEWEST"].map(str::to_owned);
-        let rows = recipients.iter().map(|waiting| {
-            [
-                plain(waiting.recipient.as_str()),
-                waiting.count.to_string(),
-                ByteSize(waiting.bytes).display().iec().to_string(),
-                age(waiting.oldest, now),
-                age(waiting.newest, now),
-            ]
-        });
-        let table: Vec<_> = core::iter::once(header).chain(rows).collect();
-        let width = |column: usize| table.iter().map(move |row| row[column].len()).max();
-        let widths = [0, 1, 2, 3].map(|column| width(column).unwrap_or(0));
-        for [recipient, count, size, oldest, newest] in &table {
-            let [a, b, c, d] = widths;
-            writeln!(
-                out,
-                "{recipient:<a$}  {count:>b$}  {size:>c$}  {oldest:<d$}  {newest}"
-            )?;
-        }
-        writeln!(out)?;
-    }
+    let Inspection {
+        recipients,
+        block_lists,
+        ..
+    } = inspection;
+    let header = ["RECIPIENT", "ENVELOPES", "SIZE", "OLDEST", "NEWEST"];
+    let rows = recipients.iter().map(|waiting| {
+        [
+            plain(waiting.recipient.as_str()),
+            waiting.count.to_string(),
+            ByteSize(waiting.bytes).display().iec().to_string(),
+            age(waiting.oldest, now),
+            age(waiting.newest, now),
+        ]
+    });
+    write_rows(header, rows, [false, true, true, false, false], out)?;
+    let rows = block_lists.iter().map(|list| {
+        [
+            plain(list.owner.as_str()),
+            list.count.to_string(),
+            list.seen.map_or("unknown".into(), |seen| age(seen, now)),
+        ]
+    });
+    write_rows(["OWNER", "BLOCKS", "SEEN"], rows, [false, true, false], out)?;
     let (count, size) = (inspection.count, ByteSize(inspection.bytes).display().iec());
     let (agents, blocks) = (recipients.len(), inspection.blocks);
     writeln!(
         out,
         "envelopes: {count} ({size}), recipients: {agents}, blocks: {blocks}"
     )
+}
+
+/// Writes a table and an empty line, unless there are no rows. Where `is_number`, a column is flush right.
+fn write_rows<const N: usize>(
+    header: [&str; N],
+    rows: impl Iterator<Item = [String; N]>,
+    is_number: [bool; N],
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let table: Vec<_> = core::iter::once(header.map(str::to_owned))
+        .chain(rows)
+        .collect();
+    if table.len() == 1 {
+        return Ok(());
+    }
+    let width = |column: usize| table.iter().map(|row| row[column].len()).max().unwrap_or(0);
+    let widths: Vec<_> = (0..N).map(width).collect();
+    for row in &table {
+        let cells = row.iter().zip(&widths).zip(is_number);
+        let cells = cells.map(|((cell, width), is_number)| match is_number {
+            true => format!("{cell:>width$}"),
+            false => format!("{cell:<width$}"),
+        });
+        let line = cells.collect::<Vec<_>>().join("  ");
+        writeln!(out, "{}", line.trim_end())?;
+    }
+    writeln!(out)
 }
 
 /// When `millis` was. Times beyond the calendar, which only a wrong clock brings about, become its

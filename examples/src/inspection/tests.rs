@@ -10,6 +10,11 @@ use super::*;
 
 /// A queue with what was accepted for whom at which second.
 fn queue(accepted: &[(&str, i64)]) -> (TempDir, Inspection) {
+    queue_and_blocks(accepted, &[])
+}
+
+/// The same, with these block lists.
+fn queue_and_blocks(accepted: &[(&str, i64)], blocks: &[Operation]) -> (TempDir, Inspection) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("relay.db");
     let append = |(seq, (recipient, second)): (u64, &(&str, i64))| {
@@ -29,6 +34,7 @@ fn queue(accepted: &[(&str, i64)]) -> (TempDir, Inspection) {
     let batch: Vec<_> = (1..).zip(accepted).map(append).collect();
     let store = RedbStore::open(&path).unwrap();
     let outcomes = smol::block_on(store.execute(batch));
+    smol::block_on(store.execute(blocks.to_vec()));
     let is_done = |outcome: &Outcome| matches!(outcome, Outcome::Appended { .. });
     assert!(outcomes.iter().all(is_done));
     drop(store);
@@ -58,6 +64,46 @@ pinch:carol@relay.example.com          1  1.0 KiB  2h ago  2h ago
 envelopes: 4 (4.0 KiB), recipients: 2, blocks: 0
 ";
     assert_eq!(table(&inspection, 1_007_200), expected);
+}
+
+#[test]
+fn block_lists_have_an_owner_a_number_and_a_time() {
+    let agent = |name: &str| Address::parse(&format!("pinch:{name}@relay")).unwrap();
+    let block = |blocker, blocked| Operation::Block {
+        blocker: agent(blocker),
+        blocked: agent(blocked),
+    };
+    let seen = Operation::Seen {
+        blocker: agent("bob"),
+        at: UnixMillis(100_000),
+    };
+    let operations = [
+        block("bob", "eve"),
+        block("al", "eve"),
+        block("bob", "mallory"),
+        seen,
+    ];
+    let (directory, inspection) = queue_and_blocks(&[], &operations);
+    let expected = "\
+OWNER            BLOCKS  SEEN
+pinch:al@relay        1  unknown
+pinch:bob@relay       2  1m ago
+
+envelopes: 0 (0 B), recipients: 0, blocks: 3
+";
+    assert_eq!(table(&inspection, 160), expected);
+    let mut out = Vec::new();
+    let options = InspectOptions {
+        path: directory.path().join("relay.db"),
+        json: true,
+    };
+    inspect(&options, &mut out).unwrap();
+    let said: serde_json::Value = serde_json::from_slice(&out).unwrap();
+    let expected = serde_json::json!([
+        { "owner": "pinch:al@relay", "count": 1, "seen": null },
+        { "owner": "pinch:bob@relay", "count": 2, "seen": "1970-01-01T00:01:40Z" },
+    ]);
+    assert_eq!(said["block_lists"], expected);
 }
 
 #[test]
@@ -107,6 +153,7 @@ fn json_says_the_same_with_exact_times() {
             "oldest": "1970-01-01T00:00:00Z",
             "newest": "1970-01-01T00:01:30Z",
         }],
+        "block_lists": [],
     });
     assert_eq!(said, expected);
     assert!(

@@ -2,7 +2,7 @@
 
 use pinch_driver::Store as _;
 use pinch_driver::proto::UnixMillis;
-use pinch_driver::proto::queue::{Limits, Outcome, Refusal, Restored, Seq};
+use pinch_driver::proto::queue::{Limits, Operation, Outcome, Refusal, Restored, Seq};
 
 pub use super::random::it_does_what_a_queue_in_memory_does_when_it_is_opened_again_and_again;
 
@@ -44,10 +44,15 @@ pub fn blocks_are_there_when_the_store_is_opened_again<P: Place>() {
         block("bob", "eve"),
         block("carol", "eve"),
         unblock("bob", "eve"),
+        Operation::Seen {
+            blocker: address("carol"),
+            at: UnixMillis(7),
+        },
     ];
     execute_all(&place.open(), blocks);
     let restored = place.open().restored();
     assert_eq!(restored.blocks, [(address("carol"), address("eve"))]);
+    assert_eq!(restored.owners, [(address("carol"), UnixMillis(7))]);
 }
 
 pub fn limits_count_what_was_there_before<P: Place>() {

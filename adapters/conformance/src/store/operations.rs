@@ -302,6 +302,35 @@ pub fn blocks_are_remembered_until_they_are_taken_back<P: Place>() {
     let operations = vec![unblock("bob", "eve"), unblock("bob", "eve")];
     assert_eq!(execute_all(&store, operations), vec![Outcome::Done; 2]);
     assert_eq!(store.restored().blocks, [pair("alice", "eve")]);
+
+    let seen = |name, at| Operation::Seen {
+        blocker: address(name),
+        at: UnixMillis(at),
+    };
+    let forget = |name| Operation::ForgetBlocks {
+        blocker: address(name),
+    };
+    let operations = vec![
+        block("bob", "mallory"),
+        block("bob", "eve"),
+        block("bobby", "eve"),
+        seen("bob", 1),
+        seen("bob", 2),
+        seen("bobby", 3),
+        // She blocks nobody.
+        seen("carol", 4),
+    ];
+    assert_eq!(execute_all(&store, operations), vec![Outcome::Done; 7]);
+    let owners = [
+        (address("bob"), UnixMillis(2)),
+        (address("bobby"), UnixMillis(3)),
+    ];
+    assert_eq!(store.restored().owners, owners);
+    let operations = vec![forget("bob"), forget("bob"), unblock("bobby", "eve")];
+    assert_eq!(execute_all(&store, operations), vec![Outcome::Done; 3]);
+    let restored = store.restored();
+    assert_eq!(restored.blocks, [pair("alice", "eve")]);
+    assert_eq!(restored.owners, []);
 }
 
 pub fn who_blocks_whom_is_not_mixed_up<P: Place>() {

@@ -72,12 +72,19 @@ fn operation() -> impl Strategy<Value = Operation> {
             Operation::Unblock { blocker, blocked }
         }
     });
+    let seen = (party(), 0..60_i64).prop_map(|(blocker, at)| Operation::Seen {
+        blocker,
+        at: UnixMillis(at),
+    });
+    let forget = party().prop_map(|blocker| Operation::ForgetBlocks { blocker });
     prop_oneof![
         8 => append().prop_map(Operation::Append),
         4 => read().prop_map(Operation::Read),
         2 => remove,
         1 => expire,
-        1 => block,
+        2 => block,
+        1 => seen,
+        1 => forget,
     ]
 }
 

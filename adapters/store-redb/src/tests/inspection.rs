@@ -7,7 +7,7 @@ use pinch_proto::queue::{Append, Operation, Outcome, Seq, Usage};
 use pinch_proto::{Address, UnixMillis};
 
 use super::history::execute;
-use crate::{Inspection, RedbStore, Waiting};
+use crate::{BlockList, Inspection, RedbStore, Waiting};
 
 fn address(name: &str) -> Address {
     Address::parse(&format!("pinch:{name}@relay")).unwrap()
@@ -80,6 +80,11 @@ fn it_says_who_waits_for_how_much_since_when() {
         count: 5,
         bytes: 16 + 2 * to_bob + 3 * to_carol,
         blocks: 1,
+        block_lists: vec![BlockList {
+            owner: address("bob"),
+            count: 1,
+            seen: None,
+        }],
     };
     for path in [path, crashed] {
         let before = fs::read(&path).unwrap();

@@ -9,6 +9,7 @@ mod damage;
 mod faults;
 mod golden;
 mod history;
+mod hosts;
 mod inspection;
 mod opening;
 mod opening_faults;
