@@ -58,7 +58,9 @@ impl Room {
             | Operation::Remove { .. }
             | Operation::Expire { .. }
             | Operation::Block { .. }
-            | Operation::Unblock { .. } => None,
+            | Operation::Unblock { .. }
+            | Operation::Seen { .. }
+            | Operation::ForgetBlocks { .. } => None,
         });
         let Some(bytes) = limits.map(|limits| limits.total_bytes).max() else {
             return false;

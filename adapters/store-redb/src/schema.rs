@@ -37,9 +37,7 @@ use core::ops::RangeInclusive;
 
 use pinch_proto::Address;
 use pinch_proto::queue::{Restored, Seq};
-use redb::{
-    Database, ReadTransaction, ReadableDatabase as _, ReadableTable, TableDefinition, TableError,
-};
+use redb::{Database, ReadTransaction, ReadableDatabase as _, TableDefinition, TableError};
 
 use crate::{blocks, hosts};
 

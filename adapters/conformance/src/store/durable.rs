@@ -33,7 +33,7 @@ pub fn what_was_done_is_there_when_the_store_is_opened_again<P: Place>() {
     drop(store);
     let restored = Restored {
         last_seq: Some(Seq(3)),
-        blocks: vec![],
+        ..Restored::default()
     };
     assert_eq!(place.open().restored(), restored);
 }

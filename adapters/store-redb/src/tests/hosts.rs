@@ -1,5 +1,7 @@
 //! Files in which addresses differ by the case of their host.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use pinch_driver::Store as _;
 use pinch_proto::queue::{Append, Operation, Outcome, Read, Seq, Usage};
@@ -9,6 +11,7 @@ use super::check;
 use super::history::execute;
 use crate::RedbStore;
 use crate::medium::{self, OnDisk};
+use crate::room::Room;
 use crate::schema::{ADDRESSES, AGENTS, BLOCKS, FORMAT_KEY, META};
 
 fn address(name: &str) -> Address {
@@ -62,7 +65,7 @@ fn what_stands_under_other_spellings_is_found_after_an_upgrade() {
     assert!(!execute(&store, batch).iter().any(failed));
     drop(store);
 
-    let database = medium::reopen(&OnDisk::new(path.clone())).unwrap();
+    let database = medium::reopen(&OnDisk::new(path.clone()), &Arc::new(Room::new())).unwrap();
     let transaction = database.begin_write().unwrap();
     rename(&transaction, "alice2", "pinch:alice@RELAY");
     rename(&transaction, "bob2", "pinch:bob@Relay");
