@@ -354,21 +354,6 @@ fn a_pong_that_answers_no_ping_confirms_nothing() {
 }
 
 #[test]
-fn an_ack_probe_has_no_deadline_of_its_own() {
-    let (mut world, alice, bob) = pair(World::open());
-    world.say(alice, "bob", "1");
-    // One that is slow to read is asked again only by the heartbeat, and that counts.
-    world.pass(secs(32) + GRACE - NANO);
-    assert_eq!(
-        lines_with_probes(&world.frames(bob)),
-        ["alice: 1", "ping", "ping"]
-    );
-    assert_eq!(world.stats().heartbeat_timeouts, 0);
-    world.pass(NANO);
-    assert_eq!(world.stats().heartbeat_timeouts, 1);
-}
-
-#[test]
 fn a_ping_goes_before_the_goodbye_and_its_pong_confirms_everything() {
     let (mut world, alice, bob) = pair(World::open());
     world.say(alice, "bob", "1");

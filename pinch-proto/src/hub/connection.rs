@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::backlog::Backlog;
 use super::io::{CloseCause, JoinOptions};
-use super::outbox::{Outbox, OutboxLimits};
+use super::outbox::{ENVELOPE_OVERHEAD, Outbox, OutboxLimits};
 use super::rate::TokenBucket;
 use super::slab::MAX_SLOTS;
 use super::spares::Spares;
@@ -147,6 +147,9 @@ pub(super) struct Connection {
     /// It has taken none of them for as long as the stall timeout: unless it has by the time that
     /// the driver looks at it once more, it is too slow.
     pub(super) stalled: bool,
+    /// It has acknowledged nothing for as long as the stall timeout: unless it has by the time that
+    /// the driver looks at it once more, it is too slow.
+    pub(super) ack_overdue: bool,
     /// How many envelopes are among them, if nobody asks whether they arrive.
     pub(super) in_flight: u32,
     /// The envelopes that were handed out, if somebody does.
@@ -179,6 +182,7 @@ impl Connection {
             asleep: false,
             writing: false,
             stalled: false,
+            ack_overdue: false,
             in_flight: 0,
             unconfirmed: Unconfirmed::default(),
         }
@@ -218,6 +222,13 @@ impl Connection {
     pub(super) fn held_bytes(&self) -> usize {
         let behind_a_read = self.backlog.as_ref().map_or(0, |backlog| backlog.held().1);
         self.outbox.data_bytes() + behind_a_read + self.unconfirmed.bytes()
+    }
+
+    /// What it counts for in the memory of the hub.
+    pub(super) fn weight(&self) -> usize {
+        let behind_a_read = self.backlog.as_ref().map_or(0, |backlog| backlog.held().0);
+        let count = self.outbox.data_len() + behind_a_read + self.unconfirmed.len();
+        self.held_bytes() + count * ENVELOPE_OVERHEAD
     }
 
     /// Whether an ack probe is to follow what was written last: no other is unanswered, and the gap

@@ -92,6 +92,13 @@ impl<T: Copy + Default + Ord + Add<Duration, Output = T>> DeadlineList<T> {
         link.is_some_and(|link| link.next != UNLINKED)
     }
 
+    /// Whether the deadline of slot `index` has been running for `time` at `now`.
+    pub(super) fn has_waited(&self, index: u32, time: Duration, now: T) -> bool {
+        let link = self.links.get(index as usize);
+        let link = link.filter(|link| link.next != UNLINKED);
+        link.is_some_and(|link| link.due + time <= now + self.wait)
+    }
+
     /// Forgets the deadline of slot `index`, if it has one.
     pub(super) fn disarm(&mut self, index: u32) {
         let Some(link) = self.links.get_mut(index as usize) else {

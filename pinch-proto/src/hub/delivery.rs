@@ -34,15 +34,22 @@ impl Hub {
     /// Accepts an envelope for a connected recipient, or refuses it.
     pub(super) fn deliver(&mut self, sender: ConnId, recipient: ConnId, envelope: SealedEnvelope) {
         let bytes = envelope.bytes.len();
-        let (all, used) = (self.config.total_outbox_bytes, self.used_memory());
+        let held = self
+            .connections
+            .get(recipient.0)
+            .map(Connection::held_bytes);
+        let has_memory = self.make_room(bytes + ENVELOPE_OVERHEAD, held.unwrap_or_default());
         let Some(connection) = self.connections.get_mut(recipient.0) else {
             return;
         };
-        let memory = memory_limit(all, connection.held_bytes()).saturating_sub(used);
+        if connection.is_closing() {
+            // It had to give way itself.
+            return self.take_for_offline(sender, envelope);
+        }
         let held = connection.backlog.as_ref().map(|backlog| backlog.held());
         let held = held.unwrap_or_default();
         let has_room = connection.outbox.has_room(bytes, held, &self.outbox_limits);
-        let fits = memory >= bytes + ENVELOPE_OVERHEAD && has_room;
+        let fits = has_memory && has_room;
         match &connection.backlog {
             None if !fits => return self.overflow(sender, recipient, envelope, has_room),
             Some(backlog) if !fits || !backlog.holds() => {
@@ -66,6 +73,11 @@ impl Hub {
         self.stats.queued += 1;
         self.stats.queued_bytes += bytes as u64;
         self.wake(recipient);
+    }
+
+    /// How many bytes may be in use while connections that hold something get more.
+    pub(super) const fn shared_memory(&self) -> usize {
+        memory_limit(self.config.total_outbox_bytes, 1)
     }
 
     /// How many bytes more the hub may hold for a connection for which it holds `held` already.

@@ -330,7 +330,7 @@ pub enum CloseCause {
     /// No sign of life came after a ping.
     #[error("heartbeat timeout")]
     HeartbeatTimeout,
-    /// The socket took nothing for too long.
+    /// The socket took nothing for too long, or the peer acknowledged nothing for too long.
     #[error("too slow")]
     TooSlow,
     /// Another connection took the address over.
@@ -393,6 +393,8 @@ pub enum WakeupReason {
     AckProbe,
     /// A socket that takes nothing.
     Stall,
+    /// An ack probe that is not answered.
+    Ack,
     /// A reply that waits for the store.
     Reply,
     /// A queue that could not be read before.

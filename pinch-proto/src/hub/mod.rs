@@ -117,6 +117,7 @@ mod rate;
 mod routing;
 mod seeded;
 mod send_only;
+mod shortage;
 mod slab;
 mod spares;
 mod stats;
@@ -192,6 +193,8 @@ pub struct Hub {
     unknown_owners: Vec<Address>,
     outputs: VecDeque<Output>,
     spares: Spares,
+    /// The slot at which the next search for memory begins.
+    sweep: u32,
     next_ping: u64,
     /// The place of the next envelope that is accepted.
     next_seq: Seq,
@@ -262,6 +265,7 @@ impl Hub {
             next_expiry: config.queue.map(|queue| now + queue.expiry_interval),
             outputs: VecDeque::new(),
             spares: Spares::default(),
+            sweep: 0,
             next_ping: 1,
             shutdown: Shutdown::No,
             stats: HubStats::default(),
@@ -433,6 +437,7 @@ impl Hub {
                 attended(self.deadlines.stall.next_due()),
                 WakeupReason::Stall,
             ),
+            (attended(self.deadlines.ack.next_due()), WakeupReason::Ack),
             (
                 attended(self.deadlines.reply.next_due()),
                 WakeupReason::Reply,
@@ -482,6 +487,9 @@ impl Hub {
         if resumes && !connection.paused && connection.ping == Ping::Overdue {
             connection.ping = Ping::Awaited;
             self.deadlines.pong.arm(conn.0.index, self.attended.now());
+        }
+        if resumes && !connection.paused && core::mem::take(&mut connection.ack_overdue) {
+            self.expect_ack(conn);
         }
     }
 
@@ -535,7 +543,7 @@ impl Hub {
             return;
         };
         connection.stalled = false;
-        if connection.ping == Ping::Overdue {
+        if connection.ping == Ping::Overdue || connection.ack_overdue {
             self.judge(conn);
         }
         let Some(connection) = self.connections.get_mut(conn.0) else {
@@ -555,6 +563,7 @@ impl Hub {
                 self.deadlines.join.arm(conn.0.index, self.now);
             }
         }
+        self.expect_ack(conn);
     }
 
     /// The socket has not taken everything; if it moves, the stall timeout begins anew.

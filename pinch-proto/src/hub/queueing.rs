@@ -208,14 +208,22 @@ impl Hub {
         // One envelope is read, whatever its size: so the largest has to fit what is set aside.
         let (held, largest) = (connection.held_bytes(), self.config.envelope_bytes);
         let needed = largest + ENVELOPE_OVERHEAD;
-        let memory = self.memory_left(held);
-        if memory < needed {
+        let has_memory = self.make_room(needed, held);
+        let Some(connection) = self.connections.get(conn.0) else {
+            return;
+        };
+        let Some(backlog) = connection.backlog.as_ref() else {
+            // It had to give way itself.
+            return;
+        };
+        if !has_memory {
             // Who holds something goes on when it has confirmed it, if only that is in the way.
             if held == 0 || self.memory_left(0) < needed {
                 self.deadlines.retry.arm(index, self.now);
             }
             return;
         }
+        let memory = self.memory_left(held);
         // Half of it at most is for the bytes of envelopes, and the rest for what they count besides.
         let half = (memory - ENVELOPE_OVERHEAD) / 2;
         let bytes = room.min(queue.read_bytes).min(half.max(largest));

@@ -43,6 +43,11 @@ impl<T> Slab<T> {
         self.len
     }
 
+    /// Returns the number of slots, empty ones included.
+    pub(crate) fn slots(&self) -> u32 {
+        u32::try_from(self.slots.len()).unwrap_or(MAX_SLOTS)
+    }
+
     /// Whether there is a slot for one more value.
     pub(crate) fn has_room(&self) -> bool {
         !self.free.is_empty() || self.slots.len() < MAX_SLOTS as usize

@@ -32,6 +32,11 @@ pub struct HubStats {
     /// Connections that were closed because their socket took nothing for too long, or, with
     /// [`SlowReader::Disconnect`](super::SlowReader::Disconnect), too little.
     pub stalls: u64,
+    /// Connections that were closed because they acknowledged nothing for as long as the stall timeout.
+    pub ack_timeouts: u64,
+    /// Connections that were closed because memory was short: of those that had acknowledged nothing
+    /// for some time, they held most.
+    pub memory_closes: u64,
     /// Connections that were closed because another took their address over.
     pub replaced: u64,
 

@@ -27,6 +27,8 @@ pub(super) struct Deadlines {
     pub(super) stall: DeadlineList<AttendedTime>,
     /// A queue that could not be read, and is to be read again.
     pub(super) retry: DeadlineList,
+    /// An ack probe that is not answered.
+    pub(super) ack: DeadlineList<AttendedTime>,
     /// Replies that wait for the store.
     pub(super) reply: DeadlineList<AttendedTime>,
     pub(super) close: DeadlineList<AttendedTime>,
@@ -42,6 +44,7 @@ impl Deadlines {
             probe: DeadlineList::new(config.ack_probe_interval),
             stall: DeadlineList::new(config.stall_timeout + grace),
             retry: DeadlineList::new(config.queue.unwrap_or_default().retry_interval),
+            ack: DeadlineList::new(config.stall_timeout + grace),
             reply: DeadlineList::new(config.reply_timeout + grace),
             close: DeadlineList::new(config.close_timeout + grace),
         }
@@ -59,6 +62,7 @@ impl Deadlines {
         }
         self.pong.disarm(index);
         self.stall.disarm(index);
+        self.ack.disarm(index);
     }
 }
 
@@ -80,6 +84,8 @@ impl Hub {
             self.remove(conn);
         } else if let Some(conn) = self.conn_at(|deadlines| deadlines.stall.pop_due(attended)) {
             self.suspect(conn, |connection| connection.stalled = true);
+        } else if let Some(conn) = self.conn_at(|deadlines| deadlines.ack.pop_due(attended)) {
+            self.suspect(conn, |connection| connection.ack_overdue = true);
         } else if let Some(conn) = self.conn_at(|deadlines| deadlines.pong.pop_due(attended)) {
             self.suspect(conn, |connection| connection.ping = Ping::Overdue);
         } else if let Some(conn) = self.conn_at(|deadlines| deadlines.join.pop_due(now)) {
@@ -126,6 +132,9 @@ impl Hub {
         if connection.stalled {
             self.stats.stalls += 1;
             self.close(conn, CloseCause::TooSlow);
+        } else if connection.ack_overdue && !connection.paused {
+            self.stats.ack_timeouts += 1;
+            self.close(conn, CloseCause::TooSlow);
         } else if connection.ping == Ping::Overdue && !connection.paused {
             self.stats.heartbeat_timeouts += 1;
             self.close(conn, CloseCause::HeartbeatTimeout);
@@ -168,6 +177,9 @@ impl Hub {
             .filter(|number| *number <= connection.ping_number)
             .map(|number| connection.unconfirmed.confirm(number, &mut self.spares))
             .unwrap_or_default();
+        if confirmed.count > 0 {
+            self.acked(conn);
+        }
         self.settle(conn, confirmed);
         self.stats.pongs += 1;
         self.alive(conn);

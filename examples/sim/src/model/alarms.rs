@@ -18,6 +18,8 @@ pub(super) enum Kind {
     Close,
     /// A socket has taken nothing for too long.
     Stall,
+    /// Nothing was acknowledged for too long.
+    Ack,
     /// A pong is missing.
     Pong,
     /// A join is over, pong or not.
@@ -34,16 +36,17 @@ impl Kind {
     /// Whether it may end a connection: then a pause of the process does not bring it about.
     const fn is_patient(self) -> bool {
         match self {
-            Self::Reply | Self::Close | Self::Stall | Self::Pong => true,
+            Self::Reply | Self::Close | Self::Stall | Self::Ack | Self::Pong => true,
             Self::Join | Self::Probe | Self::Read | Self::Ping => false,
         }
     }
 }
 
-const ALL: [(Kind, WakeupReason); 8] = [
+const ALL: [(Kind, WakeupReason); 9] = [
     (Kind::Reply, WakeupReason::Reply),
     (Kind::Close, WakeupReason::Close),
     (Kind::Stall, WakeupReason::Stall),
+    (Kind::Ack, WakeupReason::Ack),
     (Kind::Pong, WakeupReason::Pong),
     (Kind::Join, WakeupReason::Join),
     (Kind::Probe, WakeupReason::AckProbe),
@@ -84,7 +87,7 @@ impl Alarms {
         let wait = match kind {
             Kind::Reply => Settings::REPLY_TIMEOUT,
             Kind::Close => Settings::CLOSE_TIMEOUT,
-            Kind::Stall => self.stall_timeout,
+            Kind::Stall | Kind::Ack => self.stall_timeout,
             Kind::Pong => self.pong_timeout,
             Kind::Join => Settings::JOIN_TIMEOUT,
             Kind::Probe => Settings::ACK_PROBE_INTERVAL,
@@ -97,6 +100,14 @@ impl Alarms {
             now + Duration::from_millis(wait)
         };
         self.alarms.push(Alarm { kind, conn, at });
+    }
+
+    /// Whether a patient alarm was set `millis` ago or more.
+    pub(super) fn has_waited(&self, kind: Kind, conn: ConnId, patience: Duration) -> bool {
+        let wait = self.patience.deadline(self.stall_timeout);
+        let is_it = |alarm: &&Alarm| alarm.kind == kind && alarm.conn == conn;
+        let mut all = self.alarms.iter().filter(is_it);
+        all.any(|alarm| alarm.at + patience <= wait)
     }
 
     pub(super) fn is_set(&self, kind: Kind, conn: ConnId) -> bool {

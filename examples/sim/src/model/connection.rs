@@ -1,7 +1,7 @@
 //! One connection: what waits for it, what it was given, and which frame is next.
 
 use bytes::Bytes;
-use pinch_proto::hub::{AckOnClose, CloseCause, ConnId, Delivery, JoinOptions};
+use pinch_proto::hub::{AckOnClose, CloseCause, ConnId, Delivery, ENVELOPE_OVERHEAD, JoinOptions};
 use pinch_proto::queue::{Seq, Ticket};
 use pinch_proto::wire::MessageType;
 use pinch_proto::{Address, Close, EnvelopeView, Frame};
@@ -103,6 +103,8 @@ pub(super) struct Connection {
     pub(super) writing: bool,
     /// It has taken nothing for too long.
     pub(super) stalled: bool,
+    /// It has acknowledged nothing for too long.
+    pub(super) ack_overdue: bool,
 }
 
 impl Connection {
@@ -162,6 +164,12 @@ impl Connection {
     /// How many envelopes take it.
     pub(super) fn held_count(&self) -> usize {
         self.waiting_count() + self.given.len()
+    }
+
+    /// What it counts for in the hub's memory.
+    pub(super) fn weight(&self) -> usize {
+        let count = self.waiting_count() + self.given.len();
+        self.held_bytes() + count * ENVELOPE_OVERHEAD
     }
 
     pub(super) fn given_bytes(&self) -> usize {

@@ -1,11 +1,15 @@
 //! Where an envelope waits that was accepted, and what becomes of it when its recipient leaves.
 
+use core::cmp::Reverse;
+use core::time::Duration;
+
 use bytes::Bytes;
 use pinch_proto::EnvelopeView;
 use pinch_proto::hub::{CloseCause, ConnId, ENVELOPE_OVERHEAD, SlowReader};
 use pinch_proto::queue::{Operation, Seq};
 
 use super::Model;
+use super::alarms::Kind;
 use super::connection::{Connection, Given, Letter};
 use super::fates::Fate;
 use super::queue::Backlog;
@@ -23,7 +27,14 @@ impl Model {
         let Some(connection) = self.get(recipient) else {
             return;
         };
-        let has_memory = self.memory_left(connection) >= bytes + ENVELOPE_OVERHEAD;
+        let held = connection.held_bytes();
+        let has_memory = self.make_room(bytes + ENVELOPE_OVERHEAD, held);
+        let Some(connection) = self.get(recipient) else {
+            return;
+        };
+        if !connection.is_open() {
+            return self.take_for_offline(sender, view, message);
+        }
         let has_room = connection.waiting_bytes() + bytes <= settings.outbox_bytes
             && connection.waiting_count() < settings.outbox_count;
         let is_held = connection.backlog.as_ref().map(Backlog::holds);
@@ -74,8 +85,8 @@ impl Model {
         } else if has_room {
             // It is the hub that is full, for which nobody is to blame.
             self.happened.refused_memory += 1;
-            let limit = self.get(recipient).map(|full| self.memory_limit(full));
-            let limit = limit.unwrap_or_default();
+            let held = self.get(recipient).map(Connection::held_bytes);
+            let limit = self.memory_limit(held.unwrap_or_default());
             let reason =
                 format!("relay is out of memory for envelopes: at most {limit} bytes wait in all");
             self.tell_lost(sender, view, &reason);
@@ -113,21 +124,13 @@ impl Model {
 
     /// How many bytes more the hub may hold for a connection: what waits, what is unconfirmed, and
     /// what is being read count. Who has something leaves a quarter to those who have not.
-    pub(super) fn memory_left(&self, connection: &Connection) -> usize {
-        let reserved = self.settings.total_outbox_bytes - self.memory_limit(connection);
-        self.memory_left_of_all().saturating_sub(reserved)
+    pub(super) fn memory_left(&self, held: usize) -> usize {
+        self.memory_limit(held).saturating_sub(self.counted_bytes())
     }
 
-    fn memory_limit(&self, connection: &Connection) -> usize {
+    fn memory_limit(&self, held: usize) -> usize {
         let limit = self.settings.total_outbox_bytes;
-        let has_some = connection.held_bytes() > 0;
-        limit - if has_some { limit / 4 } else { 0 }
-    }
-
-    /// The same for one that has nothing.
-    pub(super) fn memory_left_of_all(&self) -> usize {
-        let limit = self.settings.total_outbox_bytes;
-        limit.saturating_sub(self.counted_bytes())
+        limit - if held > 0 { limit / 4 } else { 0 }
     }
 
     /// What counts of the hub's memory.
@@ -135,6 +138,33 @@ impl Model {
         let held: usize = self.connections.iter().map(Connection::held_bytes).sum();
         let count: usize = self.connections.iter().map(Connection::held_count).sum();
         held + count * ENVELOPE_OVERHEAD + self.reading_bytes()
+    }
+
+    /// Closes those that hold most of the memory and have acknowledged nothing for some time, one
+    /// after the other and four at most, until there is room for somebody who has `held` bytes.
+    pub(super) fn make_room(&mut self, needed: usize, held: usize) -> bool {
+        for _ in 0..4 {
+            if self.memory_left(held) >= needed {
+                return true;
+            }
+            let share = self.memory_limit(1) / self.connections.len().max(1);
+            let patience = Duration::from_millis(self.settings.stall_timeout) / 15;
+            let gives_way = |connection: &&Connection| {
+                let waits = |kind| self.alarms.has_waited(kind, connection.conn, patience);
+                connection.is_open()
+                    && connection.weight() > share
+                    && (waits(Kind::Ack) || waits(Kind::Stall))
+            };
+            let all = self.connections.iter().filter(gives_way);
+            let first = |connection: &&Connection| Reverse(connection.conn.index());
+            let Some(largest) = all.max_by_key(|it| (it.weight(), first(it))) else {
+                return false;
+            };
+            let conn = largest.conn;
+            self.happened.memory_closes += 1;
+            self.close(conn, CloseCause::TooSlow);
+        }
+        self.memory_left(held) >= needed
     }
 
     /// A peer has confirmed these: the store can forget them.

@@ -28,6 +28,25 @@ impl Model {
             connection.ping = Ping::Awaited;
             self.alarms.set(Kind::Pong, conn, now);
         }
+        let was_overdue = self.get_mut(conn).map(|connection| {
+            let resumes = resumes && connection.ack_overdue;
+            connection.ack_overdue &= !resumes;
+            resumes
+        });
+        if was_overdue == Some(true) {
+            self.expect_ack(conn);
+        }
+    }
+
+    /// A peer that was given a ping behind envelopes has its time to answer that.
+    fn expect_ack(&mut self, conn: ConnId) {
+        let now = self.now;
+        let awaited = |connection: &Connection| {
+            connection.is_open() && !connection.writing && marks(connection).is_some()
+        };
+        if self.get(conn).is_some_and(awaited) && !self.alarms.is_set(Kind::Ack, conn) {
+            self.alarms.set(Kind::Ack, conn, now);
+        }
     }
 
     fn hand_out(&mut self, conn: ConnId, bytes: usize) {
@@ -42,7 +61,7 @@ impl Model {
         for letter in connection.unwatched.drain(..) {
             self.fates.set(letter.fate, Fate::Delivered);
         }
-        connection.writing = false;
+        let was_writing = core::mem::take(&mut connection.writing);
         self.alarms.clear(Kind::Stall, conn);
         // The pong is expected from when the ping has left.
         if connection.is_open() && connection.ping == Ping::HandedOut {
@@ -52,6 +71,12 @@ impl Model {
                 self.alarms.set(Kind::Join, conn, now);
             }
         }
+        if was_writing {
+            self.expect_ack(conn);
+        }
+        let Some(connection) = self.connections.iter_mut().find(|known| known.conn == conn) else {
+            return;
+        };
         let marked_before = marks(connection);
         let mut spent = 0;
         while (spent < bytes || (connection.writing && connection.probe_due))
@@ -107,6 +132,9 @@ impl Model {
         if connection.stalled {
             self.happened.stalls += 1;
             self.close(conn, CloseCause::TooSlow);
+        } else if connection.ack_overdue && !connection.paused {
+            self.happened.ack_timeouts += 1;
+            self.close(conn, CloseCause::TooSlow);
         } else if connection.ping == Ping::Overdue && !connection.paused {
             self.happened.heartbeat_timeouts += 1;
             self.close(conn, CloseCause::HeartbeatTimeout);
@@ -127,9 +155,15 @@ impl Model {
         let before = |given: &Given| given.ping.is_some_and(|ping| Some(ping) <= number);
         let (confirmed, left): (Vec<_>, _) = connection.given.drain(..).partition(before);
         connection.given = left;
+        let has_acked = !confirmed.is_empty();
+        connection.ack_overdue &= !has_acked;
         if is_last {
             connection.ping = Ping::Idle;
             self.alarms.clear(Kind::Pong, conn);
+        }
+        if has_acked {
+            self.alarms.clear(Kind::Ack, conn);
+            self.expect_ack(conn);
         }
         self.confirmed(conn, confirmed);
         self.happened.pongs += 1;
@@ -212,6 +246,7 @@ impl Model {
             Kind::Reply => self.give_up_settling(conn),
             Kind::Close => self.end(conn),
             Kind::Stall => self.suspect(conn, |connection| connection.stalled = true),
+            Kind::Ack => self.suspect(conn, |connection| connection.ack_overdue = true),
             Kind::Pong => self.suspect(conn, |connection| connection.ping = Ping::Overdue),
             Kind::Join => self.end_join(conn),
             Kind::Read => self.read_on(conn),

@@ -99,6 +99,7 @@ impl Model {
             asleep: false,
             writing: false,
             stalled: false,
+            ack_overdue: false,
         });
         self.alarms.set(Kind::Ping, conn, self.now);
         self.happened.registered += 1;

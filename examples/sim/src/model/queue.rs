@@ -250,15 +250,19 @@ impl Model {
             return;
         }
         // One envelope comes, whatever its size: for that there has to be memory, or it waits.
-        let memory = self.memory_left(connection);
+        let held = connection.held_bytes();
         let needed = settings.envelope_bytes + ENVELOPE_OVERHEAD;
-        if memory < needed {
-            let has_nothing = connection.held_bytes() == 0;
-            if has_nothing || self.memory_left_of_all() < needed {
+        let has_memory = self.make_room(needed, held);
+        if !self.is_open(conn) {
+            return;
+        }
+        if !has_memory {
+            if held == 0 || self.memory_left(0) < needed {
                 self.alarms.set(Kind::Read, conn, self.now);
             }
             return;
         }
+        let memory = self.memory_left(held);
         // Half of it is for the bytes of envelopes, half for what they count besides; one fits.
         let half = (memory - ENVELOPE_OVERHEAD) / 2;
         let bytes = room
