@@ -184,7 +184,11 @@ fn where_memory_is_short_the_largest_holder_that_acknowledges_nothing_gives_way(
     assert!(stats.memory_closes > 0);
     assert!(!world.hub.is_open(hoarders[4]), "the largest goes first");
     assert!(world.hub.is_open(hoarders[0]) && world.hub.is_open(bob));
-    assert_eq!(take(&mut world, bob).len(), 3, "he gets what is sent to him");
+    assert_eq!(
+        take(&mut world, bob).len(),
+        3,
+        "he gets what is sent to him"
+    );
 }
 
 #[test]

@@ -113,6 +113,7 @@ macro_rules! cases {
                 a_store_that_gives_too_few_outcomes_has_failed,
                 a_store_that_panics_shows_in_the_health_and_does_not_hold_up_the_end,
                 a_queue_needs_a_store,
+                a_pong_and_a_close_wait_for_what_the_store_says,
             ]
             sessions: [
                 only_a_clean_close_by_the_peer_acknowledges,
@@ -128,6 +129,7 @@ macro_rules! cases {
                 who_never_even_joined_with_a_pong_is_closed_too,
                 who_neither_answers_nor_reads_nor_leaves_is_cut,
                 data_is_a_sign_of_life_too,
+                a_peer_that_sends_and_acknowledges_nothing_is_closed,
                 who_floods_with_pings_and_reads_no_pong_is_cut,
             ]
             hostile: [

@@ -357,6 +357,7 @@ impl Hub {
             block_owners: self.blocks.owners() as u64,
             store_unanswered: self.tickets.len() as u64,
             held_bytes: self.counted_bytes(),
+            memory_bytes: self.config.total_outbox_bytes as u64,
             ..self.stats
         }
     }

@@ -87,6 +87,8 @@ pub struct HubStats {
     /// of envelopes that wait or are in flight, [`ENVELOPE_OVERHEAD`](super::ENVELOPE_OVERHEAD) for each of
     /// them, and what was set aside for reads of the store.
     pub held_bytes: u64,
+    /// Maximum of [`held_bytes`](Self::held_bytes), as configured.
+    pub memory_bytes: u64,
 
     /// Envelopes that the store took.
     pub stored: u64,
@@ -127,6 +129,12 @@ pub struct HubStats {
 }
 
 impl HubStats {
+    /// Whether so much memory is in use that connections which hold something get no more of it.
+    #[must_use]
+    pub const fn is_memory_short(&self) -> bool {
+        self.held_bytes >= self.memory_bytes - self.memory_bytes / 4
+    }
+
     /// Envelopes that were refused to their sender, for whatever reason.
     #[must_use]
     pub const fn refused(&self) -> u64 {

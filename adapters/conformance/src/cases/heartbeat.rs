@@ -3,7 +3,7 @@
 use futures_util::AsyncWriteExt as _;
 use pinch_driver::Runtime;
 
-use crate::envelopes::{address, envelope, message};
+use crate::envelopes::{address, envelope, message, refusal};
 use crate::peer::{Heard, Peer};
 use crate::raw::{BINARY, PING, Raw};
 use crate::relays::{config, emptied, open};
@@ -104,4 +104,34 @@ pub(crate) async fn who_floods_with_pings_and_reads_no_pong_is_cut<R: Runtime>(
     let flooding = async { while flood.stream.write_all(&pings).await.is_ok() {} };
     soon("the cut", flooding).await;
     emptied(&relay).await;
+}
+
+pub(crate) async fn a_peer_that_sends_and_acknowledges_nothing_is_closed<R: Runtime>(
+    runtime: &Tracked<R>,
+) {
+    let config = config()
+        .rate_limit(None)
+        .stall_timeout(millis(300))
+        .close_timeout(millis(100));
+    let relay = open(runtime, config).await;
+    let mut sender = Peer::named(&relay, "sender").await;
+    let mut hoarder = Raw::named(&relay, "hoarder").await;
+    let held = message(&sender.address, &address("hoarder"), 1, 1000);
+    sender.send(held.clone()).await;
+    // It sends pings without end, reads, and answers none of the relay's.
+    let heard = async {
+        loop {
+            hoarder.send(PING, b"alive").await;
+            match hoarder.hear().await {
+                Heard::Envelope(envelope) => assert_eq!(envelope, held),
+                Heard::Ping(_) | Heard::Pong(_) => {}
+                end => return end,
+            }
+        }
+    };
+    let end = soon("the close", heard).await;
+    assert_eq!(end, Heard::close(1008, "too slow"));
+    assert_eq!(relay.stats().hub.ack_timeouts, 1);
+    let about = refusal(&sender.envelope().await).expect("a rejection");
+    assert_eq!(about.0, 1, "without a queue, its sender is told");
 }

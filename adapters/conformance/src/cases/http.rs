@@ -83,6 +83,9 @@ pub(crate) async fn health_counts_connections_and_tasks<R: Runtime>(runtime: &Tr
                 "shutting_down": 0,
                 "hub": 0,
             },
+            "memory": "ok",
+            "held_bytes": 0,
+            "closed": {"stalled": 0, "unacknowledged": 0, "memory": 0},
         });
         let tasks = || relay.stats().tasks == IDLE_TASKS + connections;
         eventually("other requests are over", tasks).await;

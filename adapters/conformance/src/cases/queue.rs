@@ -13,7 +13,7 @@ use pinch_driver::{Auth, BindError, MemoryStore, Runtime, Store, StoreHealth};
 use super::stores::{Gate, Mood, Moody};
 use crate::envelopes::{address, decode, key_address, message, number, refusal};
 use crate::peer::{Heard, Peer};
-use crate::raw::Raw;
+use crate::raw::{BINARY, CLOSE, PING, Raw, close_payload, frame};
 use crate::relays::{self, Relay, builder, config};
 use crate::tracked::Tracked;
 use crate::wait::{LIMIT, eventually, millis, soon};
@@ -410,4 +410,35 @@ pub(crate) async fn a_queue_needs_a_store<R: Runtime>(runtime: &Tracked<R>) {
     let config = config().queue(QueueConfig::new());
     let relay = builder(runtime).hub(config).detached();
     assert!(matches!(relay, Err(BindError::NoStore)), "{relay:?}");
+}
+
+pub(crate) async fn a_pong_and_a_close_wait_for_what_the_store_says<R: Runtime>(
+    runtime: &Tracked<R>,
+) {
+    let config = config().queue(QueueConfig::new().recipient_count(1));
+    let relay = open(runtime, config, MemoryStore::new()).await;
+    let mut alice = Raw::named(&relay, "alice").await;
+    let envelope = |number| {
+        let message = message(&address("alice"), &address("bob"), number, 100);
+        frame(BINARY, &message)
+    };
+    alice.write(&envelope(0)).await;
+    stored(&relay, 1).await;
+    for number in 1..=11 {
+        let ping = frame(PING, &[b'?']);
+        alice.write(&[envelope(number), ping].concat()).await;
+        let rejected = refusal(&alice.envelope().await).expect("a rejection");
+        assert_eq!(rejected.0, number);
+        assert_eq!(alice.hear().await, Heard::Pong(b"?".as_slice().into()));
+    }
+    let bye = frame(CLOSE, &close_payload(1000, "bye"));
+    alice.write(&[envelope(12), bye].concat()).await;
+    let rest = alice.rest().await;
+    let [Heard::Envelope(rejection), close] = &rest[..] else {
+        panic!("{rest:?}")
+    };
+    assert_eq!(refusal(rejection).expect("a rejection").0, 12);
+    assert_eq!(*close, Heard::close(1000, "bye"));
+    drop(alice);
+    emptied(&relay).await;
 }

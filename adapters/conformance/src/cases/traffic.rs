@@ -164,6 +164,7 @@ pub(crate) async fn pings_are_answered_in_order_and_a_close_is_echoed<R: Runtime
     alice.write(&[frame(PING, b"last"), bye].concat()).await;
     let last = Heard::Pong(b"last".as_slice().into());
     assert_eq!(alice.rest().await, [last, Heard::close(1000, "bye")]);
+    drop(alice);
     emptied(&relay).await;
 }
 

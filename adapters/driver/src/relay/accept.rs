@@ -574,6 +574,16 @@ fn health<R: Runtime>(shared: &Shared<R>) -> Response<String> {
         stats.pending,
         rejected.join(",")
     );
+    let memory = if stats.hub.is_memory_short() {
+        "short"
+    } else {
+        "ok"
+    };
+    let _ = write!(
+        body,
+        r#","memory":"{memory}","held_bytes":{},"closed":{{"stalled":{},"unacknowledged":{},"memory":{}}}"#,
+        stats.hub.held_bytes, stats.hub.stalls, stats.hub.ack_timeouts, stats.hub.memory_closes,
+    );
     for (name, count) in &shared.settings.health_counters {
         let _ = write!(body, r#","{name}":{}"#, count());
     }

@@ -23,6 +23,7 @@ impl Model {
         stats.queued_bytes = sum(Connection::waiting_bytes);
         stats.in_flight_bytes = sum(Connection::given_bytes);
         stats.held_bytes = self.counted_bytes() as u64;
+        stats.memory_bytes = self.settings.total_outbox_bytes as u64;
         stats.queued = self.fates.count(Fate::Queued);
         stats.in_flight = self.fates.count(Fate::Given);
         stats.storing = self.fates.count(Fate::Storing);
