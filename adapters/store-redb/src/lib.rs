@@ -38,7 +38,7 @@
 //! | | |
 //! |---|---|
 //! | a batch is executed | one transaction for each 500 envelopes that it removes, one `fsync` each, another if the file has 32 MiB or more, and another if it has to grow; a batch that only reads, or changes nothing, costs none |
-//! | the file has no room for a new envelope | it is refused: [`StoreFull`](pinch_proto::queue::Refusal::StoreFull); so are all others until 1/64 of what waits is gone |
+//! | the file has no room for a new envelope | it is refused: [`StoreFull`](pinch_proto::queue::Refusal::StoreFull); so are all others until 1/64 of what waits is gone, or 1/8 if the file is longer than its limit already |
 //! | the process is killed, the power fails | every confirmed operation is there when the file is opened again, and of the others each as a whole or not at all; nobody is asked anything |
 //! | the disk is full or read-only | what would change something fails and says so, what only reads goes on; every batch tries again, so that there is nothing to do once there is room |
 //! | the file is damaged | it is never replaced by an empty one: [`OpenError::Damaged`] where that shows when it is opened; else what is asked of it fails. [`RedbStore::inspect`] checks every page; only of a relay that has crashed, a damaged last commit looks like one that was never finished, and is undone as such |

@@ -26,6 +26,8 @@ pub(crate) struct Room {
     budget: AtomicU64,
     /// How long the file is, in bytes.
     len: AtomicU64,
+    /// How long it was at first: with a budget that has become smaller, it may be longer than that.
+    first_len: AtomicU64,
     /// Whether the file grows by steps. One of an older version doubles instead, and is sparse then:
     /// for that one, what is written counts.
     has_steps: AtomicBool,
@@ -38,6 +40,7 @@ impl Room {
         Self {
             budget: AtomicU64::new(u64::MAX),
             len: AtomicU64::new(0),
+            first_len: AtomicU64::new(0),
             has_steps: AtomicBool::new(true),
             takes_new: AtomicBool::new(false),
             is_exceeded: AtomicBool::new(false),
@@ -47,6 +50,9 @@ impl Room {
     /// The file was opened.
     pub(crate) fn opened(&self, len: u64, has_steps: bool) {
         self.len.store(len, Ordering::Relaxed);
+        if self.first_len.load(Ordering::Relaxed) == 0 {
+            self.first_len.store(len, Ordering::Relaxed);
+        }
         self.has_steps.store(has_steps, Ordering::Relaxed);
     }
 
@@ -86,11 +92,16 @@ impl Room {
         self.is_exceeded.load(Ordering::Relaxed)
     }
 
-    /// Whether half of the reserve is in use: then new envelopes have to wait until the file shrinks.
-    pub(crate) fn is_reserve_in_use(&self) -> bool {
+    /// Whether so many quarters of the reserve are in use.
+    pub(crate) fn is_reserve_in_use(&self, quarters: u64) -> bool {
         let budget = self.budget();
-        self.has_steps.load(Ordering::Relaxed)
-            && self.len() > budget.saturating_add(reserve(budget) / 2)
+        let in_use = reserve(budget) / 4 * quarters;
+        self.has_steps.load(Ordering::Relaxed) && self.len() > budget.saturating_add(in_use)
+    }
+
+    /// Whether envelopes of this cost leave half of the file free, or about so.
+    pub(crate) fn is_ample(&self, bytes: u64) -> bool {
+        bytes <= self.budget() / 2
     }
 
     /// Returns how long the file is, in bytes.
@@ -117,7 +128,8 @@ impl Room {
         let most = if self.takes_new.load(Ordering::Relaxed) {
             budget
         } else if self.has_steps.load(Ordering::Relaxed) {
-            budget.saturating_add(reserve(budget))
+            let first_len = self.first_len.load(Ordering::Relaxed);
+            budget.max(first_len).saturating_add(reserve(budget))
         } else {
             u64::MAX
         };

@@ -24,8 +24,10 @@ use crate::{read, schema};
 /// flush; without it, the whole file is read to find out after a crash.
 const QUICK_LEN: u64 = if cfg!(test) { 1 } else { 32 } << 20;
 
-/// Part of what waits that has to go before a file without room is tried again.
+/// Part of what waits that has to go before a file without room is tried again, ...
 const RETRY_DIVISOR: u64 = 64;
+/// ... and when half of the reserve is in use.
+const SCARCE_RETRY_DIVISOR: u64 = 8;
 
 /// What the thread is asked for.
 #[derive(Debug)]
@@ -94,7 +96,8 @@ impl Worker {
             let read = |operation| self.read(operation);
             return batch.iter().filter_map(read).collect();
         }
-        let mut takes_new = self.room.fit(batch) && !self.room.is_reserve_in_use();
+        let mut takes_new = self.room.fit(batch)
+            && (!self.room.is_reserve_in_use(3) || self.room.is_ample(self.bytes));
         if self.most_bytes.is_some_and(|most| self.bytes <= most) {
             self.most_bytes = None;
         }
@@ -107,7 +110,12 @@ impl Worker {
                 Ok(done) => outcomes.extend(done),
                 Err(_) if takes_new && self.room.is_exceeded() => {
                     takes_new = false;
-                    self.most_bytes = Some(self.bytes - self.bytes / RETRY_DIVISOR);
+                    let divisor = if self.room.is_reserve_in_use(2) {
+                        SCARCE_RETRY_DIVISOR
+                    } else {
+                        RETRY_DIVISOR
+                    };
+                    self.most_bytes = Some(self.bytes - self.bytes / divisor);
                 }
                 Err(failed) => {
                     let read = |operation| self.read(operation).unwrap_or_else(|| failed.clone());

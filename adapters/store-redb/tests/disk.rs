@@ -18,7 +18,7 @@ fn address(name: &str, number: u64) -> Address {
     Address::parse(&format!("pinch:{name}{number}@relay.example.com")).expect("a valid address")
 }
 
-fn append(recipient: u64, sender: u64, seq: u64, len: usize) -> Operation {
+fn append(limit: u64, recipient: u64, sender: u64, seq: u64, len: usize) -> Operation {
     Operation::Append(Append {
         recipient: address("bob", recipient),
         sender: address("eve", sender),
@@ -29,7 +29,7 @@ fn append(recipient: u64, sender: u64, seq: u64, len: usize) -> Operation {
         limits: Some(Limits {
             recipient_count: u64::MAX,
             sender_bytes: u64::MAX,
-            total_bytes: LIMIT,
+            total_bytes: limit,
         }),
         reserved: Usage::default(),
         reached: None,
@@ -43,12 +43,11 @@ fn execute(store: &RedbStore, batch: Vec<Operation>) -> Vec<Outcome> {
 
 /// Appends envelopes of `len` bytes to 50 recipients in turn, until one is refused. Returns how many
 /// were taken.
-fn fill(store: &RedbStore, next: &mut u64, len: usize) -> u64 {
-    let limit = LIMIT;
+fn fill(store: &RedbStore, limit: u64, next: &mut u64, len: usize) -> u64 {
     let full = Outcome::Refused(Refusal::StoreFull { limit });
     let first = *next;
     loop {
-        let batch = (0..64).map(|at| append((*next + at) % 50, at, *next + at, len));
+        let batch = (0..64).map(|at| append(limit, (*next + at) % 50, at, *next + at, len));
         let outcomes = execute(store, batch.collect());
         let taken = outcomes
             .iter()
@@ -82,7 +81,7 @@ fn the_file_keeps_to_the_limit_whatever_the_size_of_the_envelopes() {
         let path = directory.path().join("relay.queue");
         let store = RedbStore::open(&path).unwrap();
         let mut next = 1;
-        let taken = fill(&store, &mut next, len);
+        let taken = fill(&store, LIMIT, &mut next, len);
         assert!(size(&path) <= MOST, "{len}: {} bytes", size(&path));
         // Over the limit, what makes room is done all the same, and what was taken is there.
         let read = Operation::Read(Read {
@@ -103,7 +102,7 @@ fn the_file_keeps_to_the_limit_whatever_the_size_of_the_envelopes() {
         for recipient in 0..50 {
             remove(&store, recipient, u64::MAX);
         }
-        let again = fill(&store, &mut next, len);
+        let again = fill(&store, LIMIT, &mut next, len);
         assert!(again * 10 > taken * 9, "{len}: {taken} and then {again}");
         assert!(size(&path) <= MOST, "{len}: {} bytes", size(&path));
     }
@@ -117,11 +116,34 @@ fn the_file_keeps_to_the_limit_when_small_and_large_come_and_go() {
     let mut next = 1;
     for round in 0..6_u64 {
         let len = [100, 65_536, 2041, 5000][usize::try_from(round % 4).unwrap()];
-        fill(&store, &mut next, len);
+        fill(&store, LIMIT, &mut next, len);
         assert!(size(&path) <= MOST, "round {round}: {} bytes", size(&path));
         // The others keep theirs, all over the file.
         for recipient in (0..50).filter(|it| it % 5 != round % 5) {
             remove(&store, recipient, next);
         }
     }
+}
+
+#[test]
+fn a_file_that_is_longer_than_a_limit_that_was_lowered_is_used_again_once_it_has_room() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("relay.queue");
+    let store = RedbStore::open(&path).unwrap();
+    let mut next = 1;
+    fill(&store, 4 * LIMIT, &mut next, 65_536);
+    drop(store);
+    assert!(size(&path) > MOST, "{} bytes", size(&path));
+    let store = RedbStore::open(&path).unwrap();
+    let mut offer = |store: &RedbStore| {
+        next += 1;
+        let outcomes = execute(store, vec![append(LIMIT, 50, 0, next, 1000)]);
+        matches!(*outcomes, [Outcome::Appended { .. }])
+    };
+    assert!(!offer(&store), "too much waits");
+    // One keeps its envelopes, which are all over the file, the end included.
+    for recipient in 1..50 {
+        remove(&store, recipient, u64::MAX);
+    }
+    assert!(offer(&store), "{} bytes", size(&path));
 }
