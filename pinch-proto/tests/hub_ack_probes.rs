@@ -7,9 +7,7 @@ use bytes::Bytes;
 use pinch_proto::Frame;
 use pinch_proto::hub::{Admission, CloseCause, ConnId, Delivery, Fault, Input, WakeupReason};
 
-use support::{
-    GRACE, Manner, NANO, PLENTY, World, config, lines_with_probes, message_of, millis, secs,
-};
+use support::{Manner, NANO, PLENTY, World, config, lines_with_probes, message_of, millis, secs};
 
 const UNCONFIRMED: &str = "recipient left before it confirmed the envelope, which may have arrived";
 

@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::time::Duration;
+use core::time::Duration;
 
 use bytes::Bytes;
 use pinch_proto::Frame;

@@ -125,7 +125,7 @@ pub(crate) async fn a_peer_that_sends_and_acknowledges_nothing_is_closed<R: Runt
             match hoarder.hear().await {
                 Heard::Envelope(envelope) => assert_eq!(envelope, held),
                 Heard::Ping(_) | Heard::Pong(_) => {}
-                end => return end,
+                end @ (Heard::Close(..) | Heard::End) => return end,
             }
         }
     };

@@ -425,7 +425,7 @@ pub(crate) async fn a_pong_and_a_close_wait_for_what_the_store_says<R: Runtime>(
     alice.write(&envelope(0)).await;
     stored(&relay, 1).await;
     for number in 1..=11 {
-        let ping = frame(PING, &[b'?']);
+        let ping = frame(PING, b"?");
         alice.write(&[envelope(number), ping].concat()).await;
         let rejected = refusal(&alice.envelope().await).expect("a rejection");
         assert_eq!(rejected.0, number);

@@ -55,12 +55,13 @@ pub(super) fn append(store: &impl Store, append: Append) -> Outcome {
 
 /// `Done` for an append that is done and to which nothing gave way; any other outcome as it is.
 pub(super) fn done_if_appended(outcome: Outcome) -> Outcome {
-    match outcome {
-        Outcome::Appended {
-            displaced: None, ..
-        } => Outcome::Done,
-        other => other,
+    if let Outcome::Appended {
+        displaced: None, ..
+    } = outcome
+    {
+        return Outcome::Done;
     }
+    outcome
 }
 
 /// Everything that waits for `recipient` at the time 0.

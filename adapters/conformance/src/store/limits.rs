@@ -232,15 +232,15 @@ fn fill(store: &impl Store) -> Limits {
 
 /// The number that gives way to an envelope; `None` if it is refused.
 fn displaced_by(store: &impl Store, new: Append) -> Option<u64> {
-    match execute(store, Operation::Append(new)) {
-        Outcome::Appended { displaced, .. } => {
-            let displaced = displaced.expect("the queue is full");
-            assert_eq!(displaced.message, "message");
-            Some(displaced.seq.0)
-        }
-        Outcome::Refused(Refusal::RecipientFull { limit: 6 }) => None,
-        other => panic!("an append to a full queue came to {other:?}"),
+    let outcome = execute(store, Operation::Append(new));
+    if let Outcome::Appended { displaced, .. } = outcome {
+        let displaced = displaced.expect("the queue is full");
+        assert_eq!(displaced.message, "message");
+        return Some(displaced.seq.0);
     }
+    let refusal = Refusal::RecipientFull { limit: 6 };
+    assert_eq!(outcome, Outcome::Refused(refusal));
+    None
 }
 
 pub fn the_newest_of_the_largest_sender_gives_way_to_one_with_fewer<P: Place>() {
@@ -375,9 +375,12 @@ pub fn outcomes_say_what_is_stored<P: Place>() {
         };
         assert_eq!(appended, expected);
     }
-    let found = |recipient| match execute(&store, Operation::Read(all_of(recipient))) {
-        Outcome::Entries { usage, .. } => usage,
-        other => panic!("a read came to {other:?}"),
+    let found = |recipient| {
+        let outcome = execute(&store, Operation::Read(all_of(recipient)));
+        let Outcome::Entries { usage, .. } = outcome else {
+            panic!("a read came to {outcome:?}")
+        };
+        usage
     };
     assert_eq!(found("bob"), usage(2, 1, 3));
     assert_eq!(found("eve"), usage(0, 0, 3));

@@ -179,7 +179,7 @@ fn note<R: Runtime>(shared: &Shared<R>, store: &dyn Store, writes: &[bool], outc
                 }
             }
             Outcome::Done | Outcome::Appended { .. } if *is_write => {
-                switchboard.set_store_health(StoreHealth::Working)
+                switchboard.set_store_health(StoreHealth::Working);
             }
             Outcome::Done
             | Outcome::Appended { .. }

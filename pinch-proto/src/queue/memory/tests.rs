@@ -36,12 +36,14 @@ fn envelope(sender: &str, recipient: &str, seq: u64, message: &'static [u8]) -> 
 
 /// Appends it; `Done` if that is done and nothing gave way.
 fn append(queue: &mut MemoryQueue, append: Append) -> Outcome {
-    match queue.execute(Operation::Append(append)) {
-        Outcome::Appended {
-            displaced: None, ..
-        } => Outcome::Done,
-        other => other,
+    let outcome = queue.execute(Operation::Append(append));
+    if let Outcome::Appended {
+        displaced: None, ..
+    } = outcome
+    {
+        return Outcome::Done;
     }
+    outcome
 }
 
 fn all_of(recipient: &str, now: i64) -> Read {
@@ -355,11 +357,12 @@ fn full_queue(count: u64) -> (MemoryQueue, Limits) {
 
 /// The number that gives way to an envelope of `sender`; `None` if it is refused.
 fn displaced_by(queue: &mut MemoryQueue, append: Append) -> Option<u64> {
-    match queue.execute(Operation::Append(append)) {
-        Outcome::Appended { displaced, .. } => displaced.map(|entry| entry.seq.0),
-        Outcome::Refused(_) => None,
-        other => panic!("an append comes to {other:?}"),
+    let outcome = queue.execute(Operation::Append(append));
+    if let Outcome::Appended { displaced, .. } = outcome {
+        return displaced.map(|entry| entry.seq.0);
     }
+    assert!(matches!(outcome, Outcome::Refused(_)), "{outcome:?}");
+    None
 }
 
 #[test]
