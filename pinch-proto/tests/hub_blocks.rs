@@ -76,7 +76,7 @@ fn a_block_silences_the_sender_for_the_one_who_sent_it_and_nobody_else() {
 }
 
 #[test]
-fn a_block_outlives_connections_and_tells_nobody_who_is_online() {
+fn a_block_outlives_connections_and_its_sender_hears_what_others_hear() {
     let mut world = World::open();
     let (alice, bob) = (world.join("alice"), world.join("bob"));
     world.receive(alice, block("alice", "alice", "bob"));
@@ -84,9 +84,10 @@ fn a_block_outlives_connections_and_tells_nobody_who_is_online() {
         world.give(Input::Closed { conn, clean: false });
     }
     let bob = world.join("bob");
+    let offline = "QUEUE_FULL alice #1: recipient is offline and no queue is configured";
     assert_eq!(
         answer(&mut world, bob, message("bob", "alice", "1")),
-        [""; 0]
+        [offline]
     );
     let alice = world.join("alice");
     assert_eq!(
@@ -94,7 +95,7 @@ fn a_block_outlives_connections_and_tells_nobody_who_is_online() {
         [""; 0]
     );
     assert_eq!(world.heard(alice), [""; 0]);
-    assert_eq!(world.stats().blocked, 2);
+    assert_eq!(world.stats().blocked, 1);
 }
 
 #[test]

@@ -250,7 +250,7 @@ fn beyond_a_recipients_quota_the_sender_is_told() {
 }
 
 #[test]
-fn what_comes_back_from_a_connection_has_its_place_whatever_the_quota() {
+fn what_comes_back_from_a_connection_has_its_place() {
     let mut world = World::new(config().queue(QueueConfig::new().recipient_count(2)));
     let (alice, bob) = (world.join("alice"), world.join("bob"));
     world.set(bob, Manner::Silent);
@@ -263,8 +263,10 @@ fn what_comes_back_from_a_connection_has_its_place_whatever_the_quota() {
         clean: false,
     });
     world.settle();
-    assert_eq!(world.queued_for("bob").len(), 3);
-    assert_eq!(world.heard(alice), [""; 0]);
+    assert_eq!(world.queued_for("bob"), ["alice: 1", "alice: 2"]);
+    let told =
+        "QUEUE_FULL bob #3: recipient's queue is full: at most 2 envelopes wait for one recipient";
+    assert_eq!(world.heard(alice), [told], "there was no place for it");
 }
 
 #[test]
@@ -422,7 +424,7 @@ fn blocks_are_for_good() {
         .to_bytes()
     };
     let asked = world.receive(bob, says(block.clone()));
-    assert_eq!(requests(&asked), ["block bob alice"]);
+    assert_eq!(requests(&asked), ["block bob alice", "seen bob"]);
     // It may be that the store has failed: who repeats it is to be sure.
     assert_eq!(
         requests(&world.receive(bob, says(block.clone()))),

@@ -9,11 +9,12 @@ use bytes::Bytes;
 
 use super::backlog::Backlog;
 use super::io::{CloseCause, JoinOptions};
-use super::outbox::{ENVELOPE_OVERHEAD, Outbox, OutboxLimits};
+use super::outbox::{ENVELOPE_OVERHEAD, Outbox, OutboxLimits, Queued};
 use super::rate::TokenBucket;
+use super::shares::{NO_PLACE, Shares};
 use super::slab::MAX_SLOTS;
 use super::spares::Spares;
-use super::unconfirmed::Unconfirmed;
+use super::unconfirmed::{Confirmed, Unconfirmed};
 use super::unsettled::Unsettled;
 use super::{AckOnClose, Delivery};
 use crate::{Address, Close, Frame};
@@ -124,6 +125,8 @@ pub(super) struct Connection {
     pub(super) outbox: Outbox,
     /// What of its queue is not in memory, if there may be something.
     pub(super) backlog: Option<Box<Backlog>>,
+    /// Its agent's place among the shares of the queue, if there is one.
+    pub(super) place: u32,
     pub(super) bucket: TokenBucket,
     /// The slot of whom it wrote to last, if it did.
     pub(super) last_recipient: u32,
@@ -170,6 +173,7 @@ impl Connection {
             phase: Phase::Joining { greeting },
             outbox: Outbox::default(),
             backlog: None,
+            place: NO_PLACE,
             bucket,
             last_recipient: MAX_SLOTS,
             ping: Ping::Queued,
@@ -284,6 +288,7 @@ impl Connection {
         next_ping: &mut u64,
         window: Window,
         spares: &mut Spares,
+        shares: &mut Shares,
     ) -> Option<Frame> {
         match &mut self.phase {
             Phase::Joining { greeting } => {
@@ -299,14 +304,14 @@ impl Connection {
             Phase::Live => self
                 .pop_ping(next_ping)
                 .or_else(|| self.pop_due_probe(next_ping))
-                .or_else(|| self.pop_message(window, spares)),
+                .or_else(|| self.pop_message(window, spares, shares)),
             // The answer to its close frame waits behind what it is told.
             Phase::Closing(closing) if closing.is_by_peer() => self.outbox.pop_control(spares),
             Phase::Closing(closing) => {
                 let close = closing.frame.take()?;
                 // Bounded by what the outbox may hold: a close does not wait for confirmations.
                 let before = self
-                    .pop_message(window.open(), spares)
+                    .pop_message(window.open(), spares, shares)
                     .or_else(|| self.pop_last_probe(next_ping));
                 let Some(before) = before else {
                     return Some(Frame::Close(close));
@@ -346,7 +351,12 @@ impl Connection {
         Frame::Ping(Bytes::copy_from_slice(&self.ping_number.to_be_bytes()))
     }
 
-    fn pop_message(&mut self, window: Window, spares: &mut Spares) -> Option<Frame> {
+    fn pop_message(
+        &mut self,
+        window: Window,
+        spares: &mut Spares,
+        shares: &mut Shares,
+    ) -> Option<Frame> {
         if let Some(frame) = self.outbox.pop_control(spares) {
             return Some(frame);
         }
@@ -358,10 +368,32 @@ impl Connection {
         let credits = self.confirm_credits;
         self.confirm_credits = credits.saturating_add(u32::from(queued.confirmable));
         match window.delivery {
-            Delivery::AtMostOnce => self.in_flight += 1,
+            Delivery::AtMostOnce => {
+                self.in_flight += 1;
+                shares.release(&queued, self.place);
+            }
             Delivery::AtLeastOnce => self.unconfirmed.push(queued, spares),
         }
         Some(Frame::Message(message))
+    }
+
+    /// The pong of the ping `number` came.
+    pub(super) fn confirm(
+        &mut self,
+        number: u64,
+        spares: &mut Spares,
+        shares: &mut Shares,
+    ) -> Confirmed {
+        let place = self.place;
+        let release = |queued: &Queued| shares.release(queued, place);
+        self.unconfirmed.confirm(number, spares, release)
+    }
+
+    /// Everything in flight is acknowledged.
+    pub(super) fn confirm_all(&mut self, spares: &mut Spares, shares: &mut Shares) -> Confirmed {
+        let place = self.place;
+        let release = |queued: &Queued| shares.release(queued, place);
+        self.unconfirmed.confirm_all(spares, release)
     }
 
     /// Whether `payload` answers the last ping that was handed out.

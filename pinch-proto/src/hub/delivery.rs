@@ -10,6 +10,7 @@ use super::backlog::{Backlog, Step};
 use super::connection::Connection;
 use super::io::{CloseCause, ConnId};
 use super::outbox::{ENVELOPE_OVERHEAD, Queued};
+use super::shares::NO_PLACE;
 use super::unconfirmed::Confirmed;
 use super::undeliverable::Undeliverable;
 use super::{Delivery, Hub, SlowReader};
@@ -31,36 +32,59 @@ pub(super) fn is_confirmable(view: &EnvelopeView<'_>) -> bool {
 }
 
 impl Hub {
-    /// Accepts an envelope for a connected recipient, or refuses it.
-    pub(super) fn deliver(&mut self, sender: ConnId, recipient: ConnId, envelope: SealedEnvelope) {
+    /// Accepts an envelope for a connected recipient, or refuses it. With `discard`, nothing comes of
+    /// it but what its sender hears.
+    pub(super) fn deliver(
+        &mut self,
+        sender: ConnId,
+        recipient: ConnId,
+        envelope: SealedEnvelope,
+        discard: bool,
+    ) {
         let bytes = envelope.bytes.len();
         let held = self
             .connections
             .get(recipient.0)
             .map(Connection::held_bytes);
         let has_memory = self.make_room(bytes + ENVELOPE_OVERHEAD, held.unwrap_or_default());
+        let sent_by = self.connections.get(sender.0);
+        let sent_by = sent_by.map_or(NO_PLACE, |sent_by| sent_by.place);
         let Some(connection) = self.connections.get_mut(recipient.0) else {
             return;
         };
         if connection.is_closing() {
             // It had to give way itself.
-            return self.take_for_offline(sender, envelope);
+            return self.take_for_offline(sender, envelope, discard);
         }
         let held = connection.backlog.as_ref().map(|backlog| backlog.held());
         let held = held.unwrap_or_default();
         let has_room = connection.outbox.has_room(bytes, held, &self.outbox_limits);
         let fits = has_memory && has_room;
+        // It may come back when the connection is cut: for that its place is reserved.
+        let (shares, place) = (&mut self.shares, connection.place);
+        let queue = self.config.queue;
+        let is_reservable =
+            queue.is_none_or(|queue| shares.admits(sent_by, place, bytes, &queue.limits));
         match &connection.backlog {
-            None if !fits => return self.overflow(sender, recipient, envelope, has_room),
-            Some(backlog) if !fits || !backlog.holds() => {
-                self.spill(recipient);
-                return self.enqueue(sender, envelope);
+            None if !fits => return self.overflow(sender, recipient, envelope, has_room, discard),
+            None if !is_reservable => return self.overtake(sender, recipient, envelope, discard),
+            Some(backlog) if !fits || !is_reservable || !backlog.holds() => {
+                if !discard {
+                    self.spill(recipient);
+                }
+                return self.enqueue(sender, Some(recipient), envelope, discard);
             }
             None | Some(_) => {}
         }
+        if discard {
+            self.stats.blocked += 1;
+            return;
+        }
+        shares.reserve(sent_by, place, bytes);
         let queued = Queued {
             seq: self.next_seq,
             stored: false,
+            sender: sent_by,
             confirmable: is_confirmable(&envelope.view()),
             message: envelope.bytes,
         };
@@ -107,22 +131,17 @@ impl Hub {
         recipient: ConnId,
         envelope: SealedEnvelope,
         outbox_has_room: bool,
+        discard: bool,
     ) {
         let has_queue = self.config.queue.is_some();
         match self.config.slow_reader {
-            SlowReader::Spill if has_queue => {
-                let after = self.next_seq.0.checked_sub(1).map(Seq);
-                if let Some(connection) = self.connections.get_mut(recipient.0) {
-                    connection.backlog = Some(Box::new(Backlog::behind(after)));
-                    self.stats.backlogged += 1;
-                }
-                self.enqueue(sender, envelope);
-                self.read_on(recipient);
-            }
+            SlowReader::Spill if has_queue => self.overtake(sender, recipient, envelope, discard),
             SlowReader::Disconnect if !outbox_has_room => {
-                self.stats.stalls += 1;
-                self.close(recipient, CloseCause::TooSlow);
-                self.take_for_offline(sender, envelope);
+                if !discard {
+                    self.stats.stalls += 1;
+                    self.close(recipient, CloseCause::TooSlow);
+                }
+                self.take_for_offline(sender, envelope, discard);
             }
             SlowReader::Spill | SlowReader::Refuse | SlowReader::Disconnect if outbox_has_room => {
                 self.stats.refused_memory += 1;
@@ -143,10 +162,34 @@ impl Hub {
         }
     }
 
+    /// Puts an envelope into the queue of a recipient without a backlog, which is read from then on.
+    fn overtake(
+        &mut self,
+        sender: ConnId,
+        recipient: ConnId,
+        envelope: SealedEnvelope,
+        discard: bool,
+    ) {
+        let after = self.next_seq.0.checked_sub(1).map(Seq);
+        if !discard && let Some(connection) = self.connections.get_mut(recipient.0) {
+            connection.backlog = Some(Box::new(Backlog::behind(after)));
+            self.stats.backlogged += 1;
+        }
+        self.enqueue(sender, Some(recipient), envelope, discard);
+        if !discard {
+            self.read_on(recipient);
+        }
+    }
+
     /// Accepts an envelope for a recipient that is not connected, or refuses it.
-    pub(super) fn take_for_offline(&mut self, sender: ConnId, envelope: SealedEnvelope) {
+    pub(super) fn take_for_offline(
+        &mut self,
+        sender: ConnId,
+        envelope: SealedEnvelope,
+        discard: bool,
+    ) {
         if self.config.queue.is_some() {
-            return self.enqueue(sender, envelope);
+            return self.enqueue(sender, None, envelope, discard);
         }
         self.stats.refused_offline += 1;
         self.tell_undeliverable(sender, &envelope.view(), Undeliverable::Offline);
@@ -181,7 +224,7 @@ impl Hub {
         }
         self.leave_outbox(&waiting);
         if self.config.queue.is_some() {
-            self.give_back(conn, waiting);
+            self.give_back(conn, waiting, None);
         } else {
             self.stats.returned += waiting.len() as u64;
             self.tell_senders(&waiting, Undeliverable::Left);
@@ -199,7 +242,7 @@ impl Hub {
         self.stats.in_flight -= forgotten + unconfirmed.len() as u64;
         self.stats.unconfirmed += forgotten;
         if self.config.queue.is_some() {
-            self.give_back(conn, unconfirmed);
+            self.give_back(conn, unconfirmed, None);
         } else {
             self.stats.unconfirmed += unconfirmed.len() as u64;
             self.tell_senders(&unconfirmed, Undeliverable::Unconfirmed);
@@ -238,6 +281,29 @@ impl Hub {
         let Ok(view) = EnvelopeView::parse(message) else {
             return;
         };
+        if let Some(sender) = self.listens(author, &view) {
+            self.tell_undeliverable(sender, &view, reason);
+        }
+    }
+
+    /// Tells the sender of `message` that the envelope gave way to another, if it is there and reads
+    /// what it is told.
+    pub(super) fn tell_displaced(&mut self, message: &Bytes) {
+        self.stats.displaced += 1;
+        let Ok(view) = EnvelopeView::parse(message) else {
+            return;
+        };
+        if let Some(sender) = self.listens(None, &view)
+            && let Some(connection) = self.connections.get(sender.0)
+            && !connection.is_congested(&self.outbox_limits)
+        {
+            self.tell_undeliverable(sender, &view, Undeliverable::GaveWay);
+        }
+    }
+
+    /// The connection that is told what becomes of an envelope: its author if that is open, else
+    /// another one of its sender.
+    fn listens(&self, author: Option<ConnId>, view: &EnvelopeView<'_>) -> Option<ConnId> {
         let author = author.filter(|author| {
             let author = self.connections.get(author.0);
             author.is_some_and(Connection::hears_rejections)
@@ -247,8 +313,6 @@ impl Hub {
             self.lookup(&address)
                 .or_else(|| self.send_only.last_of(&address))
         };
-        if let Some(sender) = author.or_else(other) {
-            self.tell_undeliverable(sender, &view, reason);
-        }
+        author.or_else(other)
     }
 }

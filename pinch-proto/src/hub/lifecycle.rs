@@ -10,6 +10,7 @@ use super::io::{Admission, CloseCause, ConnId, Fault, JoinOptions, JoinRefusal, 
 use super::outbox::Queued;
 use super::rate::TokenBucket;
 use super::send_only::MAX_PER_ADDRESS;
+use super::shares::NO_PLACE;
 use super::{Hub, OnDuplicate, Shutdown};
 use crate::{Address, Close, Frame, handshake};
 
@@ -45,6 +46,7 @@ impl Hub {
         let inherited = incumbent.map(|incumbent| self.replace(incumbent));
         let bucket = self.parked.take(&address);
         let mut connection = Connection::new(address.clone(), options, greeting, bucket);
+        connection.place = self.join_shares(&address, options);
         if let Some(data) = inherited {
             connection.outbox.restore_data(data);
         }
@@ -70,7 +72,8 @@ impl Hub {
             return self.refuse_join(address, refusal);
         }
         let greeting = self.greeting(&address, admission);
-        let connection = Connection::new(address.clone(), options, greeting, TokenBucket::FULL);
+        let mut connection = Connection::new(address.clone(), options, greeting, TokenBucket::FULL);
+        connection.place = self.join_shares(&address, options);
         let conn = ConnId(self.connections.insert(connection));
         let receiving = self.lookup(address.as_str());
         let receiving = receiving.and_then(|conn| self.connections.get(conn.0));
@@ -94,6 +97,15 @@ impl Hub {
         self.joins.park(address.clone(), bucket, self.now);
         let retry_after = taken.err()?;
         Some(JoinRefusal::TooManyJoins { retry_after })
+    }
+
+    /// Gives an agent its place among the shares of the queue, if there is one.
+    fn join_shares(&mut self, address: &Address, options: JoinOptions) -> u32 {
+        if self.config.queue.is_some() {
+            self.shares.join(address, !options.send_only)
+        } else {
+            NO_PLACE
+        }
     }
 
     fn greeting(&self, address: &Address, admission: Admission) -> Option<Bytes> {
@@ -344,7 +356,7 @@ impl Hub {
             && let Some(connection) = self.connections.get_mut(conn.0)
             && connection.may_ack_by_closing(policy)
         {
-            let acked = connection.unconfirmed.confirm_all(&mut self.spares);
+            let acked = connection.confirm_all(&mut self.spares, &mut self.shares);
             self.settle(conn, acked);
         }
         self.remove(conn);
@@ -365,6 +377,7 @@ impl Hub {
             self.stats.late += 1;
             return;
         };
+        self.shares.leave(connection.place);
         let Phase::Closing(closing) = connection.phase else {
             return;
         };

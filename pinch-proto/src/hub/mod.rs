@@ -95,6 +95,27 @@
 //! from the store is there still. Where the peer has closed, that is known only when its stream has
 //! ended: a successor that joins before waits for it, for [`Config::join_timeout`] at most.
 //!
+//! # The limits of the queue
+//!
+//! What a cut connection gives back must not exceed the limits of the queue. So the place of an
+//! envelope there is reserved when it is accepted for a connection: in the count of its recipient, the
+//! bytes of its sender, and the bytes of all. Where that cannot be, or is not known, it takes the way
+//! through the store, which decides with the true numbers, and counts what is reserved for others. So
+//! of one recipient no more than [`QueueConfig::recipient_count`] are stored and unacknowledged
+//! together. (With [`Delivery::AtMostOnce`], what expires in the store while it is handed out may make
+//! room once too often.)
+//!
+//! In a full queue, the newest envelope of the sender that has the most there gives way to a sender with
+//! at least two fewer; the former is told if it is there. None gives way that may have been handed to
+//! the present connection of the recipient. What is left: as many addresses as a queue has places,
+//! with one envelope each, close it to others, and so do as many bytes of all senders as may be stored.
+//!
+//! An envelope of a sender that its recipient has blocked goes through the same checks, and its sender
+//! gets the same answers at the same time; but nothing is delivered, stored, or given up for it. What is
+//! left: what is not stored fills no queue, so a sender that alone would fill one can tell.
+//!
+//! # The store
+//!
 //! A store may take long or fail. A sender hears if its envelope is not stored, and after
 //! [`QueueConfig::answer_timeout`] that this is not known. What the store owes answers for is bounded
 //! ([`QueueConfig::unanswered_bytes`]): beyond it, senders are refused. A queue that cannot be read is
@@ -117,6 +138,7 @@ mod rate;
 mod routing;
 mod seeded;
 mod send_only;
+mod shares;
 mod shortage;
 mod slab;
 mod spares;
@@ -154,6 +176,7 @@ use self::connection::{Connection, Phase, Ping, Window};
 use self::outbox::OutboxLimits;
 use self::rate::ParkedBuckets;
 use self::send_only::SendOnly;
+use self::shares::Shares;
 use self::spares::Spares;
 use self::table::RoutingTable;
 use self::tickets::Tickets;
@@ -199,6 +222,8 @@ pub struct Hub {
     /// The place of the next envelope that is accepted.
     next_seq: Seq,
     tickets: Tickets,
+    /// What of the limits of the queue is in use.
+    shares: Shares,
     /// The room that is set aside for what is being read from the store.
     reading_bytes: u64,
     /// Addresses that left while their queue was being read. It is not read again before the answer.
@@ -257,6 +282,7 @@ impl Hub {
             blocks: Blocks::new(config.max_blocks_per_agent, config.max_blocks, seed),
             next_seq: Seq(0),
             tickets: Tickets::new(answer_timeout + attended.grace(), seeded.clone()),
+            shares: Shares::new(seeded.clone()),
             abandoned_reads: HashSet::with_hasher(seeded.clone()),
             unknown_owners: Vec::new(),
             seeded,
@@ -511,7 +537,12 @@ impl Hub {
         let last_probe = connection.unconfirmed.last_marker();
         // The ack probe behind them goes with them.
         while (room > 0 || (connection.writing && connection.probe_due))
-            && let Some(frame) = connection.pop_frame(&mut self.next_ping, window, &mut self.spares)
+            && let Some(frame) = connection.pop_frame(
+                &mut self.next_ping,
+                window,
+                &mut self.spares,
+                &mut self.shares,
+            )
         {
             room = room.saturating_sub(frame.len().max(1));
             self.stats.pings += u64::from(matches!(frame, crate::Frame::Ping(_)));

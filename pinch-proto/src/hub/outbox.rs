@@ -37,6 +37,8 @@ pub(super) struct Queued {
     pub(super) seq: Seq,
     /// It was read from the store, and stays there until it is confirmed.
     pub(super) stored: bool,
+    /// The place of its sender among the [`Shares`](super::shares::Shares), if it is reserved there.
+    pub(super) sender: u32,
     /// Its recipient may answer it with a DELIVERY_CONFIRM that costs no token.
     pub(super) confirmable: bool,
     pub(super) message: Bytes,
@@ -211,6 +213,7 @@ mod tests {
     use alloc::vec::Vec;
 
     use super::*;
+    use crate::hub::shares::NO_PLACE;
 
     const LIMITS: OutboxLimits = OutboxLimits {
         data_bytes: 10,
@@ -222,6 +225,7 @@ mod tests {
         Queued {
             seq: Seq(0),
             stored: false,
+            sender: NO_PLACE,
             confirmable: true,
             message: text.into(),
         }

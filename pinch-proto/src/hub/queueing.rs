@@ -10,14 +10,13 @@ use super::backlog::{Backlog, Step};
 use super::delivery::is_confirmable;
 use super::io::{ConnId, Output};
 use super::outbox::{ENVELOPE_OVERHEAD, Queued};
-use super::tickets::Asked;
+use super::shares::NO_PLACE;
+use super::tickets::{Asked, Charge};
 use super::undeliverable::Undeliverable;
 use super::unsettled::Origin;
 use super::{Delivery, Hub};
 use crate::message::SealedEnvelope;
-use crate::queue::{
-    Append, Entry, Failure, Limits, Operation, Outcome, Read, Request, Seq, Ticket, Usage,
-};
+use crate::queue::{Append, Entry, Failure, Operation, Outcome, Read, Request, Seq, Ticket, Usage};
 use crate::wire::{Envelope, Payload, QueueStatus};
 use crate::{Address, EnvelopeView};
 
@@ -25,22 +24,60 @@ use crate::{Address, EnvelopeView};
 const REQUEST_BYTES: usize = 256;
 
 impl Hub {
-    /// Accepts an envelope into the recipient's queue, or refuses it.
-    pub(super) fn enqueue(&mut self, sender: ConnId, envelope: SealedEnvelope) {
-        let Some(queue) = self.config.queue else {
+    /// Accepts an envelope into the queue of its recipient, which is connected as `to` or not at all,
+    /// or refuses it. With `discard`, nothing comes of it but what its sender hears.
+    pub(super) fn enqueue(
+        &mut self,
+        sender: ConnId,
+        to: Option<ConnId>,
+        envelope: SealedEnvelope,
+        discard: bool,
+    ) {
+        let (Some(queue), Some(author)) = (self.config.queue, self.connections.get(sender.0))
+        else {
             return;
         };
+        let (place, author) = (author.place, author.address.clone());
         if !self.may_ask(envelope.bytes.len()) {
             self.stats.refused_store += 1;
             return self.tell_undeliverable(sender, &envelope.view(), self.store_busy());
         }
-        let seq = self.next_seq;
-        self.next_seq = Seq(seq.0 + 1);
-        self.stats.accepted += 1;
         let recipient = Address::parse(envelope.view().to_address())
             .expect("the recipient's address was checked, or is connected");
-        let (message, limits) = (envelope.bytes, Some(queue.limits));
-        self.append(recipient, seq, message, limits, Some(sender));
+        let seq = self.next_seq;
+        let append = Append {
+            now: self.expiry_unix(),
+            expires_at: self.unix() + queue.ttl,
+            limits: Some(queue.limits),
+            reserved: self.shares.held(place, &recipient),
+            reached: self.reached(to, &recipient, seq),
+            recipient,
+            sender: author,
+            seq,
+            message: envelope.bytes,
+            discard,
+        };
+        if discard {
+            self.stats.blocked += 1;
+        } else {
+            self.next_seq = Seq(seq.0 + 1);
+            self.stats.accepted += 1;
+            self.stats.storing += 1;
+        }
+        self.append(append, place, Some(sender), to.filter(|_| !discard));
+    }
+
+    /// The last envelope of a queue that may have been handed to a connection, where the next is
+    /// `next`: what is being read may be all there is.
+    fn reached(&self, to: Option<ConnId>, recipient: &Address, next: Seq) -> Option<Seq> {
+        if self.predecessor(recipient).is_some() {
+            return Some(next);
+        }
+        let connection = self.connections.get(to?.0)?;
+        match &connection.backlog {
+            Some(backlog) if backlog.step == Step::Due => backlog.after,
+            Some(_) | None => Some(next),
+        }
     }
 
     /// Whether the store may be given `bytes` more before it answers.
@@ -60,7 +97,6 @@ impl Hub {
         let Some(connection) = self.connections.get_mut(conn.0) else {
             return;
         };
-        let recipient = connection.address.clone();
         let Some(backlog) = &mut connection.backlog else {
             return;
         };
@@ -69,66 +105,92 @@ impl Hub {
         }
         let held = backlog.take_held();
         self.leave_outbox(&held);
-        let limits = self.config.queue.map(|queue| queue.limits);
-        for queued in held {
-            self.append(recipient.clone(), queued.seq, queued.message, limits, None);
-        }
+        self.give_back(conn, held, Some(conn));
     }
 
-    /// Puts envelopes into the queue that were on their way to a connection. They had their places
-    /// before, and their senders may be gone: so no limit counts.
-    pub(super) fn give_back(&mut self, conn: ConnId, envelopes: VecDeque<Queued>) {
-        let Some(connection) = self.connections.get(conn.0) else {
-            return;
-        };
-        let recipient = connection.address.clone();
+    /// Puts envelopes into the queue that were on their way to a connection, which goes on as `to` or
+    /// not at all. Their places are reserved, so no limit counts.
+    pub(super) fn give_back(
+        &mut self,
+        conn: ConnId,
+        envelopes: VecDeque<Queued>,
+        to: Option<ConnId>,
+    ) {
         for queued in envelopes {
             if queued.stored {
                 self.stats.kept += 1;
             } else {
-                self.append(recipient.clone(), queued.seq, queued.message, None, None);
+                self.requeue(conn, &queued, to);
             }
         }
     }
 
-    /// Has the store keep an envelope, which came `from` a connection or had its place before.
-    fn append(
-        &mut self,
-        recipient: Address,
-        seq: Seq,
-        message: Bytes,
-        limits: Option<Limits>,
-        from: Option<ConnId>,
-    ) {
-        let Some(queue) = self.config.queue else {
+    fn requeue(&mut self, conn: ConnId, queued: &Queued, to: Option<ConnId>) {
+        let (Some(queue), Some(connection)) = (self.config.queue, self.connections.get(conn.0))
+        else {
             return;
         };
-        let view = EnvelopeView::parse(&message).ok();
-        let Some(sender) = view.and_then(|view| Address::parse(view.from_address()).ok()) else {
-            // Only what a store has made up is no envelope.
+        let place = connection.place;
+        let Some(sender) = self.shares.address(queued.sender) else {
+            // Only what a store has made up has no sender.
             self.stats.returned += 1;
             return;
         };
+        let append = Append {
+            recipient: connection.address.clone(),
+            sender: sender.clone(),
+            seq: queued.seq,
+            message: queued.message.clone(),
+            now: self.expiry_unix(),
+            expires_at: self.unix() + queue.ttl,
+            limits: None,
+            reserved: Usage::default(),
+            reached: None,
+            discard: false,
+        };
         self.stats.storing += 1;
+        self.append(append, queued.sender, None, to);
+        self.shares.release(queued, place);
+    }
+
+    /// Has the store keep an envelope of the sender at `place`, which came `from` a connection or had
+    /// its place before.
+    fn append(&mut self, append: Append, place: u32, from: Option<ConnId>, to: Option<ConnId>) {
         let from = from.and_then(|from| self.begin_settling(from));
-        self.ask(
-            Asked::Append {
-                message: message.clone(),
-                from,
-            },
-            Operation::Append(Append {
-                recipient,
-                sender,
-                seq,
-                message,
-                now: self.expiry_unix(),
-                expires_at: self.unix() + queue.ttl,
-                limits,
-                reserved: Usage::default(),
-                reached: Some(Seq(u64::MAX)),
-                discard: false,
-            }),
-        );
+        let recipient = to.and_then(|to| self.connections.get(to.0));
+        let to_place = recipient.map_or(NO_PLACE, |recipient| recipient.place);
+        let charge = Charge {
+            sender: place,
+            to: to_place,
+            conn: to,
+            cost: append.cost(),
+            marks: self.shares.marks(place, to_place),
+            discard: append.discard,
+        };
+        self.shares.begin(place, to_place, charge.cost);
+        let asked = Asked::Append {
+            message: append.message.clone(),
+            from,
+            charge,
+        };
+        self.ask(asked, Operation::Append(append));
+    }
+
+    /// The store has answered for an envelope: it has its place there, or none.
+    fn end_append(&mut self, charge: Charge, outcome: &Outcome) {
+        let Charge {
+            sender, to, cost, ..
+        } = charge;
+        let Outcome::Appended { usage, displaced } = outcome else {
+            return self.shares.end(sender, to, cost, false);
+        };
+        let is_there = charge.conn.is_some_and(|conn| self.holds(conn));
+        let recipient = if is_there { to } else { NO_PLACE };
+        self.shares.report(sender, recipient, *usage, charge.marks);
+        self.shares.end(sender, to, cost, !charge.discard);
+        if let Some(displaced) = displaced {
+            self.tell_displaced(&displaced.message);
+        }
     }
 
     /// Asks for something whose outcome changes nothing here.
@@ -239,12 +301,14 @@ impl Hub {
             count,
             now: self.expiry_unix(),
         };
+        let marks = self.shares.marks(connection.place, connection.place);
         self.reading_bytes += room as u64;
         let recipient = connection.address.clone();
         let asked = Asked::Read {
             conn,
             recipient,
             room,
+            marks,
         };
         self.ask(asked, Operation::Read(read));
         if let Some(connection) = self.connections.get_mut(conn.0)
@@ -282,14 +346,22 @@ impl Hub {
         if matches!(outcome, Outcome::Failed { .. }) && !redeemed.overdue {
             self.stats.store_failures += 1;
         }
+        if let Asked::Append { charge, .. } = &redeemed.asked {
+            self.end_append(*charge, &outcome);
+        }
         match redeemed.asked {
             // Its sender was told that its fate is unknown.
             Asked::Append { .. } | Asked::Change { .. } if redeemed.overdue => {}
-            Asked::Append { message, from } => self.appended(&message, from, &outcome),
+            Asked::Append {
+                message,
+                from,
+                charge,
+            } => self.appended(&message, from, charge.discard, &outcome),
             Asked::Read {
                 conn,
                 recipient,
                 room,
+                marks,
             } => {
                 self.reading_bytes -= room as u64;
                 if self.is_read_abandoned(&recipient) {
@@ -298,9 +370,15 @@ impl Hub {
                         self.read_on(successor);
                     }
                 } else if let Outcome::Entries {
-                    entries, pending, ..
+                    entries,
+                    pending,
+                    usage,
                 } = outcome
                 {
+                    if let Some(connection) = self.connections.get(conn.0) {
+                        let place = connection.place;
+                        self.shares.report(place, place, usage, marks);
+                    }
                     self.entries(conn, entries, pending);
                 } else {
                     self.read_failed(conn);
@@ -340,9 +418,14 @@ impl Hub {
         };
         self.stats.store_failures += 1;
         match asked {
-            Asked::Append { message, from } => {
-                self.stats.storing -= 1;
-                self.stats.returned += 1;
+            Asked::Append {
+                message,
+                from,
+                charge,
+            } => {
+                let accepted = u64::from(!charge.discard);
+                self.stats.storing -= accepted;
+                self.stats.returned += accepted;
                 let author = from.map(|from| from.conn);
                 self.tell_author(author, &message, Undeliverable::StoreSilent);
                 self.settled(from);
@@ -380,11 +463,18 @@ impl Hub {
         }
     }
 
-    fn appended(&mut self, message: &Bytes, from: Option<Origin>, outcome: &Outcome) {
-        self.stats.storing -= 1;
+    fn appended(
+        &mut self,
+        message: &Bytes,
+        from: Option<Origin>,
+        discard: bool,
+        outcome: &Outcome,
+    ) {
+        let accepted = u64::from(!discard);
+        self.stats.storing -= accepted;
         let reason = match outcome {
             Outcome::Appended { .. } => {
-                self.stats.stored += 1;
+                self.stats.stored += accepted;
                 return self.settled(from);
             }
             Outcome::Refused(refusal) => Undeliverable::QueueFull(*refusal),
@@ -393,7 +483,7 @@ impl Hub {
                 Undeliverable::NotStored(Failure::Broken)
             }
         };
-        self.stats.returned += 1;
+        self.stats.returned += accepted;
         self.tell_author(from.map(|from| from.conn), message, reason);
         self.settled(from);
     }
@@ -430,11 +520,17 @@ impl Hub {
         self.stats.queued += entries.len() as u64;
         for Entry { seq, message } in entries {
             self.stats.queued_bytes += message.len() as u64;
-            let view = EnvelopeView::parse(&message);
+            let view = EnvelopeView::parse(&message).ok();
+            // What the store forgets now, and may have to take back, keeps its place.
+            let author = view.as_ref().filter(|_| !stored);
+            let author = author.and_then(|view| Address::parse(view.from_address()).ok());
+            let sender = author.map_or(NO_PLACE, |author| self.shares.enter(&author));
+            self.shares.reserve(sender, connection.place, message.len());
             let queued = Queued {
                 seq,
                 stored,
-                confirmable: view.is_ok_and(|view| is_confirmable(&view)),
+                sender,
+                confirmable: view.is_some_and(|view| is_confirmable(&view)),
                 message,
             };
             connection.outbox.push_data(queued, &mut self.spares);

@@ -108,18 +108,16 @@ impl Hub {
             Some(_) => Cow::Borrowed(view.to_address()),
             None => Address::normalized(view.to_address()),
         };
-        if self.is_blocked(conn, &to) {
-            self.stats.blocked += 1;
-            return;
-        }
+        // What a blocked sender hears is what any other would.
+        let discard = self.is_blocked(conn, &to);
         if let Some(recipient) = before.or_else(|| self.find_recipient(conn, &to)) {
-            return self.deliver(conn, recipient, envelope);
+            return self.deliver(conn, recipient, envelope, discard);
         }
         if let Err(fault) = self.check_address(view.to_address()) {
             self.stats.refused_address += 1;
             return self.tell_undeliverable(conn, &view, Undeliverable::NotAnAddress(fault));
         }
-        self.take_for_offline(conn, envelope);
+        self.take_for_offline(conn, envelope, discard);
     }
 
     /// Whether the agent `to` has blocked the sender `conn`.

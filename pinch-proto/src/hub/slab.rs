@@ -108,6 +108,11 @@ impl<T> Slab<T> {
         self.slots.get(index as usize)?.value.as_ref()
     }
 
+    /// The same, to be changed.
+    pub(crate) fn at_mut(&mut self, index: u32) -> Option<&mut T> {
+        self.slots.get_mut(index as usize)?.value.as_mut()
+    }
+
     /// The key of the value in slot `index`, if there is one.
     pub(crate) fn key_at(&self, index: u32) -> Option<Key> {
         let slot = self.slots.get(index as usize)?;

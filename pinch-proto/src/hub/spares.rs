@@ -58,6 +58,7 @@ mod tests {
 
     use super::*;
     use crate::hub::outbox::{Outbox, Queued};
+    use crate::hub::shares::NO_PLACE;
     use crate::queue::Seq;
 
     /// Puts `count` envelopes into each of `outboxes`, and takes them out again.
@@ -67,6 +68,7 @@ mod tests {
                 let queued = Queued {
                     seq: Seq(0),
                     stored: false,
+                    sender: NO_PLACE,
                     confirmable: true,
                     message: Bytes::new(),
                 };

@@ -46,7 +46,8 @@ pub struct HubStats {
     pub accepted: u64,
     /// Envelopes for the relay itself.
     pub consumed: u64,
-    /// Envelopes dropped because the recipient blocks the sender.
+    /// Envelopes dropped because the recipient blocks the sender; it may be told later that one was not
+    /// stored, as any other sender would.
     pub blocked: u64,
     /// Messages that ended their connection.
     pub violations: u64,
@@ -92,6 +93,9 @@ pub struct HubStats {
 
     /// Envelopes that the store took.
     pub stored: u64,
+    /// Envelopes that the store gave up for those of senders with fewer in a full queue. The sender
+    /// was told if it was there and read what it was told.
+    pub displaced: u64,
     /// Envelopes that were read from the store for a recipient.
     pub read: u64,
     /// Those of them that were not confirmed, and so are still in the store.

@@ -14,6 +14,7 @@ use hashbrown::HashMap;
 
 use super::io::ConnId;
 use super::seeded::Seeded;
+use super::shares::Marks;
 use super::unsettled::Origin;
 use crate::Address;
 use crate::attended::AttendedTime;
@@ -26,6 +27,7 @@ pub(super) enum Asked {
     Append {
         message: Bytes,
         from: Option<Origin>,
+        charge: Charge,
     },
     /// Envelopes were to be read for a connection of `recipient`, and room for so many bytes was set
     /// aside.
@@ -33,6 +35,7 @@ pub(super) enum Asked {
         conn: ConnId,
         recipient: Address,
         room: usize,
+        marks: Marks,
     },
     /// A block was to be kept, or forgotten, as this message of a connection says.
     Change { message: Bytes, from: Origin },
@@ -40,6 +43,20 @@ pub(super) enum Asked {
     Expire,
     /// Anything else that nobody waits for.
     Upkeep,
+}
+
+/// What an envelope that is to be stored counts for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Charge {
+    /// The place of its sender, and that of its recipient if that was connected.
+    pub(super) sender: u32,
+    pub(super) to: u32,
+    /// As what the recipient was connected.
+    pub(super) conn: Option<ConnId>,
+    pub(super) cost: u64,
+    pub(super) marks: Marks,
+    /// It is not to be stored, but to come to the same.
+    pub(super) discard: bool,
 }
 
 #[derive(Debug)]
@@ -172,6 +189,14 @@ mod tests {
         Asked::Append {
             message: text.into(),
             from: None,
+            charge: Charge {
+                sender: 0,
+                to: 0,
+                conn: None,
+                cost: 0,
+                marks: Marks::default(),
+                discard: false,
+            },
         }
     }
 

@@ -175,7 +175,7 @@ impl Hub {
         let number = payload.try_into().ok().map(u64::from_be_bytes);
         let confirmed = number
             .filter(|number| *number <= connection.ping_number)
-            .map(|number| connection.unconfirmed.confirm(number, &mut self.spares))
+            .map(|number| connection.confirm(number, &mut self.spares, &mut self.shares))
             .unwrap_or_default();
         if confirmed.count > 0 {
             self.acked(conn);

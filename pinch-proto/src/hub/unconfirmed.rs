@@ -91,8 +91,14 @@ impl Unconfirmed {
         }
     }
 
-    /// The pong of the ping `number` came, marker or not.
-    pub(super) fn confirm(&mut self, number: u64, spares: &mut Spares) -> Confirmed {
+    /// The pong of the ping `number` came, marker or not. `release` gets each envelope that it
+    /// confirms.
+    pub(super) fn confirm(
+        &mut self,
+        number: u64,
+        spares: &mut Spares,
+        mut release: impl FnMut(&Queued),
+    ) -> Confirmed {
         let Some(ledger) = &mut self.0 else {
             return Confirmed::default();
         };
@@ -105,6 +111,7 @@ impl Unconfirmed {
         let mut confirmed = Confirmed::default();
         for queued in (0..count).map_while(|_| ledger.envelopes.pop_front()) {
             confirmed.add(&queued);
+            release(&queued);
         }
         shrink(&mut ledger.envelopes);
         ledger.confirmed += confirmed.count;
@@ -115,12 +122,17 @@ impl Unconfirmed {
         confirmed
     }
 
-    /// All of them are acknowledged, ping or not.
-    pub(super) fn confirm_all(&mut self, spares: &mut Spares) -> Confirmed {
+    /// All of them are acknowledged, ping or not. `release` gets each of them.
+    pub(super) fn confirm_all(
+        &mut self,
+        spares: &mut Spares,
+        mut release: impl FnMut(&Queued),
+    ) -> Confirmed {
         let mut confirmed = Confirmed::default();
         if let Some(mut ledger) = self.0.take() {
             for queued in ledger.envelopes.drain(..) {
                 confirmed.add(&queued);
+                release(&queued);
             }
             spares.keep_ledger(ledger);
         }
@@ -172,11 +184,13 @@ impl Unconfirmed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hub::shares::NO_PLACE;
 
     fn queued(text: &'static str) -> Queued {
         Queued {
             seq: Seq(text.len() as u64),
             stored: false,
+            sender: NO_PLACE,
             confirmable: true,
             message: text.into(),
         }
@@ -197,7 +211,7 @@ mod tests {
         unconfirmed.push(queued("333"), &mut Spares::default());
         assert_eq!((unconfirmed.bytes(), unconfirmed.unmarked_bytes()), (6, 3));
         assert_eq!(
-            unconfirmed.confirm(6, &mut Spares::default()).count,
+            unconfirmed.confirm(6, &mut Spares::default(), |_| ()).count,
             0,
             "that ping went before"
         );
@@ -206,9 +220,12 @@ mod tests {
             bytes: 3,
             stored: None,
         };
-        assert_eq!(unconfirmed.confirm(7, &mut Spares::default()), confirmed);
         assert_eq!(
-            unconfirmed.confirm(7, &mut Spares::default()).count,
+            unconfirmed.confirm(7, &mut Spares::default(), |_| ()),
+            confirmed
+        );
+        assert_eq!(
+            unconfirmed.confirm(7, &mut Spares::default(), |_| ()).count,
             0,
             "it was confirmed"
         );
@@ -224,9 +241,18 @@ mod tests {
         unconfirmed.mark(2);
         unconfirmed.push(queued("3"), &mut Spares::default());
         unconfirmed.mark(5);
-        assert_eq!(unconfirmed.confirm(2, &mut Spares::default()).count, 2);
-        assert_eq!(unconfirmed.confirm(1, &mut Spares::default()).count, 0);
-        assert_eq!(unconfirmed.confirm(5, &mut Spares::default()).count, 1);
+        assert_eq!(
+            unconfirmed.confirm(2, &mut Spares::default(), |_| ()).count,
+            2
+        );
+        assert_eq!(
+            unconfirmed.confirm(1, &mut Spares::default(), |_| ()).count,
+            0
+        );
+        assert_eq!(
+            unconfirmed.confirm(5, &mut Spares::default(), |_| ()).count,
+            1
+        );
         assert_eq!(unconfirmed.bytes(), 0);
     }
 
@@ -237,7 +263,10 @@ mod tests {
         unconfirmed.mark(2);
         assert!(!unconfirmed.is_unmarked());
         assert_eq!(unconfirmed.0.as_ref().unwrap().markers.len(), 1);
-        assert_eq!(unconfirmed.confirm(2, &mut Spares::default()).count, 1);
+        assert_eq!(
+            unconfirmed.confirm(2, &mut Spares::default(), |_| ()).count,
+            1
+        );
     }
 
     #[test]
@@ -253,16 +282,20 @@ mod tests {
         unconfirmed.mark(1);
         unconfirmed.push(stored("4444"), &mut Spares::default());
         assert_eq!(
-            unconfirmed.confirm(1, &mut Spares::default()).stored,
+            unconfirmed
+                .confirm(1, &mut Spares::default(), |_| ())
+                .stored,
             Some(Seq(2))
         );
         unconfirmed.mark(2);
         assert_eq!(
-            unconfirmed.confirm(2, &mut Spares::default()).stored,
+            unconfirmed
+                .confirm(2, &mut Spares::default(), |_| ())
+                .stored,
             Some(Seq(4))
         );
         assert_eq!(
-            unconfirmed.confirm(2, &mut Spares::default()),
+            unconfirmed.confirm(2, &mut Spares::default(), |_| ()),
             Confirmed::default()
         );
     }
@@ -271,7 +304,7 @@ mod tests {
     fn nothing_unconfirmed_owns_no_memory() {
         let mut unconfirmed = filled(&["1"]);
         unconfirmed.mark(1);
-        unconfirmed.confirm(1, &mut Spares::default());
+        unconfirmed.confirm(1, &mut Spares::default(), |_| ());
         assert!(unconfirmed.0.is_none());
         unconfirmed.mark(2);
         assert!(unconfirmed.0.is_none());

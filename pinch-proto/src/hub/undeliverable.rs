@@ -20,6 +20,10 @@ pub(super) enum Undeliverable {
     OutboxFull { bytes: usize, count: usize },
     #[error("{0}")]
     QueueFull(Refusal),
+    #[error(
+        "recipient's queue is full, and this envelope gave way to one of a sender with fewer in it"
+    )]
+    GaveWay,
     #[error("{0}")]
     NotStored(Failure),
     #[error("relay's store is too busy: it owes answers for {limit} bytes")]

@@ -22,6 +22,7 @@ impl Model {
         recipient: ConnId,
         view: &EnvelopeView<'_>,
         message: &Bytes,
+        discard: bool,
     ) {
         let (bytes, settings) = (message.len(), self.settings);
         let Some(connection) = self.get(recipient) else {
@@ -33,21 +34,31 @@ impl Model {
             return;
         };
         if !connection.is_open() {
-            return self.take_for_offline(sender, view, message);
+            return self.take_for_offline(sender, view, message, discard);
         }
         let has_room = connection.waiting_bytes() + bytes <= settings.outbox_bytes
             && connection.waiting_count() < settings.outbox_count;
         let is_held = connection.backlog.as_ref().map(Backlog::holds);
+        let is_reservable = self.is_reservable(sender, recipient, message);
         match is_held {
             None if !has_memory || !has_room => {
-                return self.overflow(sender, recipient, view, message, has_room);
+                return self.overflow(sender, recipient, view, message, (has_room, discard));
             }
-            Some(holds) if !has_memory || !has_room || !holds => {
+            None if !is_reservable => {
+                return self.overtake(sender, recipient, view, message, discard);
+            }
+            Some(holds) if !has_memory || !has_room || !is_reservable || !holds => {
                 // What comes goes behind what is stored, and so does what waits for a read.
-                self.spill(recipient);
-                return self.enqueue(sender, view, message);
+                if !discard {
+                    self.spill(recipient);
+                }
+                return self.enqueue(sender, Some(recipient), view, message, discard);
             }
             None | Some(_) => {}
+        }
+        if discard {
+            self.happened.blocked += 1;
+            return;
         }
         self.happened.accepted += 1;
         let letter = Letter {
@@ -72,16 +83,11 @@ impl Model {
         recipient: ConnId,
         view: &EnvelopeView<'_>,
         message: &Bytes,
-        has_room: bool,
+        (has_room, discard): (bool, bool),
     ) {
         let settings = self.settings;
         if settings.slow_reader == SlowReader::Spill && settings.queue.is_some() {
-            let after = self.next_seq.checked_sub(1).map(Seq);
-            if let Some(connection) = self.get_mut(recipient) {
-                connection.backlog = Some(Backlog::behind(after));
-            }
-            self.enqueue(sender, view, message);
-            self.read_on(recipient);
+            self.overtake(sender, recipient, view, message, discard);
         } else if has_room {
             // It is the hub that is full, for which nobody is to blame.
             self.happened.refused_memory += 1;
@@ -91,9 +97,11 @@ impl Model {
                 format!("relay is out of memory for envelopes: at most {limit} bytes wait in all");
             self.tell_lost(sender, view, &reason);
         } else if settings.slow_reader == SlowReader::Disconnect {
-            self.happened.stalls += 1;
-            self.close(recipient, CloseCause::TooSlow);
-            self.take_for_offline(sender, view, message);
+            if !discard {
+                self.happened.stalls += 1;
+                self.close(recipient, CloseCause::TooSlow);
+            }
+            self.take_for_offline(sender, view, message, discard);
         } else {
             self.happened.refused_full += 1;
             let (bytes, count) = (settings.outbox_bytes, settings.outbox_count);
@@ -104,14 +112,35 @@ impl Model {
         }
     }
 
+    /// From here on a recipient has something in its queue that it was not given.
+    fn overtake(
+        &mut self,
+        sender: ConnId,
+        recipient: ConnId,
+        view: &EnvelopeView<'_>,
+        message: &Bytes,
+        discard: bool,
+    ) {
+        if discard {
+            return self.enqueue(sender, Some(recipient), view, message, discard);
+        }
+        let after = self.next_seq.checked_sub(1).map(Seq);
+        if let Some(connection) = self.get_mut(recipient) {
+            connection.backlog = Some(Backlog::behind(after));
+        }
+        self.enqueue(sender, Some(recipient), view, message, discard);
+        self.read_on(recipient);
+    }
+
     pub(super) fn take_for_offline(
         &mut self,
         sender: ConnId,
         view: &EnvelopeView<'_>,
         message: &Bytes,
+        discard: bool,
     ) {
         if self.settings.queue.is_some() {
-            self.enqueue(sender, view, message);
+            self.enqueue(sender, None, view, message, discard);
         } else {
             self.happened.refused_offline += 1;
             self.tell_lost(
@@ -228,8 +257,8 @@ impl Model {
         }
     }
 
-    /// What is in the store stays there; the rest goes there, whatever the limits, for it had its
-    /// place.
+    /// What is in the store stays there; the rest goes there, whatever the limits, for its place is
+    /// reserved.
     fn give_back(&mut self, conn: ConnId, letters: Vec<Letter>) {
         let recipient = self.get(conn).map(|connection| connection.address.clone());
         let Some(recipient) = recipient else { return };
@@ -237,7 +266,7 @@ impl Model {
             if letter.stored {
                 self.fates.set(letter.fate, Fate::Kept);
             } else {
-                self.append(recipient.clone(), letter, None, None);
+                self.requeue(recipient.clone(), letter, None);
             }
         }
     }

@@ -20,6 +20,8 @@ pub(super) enum Fate {
     Unconfirmed,
     /// The store keeps it.
     Stored,
+    /// Its recipient has blocked its sender.
+    Discarded,
     /// It was read, was not confirmed, and is in the store still.
     Kept,
 }
@@ -28,9 +30,12 @@ impl Fate {
     const fn is_settled(self) -> bool {
         match self {
             Self::Queued | Self::Given | Self::Storing => false,
-            Self::Delivered | Self::Returned | Self::Unconfirmed | Self::Stored | Self::Kept => {
-                true
-            }
+            Self::Delivered
+            | Self::Returned
+            | Self::Unconfirmed
+            | Self::Stored
+            | Self::Discarded
+            | Self::Kept => true,
         }
     }
 }

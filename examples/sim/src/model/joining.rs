@@ -76,6 +76,7 @@ impl Model {
         {
             self.alarms.set(Kind::Join, predecessor, self.now);
         }
+        self.join_shares(&address, !options.send_only);
         self.connections.push(Connection {
             conn,
             address: address.clone(),

@@ -21,6 +21,7 @@ mod queue;
 mod rate;
 mod replies;
 mod routing;
+mod shares;
 mod stats;
 mod words;
 
@@ -66,6 +67,9 @@ pub struct Model {
     fates: Fates,
     /// What the store has not answered.
     owed: Vec<Owed>,
+    /// What is known of the shares of the queue.
+    agents: Vec<shares::Agent>,
+    total: shares::Known,
     next_expiry: Option<Time>,
     next_ping: u64,
     next_seq: u64,
@@ -101,6 +105,8 @@ impl Model {
             unknown_owners: vec![],
             fates: Fates::default(),
             owed: vec![],
+            agents: vec![],
+            total: shares::Known::default(),
             next_expiry: settings.queue.map(|_| now + expiry),
             next_ping: 1,
             next_seq: 0,
@@ -165,6 +171,7 @@ impl Model {
             Input::Stored { ticket, outcome } => self.stored(ticket, outcome),
             Input::Shutdown => self.shut_down(),
         }
+        self.leave_shares();
         Ok(core::mem::take(&mut self.outputs))
     }
 
@@ -172,6 +179,7 @@ impl Model {
     pub fn handle_timeout(&mut self, now: Time) -> Vec<Output> {
         self.advance(now);
         while self.do_next_due() {}
+        self.leave_shares();
         core::mem::take(&mut self.outputs)
     }
 

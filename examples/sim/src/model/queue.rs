@@ -8,7 +8,7 @@ use core::time::Duration;
 use bytes::Bytes;
 use pinch_proto::hub::{ConnId, Delivery, ENVELOPE_OVERHEAD, Output};
 use pinch_proto::queue::{
-    Append, Entry, Failure, Limits, Operation, Outcome, Read, Request, Seq, Ticket, Usage,
+    Append, Entry, Failure, Operation, Outcome, Read, Request, Seq, Ticket, Usage,
 };
 use pinch_proto::wire::{Envelope, Payload, QueueStatus};
 use pinch_proto::{Address, EnvelopeView, Frame, Time};
@@ -17,6 +17,7 @@ use super::Model;
 use super::alarms::Kind;
 use super::connection::Letter;
 use super::fates::Fate;
+use super::shares::Marks;
 use crate::story::{Queue, Settings};
 
 /// What a rejection counts for that may come.
@@ -49,6 +50,10 @@ impl Backlog {
         }
     }
 
+    pub(super) const fn after(&self) -> Option<Seq> {
+        self.after
+    }
+
     pub(super) const fn is_being_read(&self) -> bool {
         self.reading
     }
@@ -69,12 +74,25 @@ pub(super) struct Owed {
     about: About,
 }
 
+/// What an envelope that the store is asked to keep counts for.
+#[derive(Clone, Debug)]
+pub(super) struct Charge {
+    pub(super) sender: Address,
+    pub(super) recipient: Address,
+    /// The connection of its recipient, if there is one.
+    pub(super) to: Option<ConnId>,
+    pub(super) cost: u64,
+    marks: Marks,
+    /// It is not to be kept.
+    discard: bool,
+}
+
 #[derive(Clone, Debug)]
 enum About {
     /// An envelope, and the connection that sent it, if it did not have its place before.
-    Append(Letter, Option<ConnId>),
+    Append(Letter, Option<ConnId>, Charge),
     /// For which connection, for how many bytes there has to be room, and for which address.
-    Read(ConnId, usize, Address),
+    Read(ConnId, usize, Address, Marks),
     /// A block, or its end, that this message of a connection wants.
     Change(Bytes, ConnId),
     Expire,
@@ -85,7 +103,7 @@ impl About {
     /// The connection that may hear something about it.
     const fn caused_by(&self) -> Option<ConnId> {
         match self {
-            Self::Append(_, from) => *from,
+            Self::Append(_, from, _) => *from,
             Self::Change(_, from) => Some(*from),
             Self::Read(..) | Self::Expire | Self::Upkeep => None,
         }
@@ -94,28 +112,64 @@ impl About {
 
 impl Model {
     /// An envelope for the queue.
-    pub(super) fn enqueue(&mut self, sender: ConnId, view: &EnvelopeView<'_>, message: &Bytes) {
-        let Some(queue) = self.settings.queue else {
+    pub(super) fn enqueue(
+        &mut self,
+        sender: ConnId,
+        to: Option<ConnId>,
+        view: &EnvelopeView<'_>,
+        message: &Bytes,
+        discard: bool,
+    ) {
+        let (Some(queue), Some(author)) = (self.settings.queue, self.get(sender)) else {
             return;
         };
+        let author = author.address.clone();
         if !self.may_ask(message.len()) {
             return self.refuse_busy(sender, view);
         }
-        self.happened.accepted += 1;
+        let recipient = Address::parse(view.to_address()).expect("it was checked");
+        let now = self.unix();
+        let append = Append {
+            reserved: self.held(&recipient, &author),
+            reached: self.reached(&recipient, to),
+            recipient,
+            sender: author,
+            seq: Seq(self.next_seq),
+            message: message.clone(),
+            now,
+            expires_at: now + Duration::from_millis(queue.ttl),
+            limits: Some(queue.limits()),
+            discard,
+        };
+        let fate = if discard {
+            self.happened.blocked += 1;
+            Fate::Discarded
+        } else {
+            self.happened.accepted += 1;
+            self.next_seq += 1;
+            Fate::Storing
+        };
         let letter = Letter {
-            fate: self.fates.begin(Fate::Queued),
-            seq: self.take_seq(),
+            fate: self.fates.begin(fate),
+            seq: append.seq,
             stored: false,
             message: message.clone(),
         };
-        let recipient = Address::parse(view.to_address()).expect("it was checked");
-        self.append(recipient, letter, Some(queue.limits()), Some(sender));
+        self.append(append, letter, Some(sender), to.filter(|_| !discard));
+    }
+
+    /// What the store was asked to keep and has not answered for.
+    pub(super) fn charges(&self) -> impl Iterator<Item = &Charge> {
+        self.owed.iter().filter_map(|owed| match &owed.about {
+            About::Append(_, _, charge) => Some(charge),
+            About::Read(..) | About::Change(..) | About::Expire | About::Upkeep => None,
+        })
     }
 
     /// Whether the store may be asked for something with `bytes` more.
     pub(super) fn may_ask(&self, bytes: usize) -> bool {
         let of_one = |owed: &Owed| match &owed.about {
-            About::Append(letter, _) => letter.message.len() + REQUEST_BYTES,
+            About::Append(letter, ..) => letter.message.len() + REQUEST_BYTES,
             About::Change(message, _) => message.len() + REQUEST_BYTES,
             About::Read(..) | About::Expire | About::Upkeep => REQUEST_BYTES,
         };
@@ -140,19 +194,14 @@ impl Model {
     /// The room that is set aside for what is being read.
     pub(super) fn reading_bytes(&self) -> usize {
         let of_one = |owed: &Owed| match owed.about {
-            About::Read(_, room, _) => room,
+            About::Read(_, room, ..) => room,
             About::Append(..) | About::Change(..) | About::Expire | About::Upkeep => 0,
         };
         self.owed.iter().map(of_one).sum()
     }
 
-    pub(super) fn append(
-        &mut self,
-        recipient: Address,
-        letter: Letter,
-        limits: Option<Limits>,
-        from: Option<ConnId>,
-    ) {
+    /// An envelope that was on its way to a connection, which goes on as `to` or not at all.
+    pub(super) fn requeue(&mut self, recipient: Address, letter: Letter, to: Option<ConnId>) {
         let Some(Queue { ttl, .. }) = self.settings.queue else {
             return;
         };
@@ -170,12 +219,44 @@ impl Model {
             message: letter.message.clone(),
             now,
             expires_at: now + Duration::from_millis(ttl),
-            limits,
+            limits: None,
             reserved: Usage::default(),
-            reached: Some(Seq(u64::MAX)),
+            reached: None,
             discard: false,
         };
-        self.ask(About::Append(letter, from), Operation::Append(append));
+        self.append(append, letter, None, to);
+    }
+
+    fn append(&mut self, append: Append, letter: Letter, from: Option<ConnId>, to: Option<ConnId>) {
+        let charge = Charge {
+            sender: append.sender.clone(),
+            recipient: append.recipient.clone(),
+            to,
+            cost: append.cost(),
+            marks: self.marks(&append.sender, &append.recipient),
+            discard: append.discard,
+        };
+        self.ask(
+            About::Append(letter, from, charge),
+            Operation::Append(append),
+        );
+    }
+
+    /// The store has answered for an envelope, and says what it has and what gave way.
+    fn end_append(&mut self, charge: &Charge, outcome: &Outcome) {
+        let Outcome::Appended { usage, displaced } = outcome else {
+            return;
+        };
+        let is_there = charge.to.is_some_and(|to| self.holds(to));
+        let recipient = is_there.then_some(&charge.recipient);
+        self.report(&charge.sender, recipient, *usage, charge.marks);
+        if !charge.discard {
+            self.count_appended(charge);
+        }
+        if let Some(entry) = displaced {
+            self.happened.displaced += 1;
+            self.tell_displaced(&entry.message);
+        }
     }
 
     /// Asks for something that nobody waits for.
@@ -281,7 +362,11 @@ impl Model {
             now,
         };
         let room = room + count * ENVELOPE_OVERHEAD;
-        self.ask(About::Read(conn, room, recipient), Operation::Read(read));
+        let marks = self.marks(&recipient, &recipient);
+        self.ask(
+            About::Read(conn, room, recipient, marks),
+            Operation::Read(read),
+        );
         if let Some(backlog) = self.backlog(conn) {
             backlog.reading = true;
             backlog.overtaken = false;
@@ -292,7 +377,7 @@ impl Model {
     /// first.
     pub(super) fn is_read_for_another(&self, conn: ConnId, address: &Address) -> bool {
         let is_it = |owed: &Owed| match &owed.about {
-            About::Read(of, _, recipient) => *of != conn && recipient == address,
+            About::Read(of, _, recipient, _) => *of != conn && recipient == address,
             About::Append(..) | About::Change(..) | About::Expire | About::Upkeep => false,
         };
         self.owed.iter().any(is_it)
@@ -304,7 +389,6 @@ impl Model {
 
     /// What is held behind a read is appended to the queue.
     pub(super) fn spill(&mut self, conn: ConnId) {
-        let limits = self.settings.queue.map(|queue| queue.limits());
         let Some(connection) = self.get_mut(conn) else {
             return;
         };
@@ -314,7 +398,7 @@ impl Model {
         };
         backlog.overtaken = true;
         for letter in core::mem::take(&mut backlog.held) {
-            self.append(recipient.clone(), letter, limits, None);
+            self.requeue(recipient.clone(), letter, Some(conn));
         }
     }
 
@@ -327,8 +411,13 @@ impl Model {
         let failed = matches!(outcome, Outcome::Failed { .. });
         // A request counts as failed once: it may have been too late, too.
         self.happened.store_failures += u64::from(failed && !overdue);
+        if let About::Append(_, _, charge) = &about {
+            self.end_append(charge, &outcome);
+        }
         match about {
-            About::Append(letter, from) if !overdue => self.appended(&letter, from, &outcome),
+            About::Append(letter, from, charge) if !overdue => {
+                self.appended(&letter, from, charge.discard, &outcome);
+            }
             About::Change(message, from) if !overdue => {
                 let failure = match outcome {
                     Outcome::Done => None,
@@ -344,8 +433,13 @@ impl Model {
                 }
             }
             About::Append(..) | About::Change(..) | About::Upkeep => {}
-            About::Read(conn, _, _) if self.is_open(conn) => self.was_read(conn, outcome),
-            About::Read(_, _, recipient) => {
+            About::Read(conn, _, recipient, marks) if self.is_open(conn) => {
+                if let Outcome::Entries { usage, .. } = &outcome {
+                    self.report(&recipient, Some(&recipient), *usage, marks);
+                }
+                self.was_read(conn, outcome);
+            }
+            About::Read(_, _, recipient, _) => {
                 if let Some(successor) = self.lookup(recipient.as_str()) {
                     self.read_on(successor);
                 }
@@ -365,8 +459,15 @@ impl Model {
         self.check_shutdown();
     }
 
-    fn appended(&mut self, letter: &Letter, from: Option<ConnId>, outcome: &Outcome) {
+    fn appended(
+        &mut self,
+        letter: &Letter,
+        from: Option<ConnId>,
+        discard: bool,
+        outcome: &Outcome,
+    ) {
         let reason = match outcome {
+            Outcome::Appended { .. } if discard => return,
             Outcome::Appended { .. } => return self.fates.set(letter.fate, Fate::Stored),
             Outcome::Refused(refusal) => refusal.to_string(),
             Outcome::Failed { failure, .. } => failure.to_string(),
@@ -374,7 +475,9 @@ impl Model {
                 "relay's store does not work".into()
             }
         };
-        self.fates.set(letter.fate, Fate::Returned);
+        if !discard {
+            self.fates.set(letter.fate, Fate::Returned);
+        }
         self.tell_author(from, &letter.message, &reason);
     }
 
@@ -458,6 +561,12 @@ impl Model {
     }
 
     fn push_entry(&mut self, conn: ConnId, Entry { seq, message }: Entry) {
+        if self.settings.delivery == Delivery::AtMostOnce
+            && let Ok(view) = EnvelopeView::parse(&message)
+            && let Ok(author) = Address::parse(view.from_address())
+        {
+            self.enter_shares(&author);
+        }
         let letter = Letter {
             fate: self.fates.begin(Fate::Queued),
             seq,
@@ -494,8 +603,10 @@ impl Model {
         let caused_by = about.caused_by();
         self.happened.store_failures += 1;
         match about {
-            About::Append(letter, from) => {
-                self.fates.set(letter.fate, Fate::Returned);
+            About::Append(letter, from, charge) => {
+                if !charge.discard {
+                    self.fates.set(letter.fate, Fate::Returned);
+                }
                 let reason = "relay's store does not answer; the envelope may arrive nevertheless";
                 self.tell_author(from, &letter.message, reason);
             }

@@ -82,10 +82,10 @@ impl Model {
         let blocked = |(blocker, blocked): &(Address, Address)| {
             is_same(to, blocker) && is_same(from, blocked)
         };
-        if self.blocks.iter().any(blocked) {
-            self.happened.blocked += 1;
-        } else if let Some(recipient) = self.lookup(to) {
-            self.deliver(sender, recipient, view, message);
+        // Then nothing comes of it, but its sender hears what any other would.
+        let discard = self.blocks.iter().any(blocked);
+        if let Some(recipient) = self.lookup(to) {
+            self.deliver(sender, recipient, view, message, discard);
         } else if let Err(fault) = self.check_address(to) {
             self.happened.refused_address += 1;
             self.tell_lost(
@@ -94,7 +94,7 @@ impl Model {
                 &format!("to_address is no address of this relay: {fault}"),
             );
         } else {
-            self.take_for_offline(sender, view, message);
+            self.take_for_offline(sender, view, message, discard);
         }
     }
 
@@ -253,6 +253,24 @@ impl Model {
     /// the one that receives, or the last that only sends.
     pub(super) fn tell_author(&mut self, from: Option<ConnId>, message: &Bytes, reason: &str) {
         let view = EnvelopeView::parse(message).expect("an envelope that was accepted");
+        if let Some(sender) = self.listens(from, message) {
+            self.tell_lost(sender, &view, reason);
+        }
+    }
+
+    /// Tells a sender that an envelope of it gave way, if it reads what it is told.
+    pub(super) fn tell_displaced(&mut self, message: &Bytes) {
+        let listens = self.listens(None, message);
+        if listens.is_some_and(|sender| !self.is_congested(sender)) {
+            let reason = "recipient's queue is full, and this envelope gave way to one of a sender with \
+                          fewer in it";
+            self.tell_author(None, message, reason);
+        }
+    }
+
+    /// Who is told.
+    fn listens(&self, from: Option<ConnId>, message: &Bytes) -> Option<ConnId> {
+        let view = EnvelopeView::parse(message).expect("an envelope that was accepted");
         let address = view.from_address();
         let sends = |connection: &&Connection| {
             connection.is_open() && is_same(address, &connection.address)
@@ -263,9 +281,7 @@ impl Model {
             .or(other.map(|connection| connection.conn));
         let hears = |conn: &ConnId| self.get(*conn).is_some_and(Connection::hears_rejections);
         let from = from.filter(hears);
-        if let Some(sender) = from.or(other) {
-            self.tell_lost(sender, &view, reason);
-        }
+        from.or(other)
     }
 
     /// Says something about an envelope to its sender.

@@ -3,12 +3,13 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use pinch_proto::hub::{ConnId, Hub, HubStats, Output};
+use pinch_proto::hub::{ConnId, Delivery, Hub, HubStats, Output};
 use pinch_proto::queue::Operation;
 
 use super::cast::Agent;
 use super::prose;
 use super::run::Run;
+use super::settings::Queue;
 use super::turn::{Broken, drain};
 
 impl Run {
@@ -77,6 +78,7 @@ impl Run {
     fn check_rules(&mut self) -> Result<(), String> {
         let stats = self.hub.stats();
         check_equations(&stats)?;
+        self.check_queue()?;
         let settings = &self.settings;
         let limits = [
             ("held bytes", stats.held_bytes, settings.total_outbox_bytes),
@@ -149,6 +151,31 @@ impl Run {
         })
     }
 
+    /// The store never holds more than its limits say, whatever comes back to it. (Where nobody confirms
+    /// anything, what expires in the store while it is being handed out may make room once too often.)
+    fn check_queue(&self) -> Result<(), String> {
+        let at_most_once = self.settings.delivery == Delivery::AtMostOnce;
+        let queue = self.settings.queue;
+        let Some(queue) = queue.filter(|queue| !at_most_once || queue.ttl == Queue::TTL[0]) else {
+            return Ok(());
+        };
+        let (stored, limits) = (&self.shelf.queue, queue.limits());
+        let mut all = vec![("in all", stored.bytes(), limits.total_bytes)];
+        for agent in Agent::ALL {
+            let address = agent.address();
+            let sent = stored.sender_bytes(address.as_str());
+            let waits = stored.entries(address.as_str()).count() as u64;
+            all.push(("bytes of one sender", sent, limits.sender_bytes));
+            all.push(("envelopes for one", waits, limits.recipient_count));
+        }
+        let exceeded = all.iter().find(|(_, value, limit)| value > limit);
+        exceeded.map_or(Ok(()), |(name, value, limit)| {
+            Err(format!(
+                "the store has {value} {name}, where {limit} may be"
+            ))
+        })
+    }
+
     /// Who is connected has nothing in the store that nobody will read.
     fn check_nothing_is_stranded(&mut self, agent: Agent) -> Result<(), String> {
         let address = agent.address();
@@ -162,7 +189,10 @@ impl Run {
             return Ok(());
         }
         let comes_late = self.shelf.asked.iter().any(|request| {
-            matches!(&request.operation, Operation::Append(append) if append.recipient == address)
+            let Operation::Append(append) = &request.operation else {
+                return false;
+            };
+            append.recipient == address && !append.discard
         });
         if comes_late {
             return Err(format!(

@@ -170,6 +170,13 @@ impl Ledger {
         }
     }
 
+    /// The store has given this up for another; its sender is told if it reads what it is told.
+    pub(super) fn gives_way(&mut self, message: &Bytes) {
+        if let Some(known) = self.of(message) {
+            known.excused = true;
+        }
+    }
+
     fn excuse_all(&mut self) {
         self.forgot_badly = true;
         for known in &mut self.known {

@@ -159,11 +159,14 @@ fn ping(payload: &[u8]) -> String {
 fn operation(operation: &Operation) -> String {
     match operation {
         Operation::Append(append) => format!(
-            "append for {} as {} {}, limits {:?}",
+            "{} for {} as {} {}, limits {:?}, reserved {}, reached {:?}",
+            if append.discard { "discard" } else { "append" },
             who(append.recipient.as_str()),
             append.seq.0,
             envelope(&append.message),
             append.limits.map(|limits| limits.recipient_count),
+            append.reserved.recipient_count,
+            append.reached.map(|seq| seq.0),
         ),
         Operation::Read(read) => format!(
             "read for {} after {:?}, {} bytes, {} envelopes",

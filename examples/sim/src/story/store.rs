@@ -152,6 +152,13 @@ impl Run {
             if failed {
                 self.ledger.fails(&operation);
             }
+            if let Outcome::Appended {
+                displaced: Some(entry),
+                ..
+            } = &outcome
+            {
+                self.ledger.gives_way(&entry.message);
+            }
             self.shelf.answers.push((ticket, outcome));
         }
     }

@@ -53,14 +53,17 @@ impl QueueConfig {
         }
     }
 
-    /// How many envelopes may wait for one recipient. Default: 1,000 (protocol section 4).
+    /// How many envelopes may wait for one recipient, and be on their way to its connection without
+    /// being acknowledged. Default: 1,000 (protocol section 4). When they are reached, the sender with
+    /// the most gives way to one with at least two fewer.
     #[must_use]
     pub const fn recipient_count(mut self, limit: u64) -> Self {
         self.limits.recipient_count = limit;
         self
     }
 
-    /// How many bytes of one sender may wait, for whomever, its envelopes' addresses included.
+    /// How many bytes of one sender may wait or be unacknowledged, for whomever, its envelopes' addresses
+    /// included.
     /// Default: 64 MiB, a recipient's whole queue of the largest envelopes; so that no sender
     /// fills the disk with envelopes for addresses that have no owner.
     #[must_use]
@@ -69,8 +72,8 @@ impl QueueConfig {
         self
     }
 
-    /// How many bytes may wait in all, addresses included, and how large a store's files may become
-    /// with them. Default: 4 GiB, which most disks have to spare.
+    /// How many bytes may wait or be unacknowledged in all, addresses included, and how large a store's
+    /// files may become with them. Default: 4 GiB, which most disks have to spare.
     #[must_use]
     pub const fn total_bytes(mut self, limit: u64) -> Self {
         self.limits.total_bytes = limit;

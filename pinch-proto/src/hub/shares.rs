@@ -1,0 +1,308 @@
+//! How much of the limits of the queue is in use: what is stored, and what may yet have to be.
+//!
+//! An envelope that is accepted for a connection may come back when that is cut. So its place in the
+//! queue is reserved when it is accepted: in the count of its recipient, the bytes of its sender, and
+//! the bytes of all. How much is stored is what the store said last; until it has said so, nothing
+//! can be reserved, and an envelope goes through the store.
+
+use hashbrown::HashMap;
+
+use super::outbox::Queued;
+use super::seeded::Seeded;
+use super::slab::Slab;
+use crate::Address;
+use crate::queue::{Limits, Usage};
+
+/// The place of no agent: nothing is reserved, and nothing is counted.
+pub(super) const NO_PLACE: u32 = u32::MAX;
+
+/// How much of one limit is in use.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Share {
+    /// At most so much is stored, or on its way there when the store said so; `None` if unknown.
+    stored: Option<u64>,
+    /// What is held in memory and may be appended later.
+    held: u64,
+    /// What the store was asked to append and has not answered for.
+    pending: u64,
+    /// What it has appended since this share was begun.
+    appended: u64,
+}
+
+impl Share {
+    /// Whether `more` can be reserved within `limit`.
+    fn admits(&self, more: u64, limit: u64) -> bool {
+        let stored = self.stored;
+        stored.is_some_and(|stored| stored + self.pending + self.held + more <= limit)
+    }
+
+    /// The store has answered for so much, which it has appended or not.
+    const fn end(&mut self, amount: u64, is_stored: bool) {
+        self.pending -= amount;
+        if is_stored {
+            self.appended += amount;
+        }
+    }
+
+    /// The store says how much it had when it executed a request, which left when so much was
+    /// `appended`. What it has appended since then may be missing in that.
+    const fn report(&mut self, stored: u64, appended: u64) {
+        self.stored = Some(stored.saturating_add(self.appended - appended));
+    }
+
+    const fn is_idle(&self) -> bool {
+        self.held == 0 && self.pending == 0
+    }
+}
+
+/// The marks of the three shares that a request is about.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Marks {
+    recipient: u64,
+    sender: u64,
+    total: u64,
+}
+
+/// Somebody who has a connection, or for whom or of whom something is held.
+#[derive(Debug)]
+struct Agent {
+    address: Address,
+    connections: u32,
+    /// The bytes of what it has sent.
+    sent: Share,
+    /// The number of envelopes for it.
+    received: Share,
+}
+
+/// The shares of all agents, and of all of them together.
+#[derive(Debug)]
+pub(super) struct Shares {
+    places: HashMap<Address, u32, Seeded>,
+    agents: Slab<Agent>,
+    total: Share,
+}
+
+impl Shares {
+    pub(super) fn new(seeded: Seeded) -> Self {
+        Self {
+            places: HashMap::with_hasher(seeded),
+            agents: Slab::new(),
+            total: Share::default(),
+        }
+    }
+
+    /// A connection of `address` begins, which `receives` or not. Returns the place of the agent.
+    pub(super) fn join(&mut self, address: &Address, receives: bool) -> u32 {
+        let place = self.enter(address);
+        if let Some(agent) = self.agents.at_mut(place) {
+            agent.connections += 1;
+            // What was appended while it was not there is not counted here.
+            agent.received.stored = agent.received.stored.filter(|_| !receives);
+        }
+        place
+    }
+
+    /// It has ended.
+    pub(super) fn leave(&mut self, place: u32) {
+        if let Some(agent) = self.agents.at_mut(place) {
+            agent.connections -= 1;
+        }
+        self.forget_if_idle(place);
+    }
+
+    /// The place of an agent, for something that is reserved at once.
+    pub(super) fn enter(&mut self, address: &Address) -> u32 {
+        if let Some(place) = self.places.get(address) {
+            return *place;
+        }
+        if !self.agents.has_room() {
+            return NO_PLACE;
+        }
+        let agent = Agent {
+            address: address.clone(),
+            connections: 0,
+            sent: Share::default(),
+            received: Share::default(),
+        };
+        let place = self.agents.insert(agent).index;
+        self.places.insert(address.clone(), place);
+        place
+    }
+
+    /// Whose place it is.
+    pub(super) fn address(&self, place: u32) -> Option<&Address> {
+        self.agents.at(place).map(|agent| &agent.address)
+    }
+
+    /// What is held in memory for `recipient`, of the sender, and in all.
+    pub(super) fn held(&self, sender: u32, recipient: &Address) -> Usage {
+        let received = self.places.get(recipient);
+        let received = received.and_then(|place| self.agents.at(*place));
+        let sent = self.agents.at(sender);
+        Usage {
+            recipient_count: received.map_or(0, |agent| agent.received.held),
+            sender_bytes: sent.map_or(0, |agent| agent.sent.held),
+            total_bytes: self.total.held,
+        }
+    }
+
+    /// Whether an envelope of `bytes` can be reserved.
+    pub(super) fn admits(&self, sender: u32, to: u32, bytes: usize, limits: &Limits) -> bool {
+        let cost = self.cost(sender, to, bytes);
+        let (sender, to) = (self.agents.at(sender), self.agents.at(to));
+        to.is_some_and(|to| to.received.admits(1, limits.recipient_count))
+            && sender.is_some_and(|sender| sender.sent.admits(cost, limits.sender_bytes))
+            && self.total.admits(cost, limits.total_bytes)
+    }
+
+    /// Reserves an envelope of `bytes`, if its sender has a place.
+    pub(super) fn reserve(&mut self, sender: u32, to: u32, bytes: usize) {
+        let cost = self.cost(sender, to, bytes);
+        if let Some(agent) = self.agents.at_mut(sender) {
+            agent.sent.held += cost;
+            self.total.held += cost;
+            if let Some(to) = self.agents.at_mut(to) {
+                to.received.held += 1;
+            }
+        }
+    }
+
+    /// Releases what is reserved for an envelope, if something is.
+    pub(super) fn release(&mut self, queued: &Queued, to: u32) {
+        let sender = queued.sender;
+        let cost = self.cost(sender, to, queued.message.len());
+        if let Some(agent) = self.agents.at_mut(sender) {
+            agent.sent.held -= cost;
+            self.total.held -= cost;
+            if let Some(to) = self.agents.at_mut(to) {
+                to.received.held -= 1;
+            }
+            self.forget_if_idle(sender);
+            self.forget_if_idle(to);
+        }
+    }
+
+    /// The marks for a request about a sender and a recipient.
+    pub(super) fn marks(&self, sender: u32, to: u32) -> Marks {
+        let (sender, to) = (self.agents.at(sender), self.agents.at(to));
+        Marks {
+            recipient: to.map_or(0, |to| to.received.appended),
+            sender: sender.map_or(0, |sender| sender.sent.appended),
+            total: self.total.appended,
+        }
+    }
+
+    /// The store is asked to append an envelope.
+    pub(super) fn begin(&mut self, sender: u32, to: u32, cost: u64) {
+        self.total.pending += cost;
+        if let Some(sender) = self.agents.at_mut(sender) {
+            sender.sent.pending += cost;
+        }
+        if let Some(to) = self.agents.at_mut(to) {
+            to.received.pending += 1;
+        }
+    }
+
+    /// It has answered.
+    pub(super) fn end(&mut self, sender: u32, to: u32, cost: u64, is_stored: bool) {
+        self.total.end(cost, is_stored);
+        if let Some(sender) = self.agents.at_mut(sender) {
+            sender.sent.end(cost, is_stored);
+        }
+        if let Some(to) = self.agents.at_mut(to) {
+            to.received.end(1, is_stored);
+        }
+        self.forget_if_idle(sender);
+        self.forget_if_idle(to);
+    }
+
+    /// The store says how much it has, of a sender and in all; and for a recipient that is connected
+    /// since before it was asked, if that is not [`NO_PLACE`].
+    pub(super) fn report(&mut self, sender: u32, to: u32, usage: Usage, marks: Marks) {
+        self.total.report(usage.total_bytes, marks.total);
+        if let Some(sender) = self.agents.at_mut(sender) {
+            sender.sent.report(usage.sender_bytes, marks.sender);
+        }
+        if let Some(to) = self.agents.at_mut(to) {
+            to.received.report(usage.recipient_count, marks.recipient);
+        }
+    }
+
+    /// What an envelope counts for: [`Append::cost`](crate::queue::Append::cost).
+    fn cost(&self, sender: u32, to: u32, bytes: usize) -> u64 {
+        let len = |place| {
+            self.address(place)
+                .map_or(0, |address| address.as_str().len())
+        };
+        (bytes + len(sender) + len(to)) as u64
+    }
+
+    fn forget_if_idle(&mut self, place: u32) {
+        let is_idle = |agent: &Agent| {
+            agent.connections == 0 && agent.sent.is_idle() && agent.received.is_idle()
+        };
+        if self.agents.at(place).is_some_and(is_idle)
+            && let Some(key) = self.agents.key_at(place)
+            && let Some(agent) = self.agents.remove(key)
+        {
+            self.places.remove(&agent.address);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::Seq;
+
+    #[test]
+    fn nothing_is_reserved_before_it_is_known_what_is_stored() {
+        let mut share = Share::default();
+        assert!(!share.admits(1, u64::MAX));
+        share.report(3, share.appended);
+        assert!(share.admits(2, 5) && !share.admits(3, 5));
+        share.held += 1;
+        share.pending += 1;
+        assert!(!share.admits(1, 5));
+        share.held -= 1;
+        share.end(1, false);
+        assert!(share.admits(2, 5));
+    }
+
+    #[test]
+    fn an_old_report_does_not_hide_what_was_appended_since() {
+        let mut share = Share::default();
+        share.report(0, share.appended);
+        let mark = share.appended;
+        share.pending += 4;
+        share.end(4, true);
+        share.report(4, mark);
+        share.report(0, mark);
+        assert!(share.admits(1, 5) && !share.admits(2, 5));
+    }
+
+    #[test]
+    fn an_agent_without_connections_and_envelopes_is_forgotten() {
+        let address = |name| Address::parse(&alloc::format!("pinch:{name}@r")).unwrap();
+        let mut shares = Shares::new(Seeded::new([1; 16]));
+        let alice = shares.join(&address("alice"), true);
+        let bob = shares.join(&address("bob"), true);
+        shares.reserve(alice, bob, 10);
+        shares.leave(alice);
+        shares.leave(bob);
+        assert_eq!(shares.held(alice, &address("bob")).recipient_count, 1);
+        let cost = shares.cost(alice, bob, 10);
+        shares.begin(alice, NO_PLACE, cost);
+        let queued = Queued {
+            seq: Seq(0),
+            stored: false,
+            sender: alice,
+            confirmable: true,
+            message: alloc::vec![0; 10].into(),
+        };
+        shares.release(&queued, bob);
+        assert_eq!((shares.places.len(), shares.total.held), (1, 0));
+        shares.end(alice, NO_PLACE, cost, true);
+        assert_eq!((shares.places.len(), shares.agents.len()), (0, 0));
+    }
+}
