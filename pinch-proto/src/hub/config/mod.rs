@@ -309,7 +309,7 @@ impl Config {
 
     /// How many addresses one agent may block, and how many blocks there may be in all. Where all are
     /// taken, one of the longest lists gives way: the one whose owner was not seen for longest. Default:
-    /// 1000 and 1,048,576, some 20 MB in lists of 1000, and some 300 MB in lists of one.
+    /// 1000 and 1,048,576, some 20 MB in lists of 1000, and some 120 MB in lists of one.
     #[must_use]
     pub fn max_blocks(mut self, per_agent: usize, total: usize) -> Self {
         self.max_blocks_per_agent = per_agent;
