@@ -30,7 +30,11 @@ const SIGNS: [fn(ConnId) -> Input; 4] = [
         conn,
         payload: Bytes::new(),
     },
-    |conn| Input::Alive { conn },
+    |conn| Input::Partial {
+        conn,
+        bytes: 0,
+        short_fragments: 0,
+    },
 ];
 
 /// A driver says so when it has looked at a socket that is not writable, is a little, and is.

@@ -353,7 +353,11 @@ fn inputs_for(conn: ConnId) -> Vec<Input> {
             conn,
             payload: Bytes::new(),
         },
-        Input::Alive { conn },
+        Input::Partial {
+            conn,
+            bytes: 0,
+            short_fragments: 0,
+        },
         Input::Faulty {
             conn,
             fault: Fault::Protocol,
@@ -411,7 +415,7 @@ fn a_closing_connection_hears_what_is_left_and_says_nothing_any_more() {
             Input::Register { .. }
             | Input::Received { .. }
             | Input::Ping { .. }
-            | Input::Alive { .. }
+            | Input::Partial { .. }
             | Input::Faulty { .. }
             | Input::Stored { .. }
             | Input::Shutdown => expected.late += 1,

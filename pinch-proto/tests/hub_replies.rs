@@ -51,7 +51,7 @@ fn rejected() -> Outcome {
 
 /// A relay with a queue, and an agent that has sent nothing.
 fn begun() -> (World, ConnId) {
-    let mut world = World::new(queued());
+    let mut world = World::new(queued().control_limit(None));
     let alice = world.join("alice");
     world.settle();
     assert_eq!(written(&mut world, alice), [""; 0]);

@@ -41,7 +41,11 @@ fn pass(world: &mut World, time: Duration, all: &[ConnId], alive: &[ConnId]) {
         world.now = world.now + millis(250);
         world.tick();
         for conn in alive {
-            world.give(Input::Alive { conn: *conn });
+            world.give(Input::Partial {
+                conn: *conn,
+                bytes: 0,
+                short_fragments: 0,
+            });
         }
         for conn in all {
             world.write(*conn, PLENTY);
@@ -131,7 +135,11 @@ fn an_ack_that_was_read_late_counts() {
     let frames = take(&mut world, bob);
     while world.tick().is_empty() {
         world.now = world.now + millis(250);
-        world.give(Input::Alive { conn: bob });
+        world.give(Input::Partial {
+            conn: bob,
+            bytes: 0,
+            short_fragments: 0,
+        });
     }
     // He is suspected; the driver reads his socket before it says that it is writable.
     pong(&mut world, bob, &frames);

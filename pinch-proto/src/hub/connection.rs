@@ -131,6 +131,12 @@ pub(super) struct Connection {
     /// The slot of whom it wrote to last, if it did.
     pub(super) last_recipient: u32,
     pub(super) ping: Ping,
+    /// Number of pings that were handed out and have no pong yet.
+    pub(super) owed_pongs: u32,
+    /// How many control frames and short fragments it may still send.
+    pub(super) control_bucket: TokenBucket,
+    /// Bytes that the driver holds for its message that has begun.
+    pub(super) begun: u32,
     /// The number that the last ping carried.
     pub(super) ping_number: u64,
     /// An ack probe is to follow what is in flight.
@@ -177,6 +183,9 @@ impl Connection {
             bucket,
             last_recipient: MAX_SLOTS,
             ping: Ping::Queued,
+            owed_pongs: 0,
+            control_bucket: TokenBucket::FULL,
+            begun: 0,
             ping_number: 0,
             probe_due: false,
             drained: false,
@@ -346,6 +355,7 @@ impl Connection {
         self.probe_due = false;
         self.drained &= self.outbox.data_len() > 0;
         self.ping_number = *next_ping;
+        self.owed_pongs = self.owed_pongs.saturating_add(1);
         self.unconfirmed.mark(self.ping_number);
         *next_ping = next_ping.wrapping_add(1);
         Frame::Ping(Bytes::copy_from_slice(&self.ping_number.to_be_bytes()))

@@ -135,10 +135,18 @@ pub enum Input {
         /// What it carried.
         payload: Bytes,
     },
-    /// Bytes came that are neither a message nor a control frame: a part of something. A sign of life.
-    Alive {
+    /// A part of a message came. A sign of life. Said behind the other inputs of the same read: as long
+    /// as a message has begun, and once when none has any longer.
+    Partial {
         /// From whom.
         conn: ConnId,
+        /// Bytes of memory that the driver holds for the message that has begun; 0 if none has. It
+        /// parts with them when the connection is no longer [open](super::Hub::is_open).
+        bytes: usize,
+        /// Number of fragments in this read that were not the last of their message and had fewer than
+        /// 126 bytes. Each costs as much as a ping
+        /// ([`Config::control_limit`](super::Config::control_limit)).
+        short_fragments: u32,
     },
     /// The peer broke a rule of WebSocket, and nothing more can be read from it.
     Faulty {
@@ -333,6 +341,15 @@ pub enum CloseCause {
     /// The socket took nothing for too long, or the peer acknowledged nothing for too long.
     #[error("too slow")]
     TooSlow,
+    /// It sent more pings, pongs that answer none, and short fragments than it may.
+    #[error("too many control frames")]
+    ControlFlood,
+    /// A message that had begun did not end in time.
+    #[error("message took too long")]
+    MessageTimeout,
+    /// Messages that have begun take too much memory, and this was the oldest of them.
+    #[error("too many messages have begun; send it again")]
+    MessageEvicted,
     /// Another connection took the address over.
     #[error("replaced by a new connection")]
     Replaced,
@@ -350,7 +367,10 @@ impl CloseCause {
     pub fn close(&self) -> Option<Close> {
         let code = match self {
             Self::Peer | Self::Lost => return None,
-            Self::HeartbeatTimeout | Self::TooSlow => CloseCode::POLICY,
+            Self::HeartbeatTimeout | Self::TooSlow | Self::ControlFlood | Self::MessageTimeout => {
+                CloseCode::POLICY
+            }
+            Self::MessageEvicted => CloseCode::TRY_AGAIN_LATER,
             Self::Replaced => CloseCode::REPLACED,
             Self::GoingAway => CloseCode::GOING_AWAY,
             Self::Violation(violation) => return Some(violation.close()),
@@ -362,7 +382,12 @@ impl CloseCause {
     pub(super) const fn peer_still_reads(&self) -> bool {
         match self {
             Self::Peer | Self::Lost | Self::HeartbeatTimeout | Self::TooSlow => false,
-            Self::Replaced | Self::GoingAway | Self::Violation(_) => true,
+            Self::ControlFlood
+            | Self::MessageTimeout
+            | Self::MessageEvicted
+            | Self::Replaced
+            | Self::GoingAway
+            | Self::Violation(_) => true,
         }
     }
 }
@@ -395,6 +420,8 @@ pub enum WakeupReason {
     Stall,
     /// An ack probe that is not answered.
     Ack,
+    /// A message that has begun and does not end.
+    Message,
     /// A reply that waits for the store.
     Reply,
     /// A queue that could not be read before.

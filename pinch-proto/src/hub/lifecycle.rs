@@ -173,7 +173,7 @@ impl Hub {
     /// The peer has sent a ping: a sign of life, and a question whether what it sent before was
     /// accepted.
     pub(super) fn peer_pinged(&mut self, conn: ConnId, payload: Bytes) {
-        if self.living(conn).is_some() {
+        if self.living(conn).is_some() && self.takes_control(conn, 1) {
             self.alive(conn);
             self.reply(conn, Frame::Pong(payload));
         }
@@ -270,6 +270,7 @@ impl Hub {
                 self.parked.park(address, bucket, self.now);
             }
         }
+        self.forget_begun(conn);
         self.deadlines.disarm_living(conn.0.index);
         self.deadlines.close.arm(conn.0.index, self.attended.now());
         // The queue must have everything before its owner is back.

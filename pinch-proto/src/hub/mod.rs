@@ -44,6 +44,11 @@
 //! [paused](Hub::is_paused) it: the driver reads nothing from it, so that TCP slows it down, until a
 //! later `Writable` or `Blocked`. What was read already is handed in all the same.
 //!
+//! What the driver holds for a message that has begun counts, too ([`Input::Partial`]): it has
+//! [`Config::message_timeout`] to end, and when all of them together take more than a quarter of
+//! [`Config::total_outbox_bytes`] (or than two messages, if that is more), the connection whose message began first is closed. A peer that
+//! sends control frames or short fragments beyond [`Config::control_limit`] is closed as well.
+//!
 //! A peer takes a pong as a sign that everything before its ping has arrived, and forgets that. So a
 //! pong goes behind the rejections of what came before it, and waits until the store has answered for
 //! the rest, for [`Config::reply_timeout`] at most; so does the answer to a close frame. What comes
@@ -125,6 +130,7 @@
 //! end of a connection and the end of a read, which visit what waits for it.
 
 mod backlog;
+mod begun;
 mod blocks;
 mod config;
 mod connection;
@@ -226,6 +232,8 @@ pub struct Hub {
     shares: Shares,
     /// The room that is set aside for what is being read from the store.
     reading_bytes: u64,
+    /// Bytes that drivers hold for messages which have begun.
+    begun_bytes: u64,
     /// Addresses that left while their queue was being read. It is not read again before the answer.
     abandoned_reads: HashSet<Address, Seeded>,
     /// When the store is to forget what has expired, unless it is doing so.
@@ -288,6 +296,7 @@ impl Hub {
             seeded,
             attended,
             reading_bytes: 0,
+            begun_bytes: 0,
             next_expiry: config.queue.map(|queue| now + queue.expiry_interval),
             outputs: VecDeque::new(),
             spares: Spares::default(),
@@ -325,7 +334,11 @@ impl Hub {
             Input::Writable { conn, bytes } => self.writable(conn, bytes),
             Input::Blocked { conn, progressed } => self.blocked(conn, progressed),
             Input::Ping { conn, payload } => self.peer_pinged(conn, payload),
-            Input::Alive { conn } => self.show_life(conn),
+            Input::Partial {
+                conn,
+                bytes,
+                short_fragments,
+            } => self.partial(conn, bytes, short_fragments),
             Input::Faulty { conn, fault } => self.faulty(conn, fault),
             Input::PeerClosed { conn, close } => self.peer_closed(conn, close),
             Input::Closed { conn, clean } => self.closed(conn, clean),
@@ -384,6 +397,7 @@ impl Hub {
             store_unanswered: self.tickets.len() as u64,
             held_bytes: self.counted_bytes(),
             memory_bytes: self.config.total_outbox_bytes as u64,
+            begun_bytes: self.begun_bytes,
             ..self.stats
         }
     }
@@ -465,6 +479,10 @@ impl Hub {
                 WakeupReason::Stall,
             ),
             (attended(self.deadlines.ack.next_due()), WakeupReason::Ack),
+            (
+                attended(self.deadlines.message.next_due()),
+                WakeupReason::Message,
+            ),
             (
                 attended(self.deadlines.reply.next_due()),
                 WakeupReason::Reply,
@@ -610,12 +628,6 @@ impl Hub {
         }
         self.judge(conn);
         self.set_paused(conn);
-    }
-
-    fn show_life(&mut self, conn: ConnId) {
-        if self.living(conn).is_some() {
-            self.alive(conn);
-        }
     }
 
     /// Wakes a connection's task if it sleeps while something waits for it.

@@ -51,6 +51,13 @@ impl RateLimit {
         burst: 60,
     };
 
+    /// 100 control frames and short fragments per second, 1,000 at once: the default of
+    /// [`Config::control_limit`](super::Config::control_limit).
+    pub const DEFAULT_CONTROL: Self = Self {
+        per_second: 100.0,
+        burst: 1000,
+    };
+
     /// A limit of `per_second`, and `burst` at once.
     ///
     /// # Errors
@@ -97,7 +104,17 @@ impl TokenBucket {
 
     /// Takes a token, or says how long until there is one.
     pub(crate) fn take(&mut self, limit: RateLimit, now: Time) -> Result<(), Duration> {
-        let full_at = self.full_at.max(now) + limit.token();
+        self.take_many(limit, 1, now)
+    }
+
+    /// Takes `count` tokens, or none and says how long until there are as many.
+    pub(super) fn take_many(
+        &mut self,
+        limit: RateLimit,
+        count: u32,
+        now: Time,
+    ) -> Result<(), Duration> {
+        let full_at = self.full_at.max(now) + limit.token().saturating_mul(count);
         let debt = full_at.since(now);
         match debt.checked_sub(limit.fill()) {
             None | Some(Duration::ZERO) => {

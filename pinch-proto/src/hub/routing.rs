@@ -26,8 +26,11 @@ const MAX_ECHOED_ADDRESS: usize = 256;
 
 impl Hub {
     pub(super) fn receive(&mut self, conn: ConnId, message: Message) {
-        if self.living(conn).is_none() {
+        let Some(sender) = self.living(conn) else {
             return;
+        };
+        if sender.begun > 0 {
+            self.forget_begun(conn);
         }
         self.stats.received += 1;
         self.alive(conn);

@@ -37,6 +37,12 @@ pub struct HubStats {
     /// Connections that were closed because memory was short: of those that had acknowledged nothing
     /// for some time, they held most.
     pub memory_closes: u64,
+    /// Connections that were closed for too many control frames or short fragments.
+    pub control_floods: u64,
+    /// Connections that were closed because a message took too long.
+    pub message_timeouts: u64,
+    /// Connections that were closed because messages that had begun took too much memory.
+    pub messages_evicted: u64,
     /// Connections that were closed because another took their address over.
     pub replaced: u64,
 
@@ -90,6 +96,8 @@ pub struct HubStats {
     pub held_bytes: u64,
     /// Maximum of [`held_bytes`](Self::held_bytes), as configured.
     pub memory_bytes: u64,
+    /// Bytes that drivers hold for messages which have begun.
+    pub begun_bytes: u64,
 
     /// Envelopes that the store took.
     pub stored: u64,

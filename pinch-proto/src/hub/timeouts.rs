@@ -25,6 +25,8 @@ pub(super) struct Deadlines {
     /// The gap between two ack probes.
     pub(super) probe: DeadlineList,
     pub(super) stall: DeadlineList<AttendedTime>,
+    /// A message that has begun.
+    pub(super) message: DeadlineList<AttendedTime>,
     /// A queue that could not be read, and is to be read again.
     pub(super) retry: DeadlineList,
     /// An ack probe that is not answered.
@@ -43,6 +45,7 @@ impl Deadlines {
             join: DeadlineList::new(config.join_timeout),
             probe: DeadlineList::new(config.ack_probe_interval),
             stall: DeadlineList::new(config.stall_timeout + grace),
+            message: DeadlineList::new(config.message_timeout + grace),
             retry: DeadlineList::new(config.queue.unwrap_or_default().retry_interval),
             ack: DeadlineList::new(config.stall_timeout + grace),
             reply: DeadlineList::new(config.reply_timeout + grace),
@@ -88,6 +91,8 @@ impl Hub {
             self.suspect(conn, |connection| connection.ack_overdue = true);
         } else if let Some(conn) = self.conn_at(|deadlines| deadlines.pong.pop_due(attended)) {
             self.suspect(conn, |connection| connection.ping = Ping::Overdue);
+        } else if let Some(conn) = self.conn_at(|deadlines| deadlines.message.pop_due(attended)) {
+            self.message_overdue(conn);
         } else if let Some(conn) = self.conn_at(|deadlines| deadlines.join.pop_due(now)) {
             self.release(conn);
         } else if let Some(conn) = self.conn_at(|deadlines| deadlines.probe.pop_due(now)) {
@@ -164,6 +169,14 @@ impl Hub {
     pub(super) fn pong(&mut self, conn: ConnId, payload: &[u8]) {
         let Some(connection) = self.connections.get_mut(conn.0) else {
             self.stats.late += 1;
+            return;
+        };
+        if connection.owed_pongs > 0 {
+            connection.owed_pongs -= 1;
+        } else if !connection.is_closing() && !self.takes_control(conn, 1) {
+            return;
+        }
+        let Some(connection) = self.connections.get_mut(conn.0) else {
             return;
         };
         let answers = connection.is_last_pong(payload);

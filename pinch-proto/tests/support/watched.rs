@@ -131,7 +131,11 @@ impl Watched {
                 conn,
                 payload: Bytes::from_static(b"?"),
             }),
-            Step::Alive(conn) => self.with(conn, |_, conn| Input::Alive { conn }),
+            Step::Alive(conn) => self.with(conn, |_, conn| Input::Partial {
+                conn,
+                bytes: 0,
+                short_fragments: 0,
+            }),
             Step::Faulty(conn, fault) => self.with(conn, |_, conn| Input::Faulty { conn, fault }),
             Step::PeerClosed(conn) => {
                 self.with(conn, |_, conn| Input::PeerClosed { conn, close: None });

@@ -86,7 +86,11 @@ pub(crate) async fn a_flood_behind_the_last_word_ends_too<R: Runtime>(runtime: &
 pub(crate) async fn a_flood_after_the_join_leaves_others_their_turn<R: Runtime>(
     runtime: &Tracked<R>,
 ) {
-    let relay = open(runtime, config().close_timeout(millis(100))).await;
+    let relay = open(
+        runtime,
+        config().close_timeout(millis(100)).control_limit(None),
+    )
+    .await;
     let pongs = frame(PONG, &[0; 125]);
     let upgrade = Upgrade::trusted().vouched_for(address("mallory"));
     relay.adopt_upgraded(Flood::new(vec![], pongs), upgrade);

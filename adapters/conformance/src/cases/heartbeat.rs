@@ -97,7 +97,8 @@ pub(crate) async fn who_floods_with_pings_and_reads_no_pong_is_cut<R: Runtime>(
         .heartbeat_interval(millis(50))
         .pong_timeout(millis(300))
         .stall_timeout(millis(300))
-        .close_timeout(millis(100));
+        .close_timeout(millis(100))
+        .control_limit(None);
     let relay = open(runtime, config).await;
     let mut flood = Raw::named(&relay, "flood").await;
     let pings = crate::raw::frame(PING, &[0; 125]).repeat(100);

@@ -8,17 +8,17 @@ use std::io::{self, Cursor, Read, Write};
 use bytes::Bytes;
 use pinch_proto::hub::Fault;
 use pinch_proto::{Close, CloseCode, Frame};
-use tungstenite::protocol::frame::coding::{Control, OpCode};
+use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 use tungstenite::protocol::frame::{CloseFrame, FrameHeader};
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 use tungstenite::{Error, Message};
 
-use super::decoder::{Decoder, MAX_CONTROL, Reached, Until};
+use super::decoder::{Decoder, MAX_CONTROL, Reached, SHORT_FRAGMENT, Until};
 use super::{Incoming, Text, unmask};
 
 /// How much is read at once, in bytes. A message that is fragmented keeps a buffer of this size at most,
 /// however much came with its first fragment.
-const READ_BUFFER: usize = 4096;
+pub(super) const READ_BUFFER: usize = 4096;
 
 impl Decoder {
     /// Decodes whole frames of any kind, and keeps what is behind them.
@@ -29,12 +29,14 @@ impl Decoder {
         on_incoming: &mut impl FnMut(Incoming<T>),
     ) -> Reached {
         let extent = self.complete_frames(input, until);
+        self.short_fragments += extent.short_fragments;
         let (frames, rest) = input.split_at(extent.bytes);
         let mut end = None;
         if !frames.is_empty() {
-            end = self.decode_frames(frames, extent.ends_inside_message, on_incoming);
+            end = self.decode_frames(frames, extent.begun, on_incoming);
         }
         if let Some(end) = end.or_else(|| extent.end.map(End::decode)) {
+            self.discard();
             on_incoming(end);
             return Reached::Over;
         }
@@ -50,7 +52,8 @@ impl Decoder {
     fn complete_frames(&self, input: &[u8], until: Until) -> Extent {
         let mut extent = Extent {
             bytes: 0,
-            ends_inside_message: self.fragments.is_some(),
+            begun: self.fragments.as_ref().map(|fragments| fragments.1),
+            short_fragments: 0,
             ends_with_message: false,
             end: None,
         };
@@ -65,7 +68,10 @@ impl Decoder {
                     return extent;
                 }
             };
-            if length > self.message_bytes as u64 {
+            let is_continued = header.opcode == OpCode::Data(Data::Continue);
+            let begun = extent.begun.or(self.begun.as_ref().map(Vec::len));
+            let before = begun.filter(|_| is_continued).unwrap_or(0);
+            if length > self.message_bytes.saturating_sub(before) as u64 {
                 extent.end = Some(End::Fault(Fault::TooBig));
                 return extent;
             }
@@ -80,9 +86,16 @@ impl Decoder {
                 extent.end = Some(End::Close(payload));
                 return extent;
             }
+            if self.begun.is_some() {
+                // Whatever may come inside of a binary message was read where it lies.
+                extent.end = Some(End::Fault(Fault::Protocol));
+                return extent;
+            }
             extent.bytes += usize_of(end);
             if matches!(header.opcode, OpCode::Data(_)) {
-                extent.ends_inside_message = !header.is_final;
+                let is_short = !header.is_final && length < SHORT_FRAGMENT as u64;
+                extent.short_fragments += u32::from(is_short);
+                extent.begun = (!header.is_final).then_some(before + usize_of(length));
                 if header.is_final && until == Until::Message {
                     extent.ends_with_message = true;
                     return extent;
@@ -95,11 +108,11 @@ impl Decoder {
     fn decode_frames<T: Text>(
         &mut self,
         frames: &[u8],
-        ends_inside_message: bool,
+        begun: Option<usize>,
         on_incoming: &mut impl FnMut(Incoming<T>),
     ) -> Option<Incoming<T>> {
         let mut context = match self.fragments.take() {
-            Some(context) => *context,
+            Some(fragments) => fragments.0,
             None => WebSocketContext::new(self.role, Some(self.config(frames.len()))),
         };
         let mut memory = Memory {
@@ -133,9 +146,7 @@ impl Decoder {
                 Err(_) => return Some(Incoming::Fault(Fault::Protocol)),
             }
         }
-        if ends_inside_message {
-            self.fragments = Some(Box::new(context));
-        }
+        self.fragments = begun.map(|bytes| Box::new((context, bytes)));
         None
     }
 
@@ -160,7 +171,9 @@ impl Decoder {
 
 struct Extent {
     bytes: usize,
-    ends_inside_message: bool,
+    /// How many bytes came of the message that has begun and not ended, if there is one.
+    begun: Option<usize>,
+    short_fragments: u32,
     ends_with_message: bool,
     /// What comes behind them and ends the conversation.
     end: Option<End>,

@@ -62,6 +62,7 @@ fn decode<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Incoming>, Dec
 fn owns_nothing(decoder: &Decoder) {
     assert_eq!(decoder.partial.capacity(), 0);
     assert!(decoder.fragments.is_none());
+    assert_eq!(decoder.held_bytes(), 0);
 }
 
 /// Frames, and what they mean.
@@ -268,6 +269,86 @@ fn inside_of_a_message_a_decoder_keeps_no_buffer_for_what_came_with_its_beginnin
     let bytes = [frame(BINARY, &[1]), pings].concat();
     let held = measure(|| decoder.decode(&bytes, |_: Incoming| ()));
     assert!(held.bytes_current < 10_000, "{held:?}");
+}
+
+#[test]
+fn a_message_that_has_begun_takes_little_more_than_it_is_long_and_says_so() {
+    let whole = frame(LAST | BINARY, &vec![1; LIMIT]);
+    let halves = [
+        frame(BINARY, &vec![1; LIMIT / 2]),
+        frame(CONTINUE, &vec![1; LIMIT / 2 - 1]),
+    ];
+    let many = [frame(BINARY, b""), frame(CONTINUE, &[1; 7]).repeat(9000)];
+    let half_a_fragment = [
+        frame(BINARY, &vec![1; LIMIT / 2]),
+        frame(CONTINUE, &vec![1; LIMIT / 2]),
+    ];
+    for bytes in [
+        whole[..LIMIT].to_vec(),
+        halves.concat(),
+        many.concat(),
+        half_a_fragment.concat()[..LIMIT - 9].to_vec(),
+    ] {
+        for piece in [1000, 32 << 10] {
+            let mut decoder = Decoder::new(LIMIT);
+            let held = measure(|| {
+                for piece in bytes.chunks(piece) {
+                    decoder.decode(piece, |incoming: Incoming| panic!("{incoming:?}"));
+                }
+            });
+            let (held, said) = (
+                held.bytes_current.unsigned_abs(),
+                decoder.held_bytes() as u64,
+            );
+            assert!(held <= LIMIT as u64 * 5 / 4, "{held} bytes");
+            assert!(
+                (held..=held + held / 8).contains(&said),
+                "{said} for {held}"
+            );
+            decoder.discard();
+            assert_eq!(decoder.held_bytes(), 0);
+        }
+    }
+    // Text is none for a relay, and bounded all the same.
+    let mut decoder = Decoder::new(LIMIT);
+    let text = [
+        frame(TEXT, &[b'x'; 50_000]),
+        frame(CONTINUE, &[b'x'; 9_000]),
+    ]
+    .concat();
+    let held = measure(|| decoder.decode(&text, |incoming: Incoming| panic!("{incoming:?}")));
+    let said = decoder.held_bytes() as u64;
+    assert!(
+        held.bytes_current.unsigned_abs() <= said + 1000,
+        "{said} for {held:?}"
+    );
+}
+
+#[test]
+fn fragments_of_one_message_are_bounded_by_their_headers() {
+    for (first, more) in [(BINARY, LIMIT - 99), (TEXT, LIMIT - 99)] {
+        let begun = frame(first, &[b'x'; 100]);
+        let header = &frame(LAST | CONTINUE, &vec![b'x'; more])[..14];
+        let (heard, _) = decode([&begun[..], header]);
+        assert_eq!(heard, [Incoming::Fault(Fault::TooBig)]);
+    }
+}
+
+#[test]
+fn short_fragments_are_counted_and_the_last_of_a_message_is_not() {
+    for first in [BINARY, TEXT] {
+        let mut decoder = Decoder::new(LIMIT);
+        let message = [
+            frame(first, b""),
+            frame(CONTINUE, &[b'x'; 125]),
+            frame(CONTINUE, &[b'x'; 126]),
+            frame(LAST | PING, b""),
+            frame(LAST | CONTINUE, b""),
+        ];
+        decoder.decode::<Utf8Bytes>(&message.concat(), |_| ());
+        assert_eq!(decoder.take_begun(), (0, 2));
+        assert_eq!(decoder.take_begun(), (0, 0));
+    }
 }
 
 #[test]

@@ -126,6 +126,8 @@ pub(super) struct Connection<R: Runtime, S: Stream> {
     /// The first round is to come. The decoder was preloaded, so that there may be messages without a byte
     /// from the socket.
     fresh: bool,
+    /// The hub knows of a message that has begun.
+    begun: bool,
     /// In this poll, the hub was told everything and had nothing to say: it will wake the task.
     settled: bool,
 }
@@ -163,6 +165,7 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
             answers: false,
             clean: false,
             fresh: true,
+            begun: false,
             settled: false,
         }
     }
@@ -202,10 +205,8 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
         if self.settled && !has_read {
             return Round::Wait;
         }
-        // A part of a message.
-        let alive = has_read && buffers.incoming.is_empty() && self.reading == Reading::Open;
         let was_paused = self.paused;
-        if !self.exchange(progressed, alive, buffers, cx) {
+        if !self.exchange(progressed, buffers, cx) {
             return Round::Done;
         }
         // What came meanwhile is still to be read.
@@ -283,6 +284,15 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
             *reading = Reading::after(&message);
             incoming.push(message.into_input(conn));
         });
+        let (bytes, short_fragments) = self.decoder.take_begun();
+        let begun = core::mem::replace(&mut self.begun, bytes > 0);
+        if self.reading == Reading::Open && (begun || self.begun || short_fragments > 0) {
+            incoming.push(Input::Partial {
+                conn,
+                bytes,
+                short_fragments,
+            });
+        }
         if self.reading == Reading::Closed {
             self.answers = self.writing == Writing::Open;
             // What a peer does that waits for no answer says nothing about what it has got.
@@ -294,13 +304,7 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
 
     /// Takes the hub's lock once: hands in what came, takes what there is to write. False if the
     /// connection has ended.
-    fn exchange(
-        &mut self,
-        progressed: bool,
-        alive: bool,
-        buffers: &mut Buffers,
-        cx: &Context<'_>,
-    ) -> bool {
+    fn exchange(&mut self, progressed: bool, buffers: &mut Buffers, cx: &Context<'_>) -> bool {
         let Buffers {
             write,
             frames,
@@ -315,9 +319,6 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
             for input in incoming.drain(..) {
                 switchboard.hand_in(input, now, wakes);
             }
-            if alive {
-                switchboard.hand_in(Input::Alive { conn }, now, wakes);
-            }
             let state = if self.handed_out {
                 Input::Blocked { conn, progressed }
             } else {
@@ -329,6 +330,12 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
                 }
             });
             self.paused = switchboard.is_paused(conn);
+            if self.begun && !switchboard.is_open(conn) {
+                // Nobody counts any longer what it takes, and nobody wants it.
+                self.begun = false;
+                self.decoder.discard();
+                self.reading = Reading::Discarding;
+            }
             // Looked at under the lock: whoever cuts takes it afterwards, and finds this waker.
             switchboard.sleep(conn, cx.waker()) && !self.shared.is_cut()
         };

@@ -71,6 +71,9 @@ impl Report {
             CloseCause::Violation(_)
                 | CloseCause::HeartbeatTimeout
                 | CloseCause::TooSlow
+                | CloseCause::ControlFlood
+                | CloseCause::MessageTimeout
+                | CloseCause::MessageEvicted
                 | CloseCause::Lost
         );
         is_abnormal.then(|| Self::Ended {

@@ -399,6 +399,11 @@ impl Switchboard {
         }
     }
 
+    /// Whether what comes from `conn` is taken.
+    pub(super) fn is_open(&self, conn: ConnId) -> bool {
+        self.hub.is_open(conn)
+    }
+
     /// Whether nothing is to be read from `conn` now.
     pub(super) fn is_paused(&self, conn: ConnId) -> bool {
         self.hub.is_paused(conn)

@@ -22,6 +22,8 @@ pub(super) enum Kind {
     Ack,
     /// A pong is missing.
     Pong,
+    /// A message has begun and does not end.
+    Message,
     /// A join is over, pong or not.
     Join,
     /// The gap between two ack probes is over.
@@ -36,18 +38,21 @@ impl Kind {
     /// Whether it may end a connection: then a pause of the process does not bring it about.
     const fn is_patient(self) -> bool {
         match self {
-            Self::Reply | Self::Close | Self::Stall | Self::Ack | Self::Pong => true,
+            Self::Reply | Self::Close | Self::Stall | Self::Ack | Self::Pong | Self::Message => {
+                true
+            }
             Self::Join | Self::Probe | Self::Read | Self::Ping => false,
         }
     }
 }
 
-const ALL: [(Kind, WakeupReason); 9] = [
+const ALL: [(Kind, WakeupReason); 10] = [
     (Kind::Reply, WakeupReason::Reply),
     (Kind::Close, WakeupReason::Close),
     (Kind::Stall, WakeupReason::Stall),
     (Kind::Ack, WakeupReason::Ack),
     (Kind::Pong, WakeupReason::Pong),
+    (Kind::Message, WakeupReason::Message),
     (Kind::Join, WakeupReason::Join),
     (Kind::Probe, WakeupReason::AckProbe),
     (Kind::Read, WakeupReason::Read),
@@ -89,6 +94,7 @@ impl Alarms {
             Kind::Close => Settings::CLOSE_TIMEOUT,
             Kind::Stall | Kind::Ack => self.stall_timeout,
             Kind::Pong => self.pong_timeout,
+            Kind::Message => Settings::MESSAGE_TIMEOUT,
             Kind::Join => Settings::JOIN_TIMEOUT,
             Kind::Probe => Settings::ACK_PROBE_INTERVAL,
             Kind::Read => Settings::RETRY_INTERVAL,
@@ -114,6 +120,14 @@ impl Alarms {
         self.alarms
             .iter()
             .any(|alarm| alarm.kind == kind && alarm.conn == conn)
+    }
+
+    /// The connection whose alarm of this kind was set first.
+    pub(super) fn first(&self, kind: Kind) -> Option<ConnId> {
+        let mut alarms = self.alarms.iter();
+        alarms
+            .find(|alarm| alarm.kind == kind)
+            .map(|alarm| alarm.conn)
     }
 
     pub(super) fn clear(&mut self, kind: Kind, conn: ConnId) {

@@ -86,6 +86,12 @@ pub(super) struct Connection {
     /// `None` while it is full.
     pub(super) bucket: Option<Bucket>,
     pub(super) ping: Ping,
+    /// How many pings it was given that it has not answered.
+    pub(super) owed_pongs: u32,
+    /// What it has left for control frames; `None` while that is all.
+    pub(super) control_bucket: Option<Bucket>,
+    /// What the driver holds of its message that has begun.
+    pub(super) begun: usize,
     /// The number of the last ping that it was given.
     pub(super) last_ping: Option<u64>,
     pub(super) probe_due: bool,
@@ -287,6 +293,7 @@ impl Connection {
         if self.data.is_empty() {
             self.drained = false;
         }
+        self.owed_pongs += 1;
         self.last_ping = Some(number);
         for given in &mut self.given {
             given.ping.get_or_insert(number);

@@ -146,6 +146,14 @@ impl Model {
         let Some(connection) = self.get_mut(conn) else {
             return;
         };
+        if connection.owed_pongs > 0 {
+            connection.owed_pongs -= 1;
+        } else if connection.is_open() && !self.pays_for_control(conn, 1) {
+            return;
+        }
+        let Some(connection) = self.get_mut(conn) else {
+            return;
+        };
         let number = payload.try_into().map(u64::from_be_bytes).ok();
         let was_sent = |number: &u64| connection.last_ping.is_some_and(|last| *number <= last);
         let number = number.filter(was_sent);
@@ -248,6 +256,7 @@ impl Model {
             Kind::Stall => self.suspect(conn, |connection| connection.stalled = true),
             Kind::Ack => self.suspect(conn, |connection| connection.ack_overdue = true),
             Kind::Pong => self.suspect(conn, |connection| connection.ping = Ping::Overdue),
+            Kind::Message => self.message_overdue(conn),
             Kind::Join => self.end_join(conn),
             Kind::Read => self.read_on(conn),
             Kind::Probe => {

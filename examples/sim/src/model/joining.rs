@@ -91,6 +91,9 @@ impl Model {
             backlog: None,
             bucket,
             ping: Ping::Queued,
+            owed_pongs: 0,
+            control_bucket: None,
+            begun: 0,
             last_ping: None,
             probe_due: false,
             drained: false,
@@ -144,6 +147,7 @@ impl Model {
             answered,
         };
         connection.probe_due = false;
+        connection.begun = 0;
         let before = core::mem::replace(&mut connection.phase, closing);
         if let Phase::Joining {
             greeting: Some(greeting),
@@ -274,5 +278,11 @@ impl Model {
 fn peer_reads(cause: &CloseCause) -> bool {
     *cause == CloseCause::Replaced
         || *cause == CloseCause::GoingAway
-        || matches!(cause, CloseCause::Violation(_))
+        || matches!(
+            cause,
+            CloseCause::Violation(_)
+                | CloseCause::ControlFlood
+                | CloseCause::MessageTimeout
+                | CloseCause::MessageEvicted
+        )
 }

@@ -11,6 +11,7 @@
 //! What the rules leave open, it decides as the hub does, and says so where it does.
 
 mod alarms;
+mod begun;
 mod connection;
 mod delivery;
 mod fates;
@@ -164,7 +165,11 @@ impl Model {
             Input::Writable { conn, bytes } => self.writable(conn, bytes),
             Input::Blocked { conn, progressed } => self.blocked(conn, progressed),
             Input::Ping { conn, payload } => self.pinged(conn, payload),
-            Input::Alive { conn } => self.alive(conn),
+            Input::Partial {
+                conn,
+                bytes,
+                short_fragments,
+            } => self.partial(conn, bytes, short_fragments),
             Input::Faulty { conn, fault } => self.faulty(conn, fault),
             Input::PeerClosed { conn, close } => self.peer_closed(conn, close),
             Input::Closed { conn, clean } => self.closed(conn, clean),
@@ -299,7 +304,7 @@ impl Model {
         match input {
             Input::Received { conn, .. }
             | Input::Ping { conn, .. }
-            | Input::Alive { conn }
+            | Input::Partial { conn, .. }
             | Input::Faulty { conn, .. } => !self.is_open(*conn),
             Input::Pong { conn, .. }
             | Input::PeerClosed { conn, .. }

@@ -15,6 +15,7 @@ fn step(settings: &Settings) -> u64 {
         settings.stall_timeout,
         Settings::CLOSE_TIMEOUT,
         Settings::REPLY_TIMEOUT,
+        Settings::MESSAGE_TIMEOUT,
     ];
     let shortest = timeouts.into_iter().chain(answer_timeout).min();
     let quarter = shortest.map(Duration::from_millis).unwrap_or_default() / 4;

@@ -6,6 +6,7 @@
 
 use core::time::Duration;
 
+use pinch_proto::hub::{CloseCause, ConnId};
 use pinch_proto::wire::{MessageType, Payload, RateLimited};
 use pinch_proto::{Address, EnvelopeView, Time};
 
@@ -73,12 +74,28 @@ impl Model {
         paid.map(drop).ok_or_else(|| rate.cost() - left)
     }
 
+    /// Lets a peer pay for control frames and short fragments. One that cannot is closed.
+    pub(super) fn pays_for_control(&mut self, conn: ConnId, count: u32) -> bool {
+        let (now, rate) = (self.now, self.settings.control_limit());
+        let (Some(rate), Some(connection)) = (rate, self.get_mut(conn)) else {
+            return true;
+        };
+        let bucket = connection.control_bucket;
+        let left = bucket.map_or(rate.full(), |bucket| bucket.refilled(rate, now).left);
+        if count == 0 {
+            return true;
+        }
+        let Some(left) = left.checked_sub(rate.cost() * count) else {
+            self.happened.control_floods += 1;
+            self.close(conn, CloseCause::ControlFlood);
+            return false;
+        };
+        connection.control_bucket = Some(Bucket { left, at: now });
+        true
+    }
+
     /// Lets a sender pay for an envelope, or tells it how long it has to wait.
-    pub(super) fn pays(
-        &mut self,
-        sender: pinch_proto::hub::ConnId,
-        view: &EnvelopeView<'_>,
-    ) -> bool {
+    pub(super) fn pays(&mut self, sender: ConnId, view: &EnvelopeView<'_>) -> bool {
         let (now, rate) = (self.now, self.settings.rate_limit);
         let (Some(rate), Some(connection)) = (rate, self.get_mut(sender)) else {
             return true;

@@ -23,7 +23,7 @@ pub(super) struct Held {
 impl Model {
     /// A ping is a sign of life, and is answered.
     pub(super) fn pinged(&mut self, conn: ConnId, payload: Bytes) {
-        if self.is_open(conn) {
+        if self.is_open(conn) && self.pays_for_control(conn, 1) {
             self.alive(conn);
             self.reply(conn, Frame::Pong(payload));
         }

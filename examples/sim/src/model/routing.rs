@@ -30,6 +30,7 @@ impl Model {
             return;
         };
         let own = sender.address.clone();
+        self.message_ended(conn);
         self.happened.received += 1;
         self.alive(conn);
         let limit = self.settings.message_bytes();

@@ -22,6 +22,7 @@ impl Model {
         stats.backlogged = backlogged.count() as u64;
         stats.queued_bytes = sum(Connection::waiting_bytes);
         stats.in_flight_bytes = sum(Connection::given_bytes);
+        stats.begun_bytes = sum(|connection| connection.begun);
         stats.held_bytes = self.counted_bytes() as u64;
         stats.memory_bytes = self.settings.total_outbox_bytes as u64;
         stats.queued = self.fates.count(Fate::Queued);

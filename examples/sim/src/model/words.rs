@@ -11,6 +11,9 @@ pub(super) fn close_frame(cause: &CloseCause) -> Option<Close> {
     let (code, reason): (_, Cow<'static, str>) = match cause {
         CloseCause::HeartbeatTimeout => (1008, "heartbeat timeout".into()),
         CloseCause::TooSlow => (1008, "too slow".into()),
+        CloseCause::ControlFlood => (1008, "too many control frames".into()),
+        CloseCause::MessageTimeout => (1008, "message took too long".into()),
+        CloseCause::MessageEvicted => (1013, "too many messages have begun; send it again".into()),
         CloseCause::Replaced => (4001, "replaced by a new connection".into()),
         CloseCause::GoingAway => (1001, "going away".into()),
         CloseCause::Violation(violation) => of_violation(violation),

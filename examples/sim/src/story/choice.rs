@@ -136,7 +136,7 @@ impl<'a> Arbitrary<'a> for Socket {
         Ok(match bytes.arbitrary::<u8>()? % 16 {
             0..=3 => Self::Blocked(bytes.arbitrary()?),
             4..=6 => Self::Ping(bytes.arbitrary()?),
-            7 => Self::Alive,
+            7 => Self::Partial(bytes.arbitrary()?, bytes.int_in_range(0..=3)?),
             8..=9 => Self::Faulty(bytes.choose(&Self::FAULTS).copied()?),
             10..=12 => Self::PeerClosed(bytes.arbitrary()?),
             _ => Self::Closed(bytes.arbitrary()?),

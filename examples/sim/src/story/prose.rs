@@ -111,7 +111,14 @@ fn input(input: &Input, names: &Names) -> String {
         Input::Ping { conn, payload } => {
             format!("from {}: ping {payload:?}", name(*conn, names))
         }
-        Input::Alive { conn } => format!("{}: alive", name(*conn, names)),
+        Input::Partial {
+            conn,
+            bytes,
+            short_fragments,
+        } => format!(
+            "from {}: a part, {bytes} bytes held, {short_fragments} short",
+            name(*conn, names)
+        ),
         Input::Faulty { conn, fault } => format!("{}: faulty, {fault:?}", name(*conn, names)),
         Input::PeerClosed { conn, .. } => format!("from {}: close", name(*conn, names)),
         Input::Closed { conn, clean } => {

@@ -239,7 +239,11 @@ impl Run {
                 conn,
                 payload: vec![payload].into(),
             },
-            Socket::Alive => Input::Alive { conn },
+            Socket::Partial(bytes, short_fragments) => Input::Partial {
+                conn,
+                bytes: 4 * usize::from(bytes),
+                short_fragments: short_fragments.into(),
+            },
             Socket::Faulty(fault) => Input::Faulty { conn, fault },
             Socket::PeerClosed(says_why) => Input::PeerClosed {
                 conn,

@@ -155,6 +155,7 @@ impl Settings {
     pub const JOIN_TIMEOUT: u64 = 50;
     pub const CLOSE_TIMEOUT: u64 = 90;
     pub const REPLY_TIMEOUT: u64 = 80;
+    pub const MESSAGE_TIMEOUT: u64 = 90;
     pub const ACK_PROBE_INTERVAL: u64 = 20;
     pub const RETRY_INTERVAL: u64 = 30;
     pub const EXPIRY_INTERVAL: u64 = 400;
@@ -229,6 +230,16 @@ impl Settings {
         (self.max_parked_buckets < Self::MAX_PARKED_BUCKETS[0]).then_some(rate)
     }
 
+    /// How many control frames a connection may send: limited where few rejections may wait for it.
+    #[must_use]
+    pub fn control_limit(&self) -> Option<Rate> {
+        let rate = Rate {
+            per_second: 20,
+            burst: 4,
+        };
+        (self.refusal_bytes < Self::REFUSAL_BYTES[0]).then_some(rate)
+    }
+
     /// These settings, or the nearest that a hub takes: an envelope has to fit everywhere.
     #[must_use]
     pub fn fitted(mut self) -> Self {
@@ -267,12 +278,14 @@ impl Settings {
             .max_blocks(self.max_blocks.0, self.max_blocks.1)
             .rate_limit(rate)
             .join_limit(joins)
+            .control_limit(self.control_limit().map(limit))
             .heartbeat_interval(Duration::from_millis(Self::HEARTBEAT_INTERVAL))
             .pong_timeout(Duration::from_millis(self.pong_timeout))
             .join_timeout(Duration::from_millis(Self::JOIN_TIMEOUT))
             .stall_timeout(Duration::from_millis(self.stall_timeout))
             .close_timeout(Duration::from_millis(Self::CLOSE_TIMEOUT))
             .reply_timeout(Duration::from_millis(Self::REPLY_TIMEOUT))
+            .message_timeout(Duration::from_millis(Self::MESSAGE_TIMEOUT))
             .ack_probe_interval(Duration::from_millis(Self::ACK_PROBE_INTERVAL));
         let config = match self.queue {
             Some(queue) => config.queue(queue.config()),

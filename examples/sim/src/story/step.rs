@@ -179,8 +179,8 @@ pub enum Socket {
     Blocked(bool),
     /// The peer sends a ping with this payload.
     Ping(u8),
-    /// There is a sign of life.
-    Alive,
+    /// A part of a message came: four times so many bytes are held of it, so many of its fragments were short.
+    Partial(u8, u8),
     /// The peer breaks a rule.
     Faulty(Fault),
     /// The peer sends a close frame, with a code or without.
@@ -353,7 +353,12 @@ impl fmt::Display for Socket {
             Self::Blocked(true) => f.write_str("the socket has taken a part"),
             Self::Blocked(false) => f.write_str("the socket has taken nothing"),
             Self::Ping(payload) => write!(f, "a ping, {payload}"),
-            Self::Alive => f.write_str("a sign of life"),
+            Self::Partial(bytes, short) => {
+                write!(
+                    f,
+                    "a part of a message, 4 * {bytes} bytes held, {short} short fragments"
+                )
+            }
             Self::Faulty(fault) => write!(f, "a breach of WebSocket, {fault:?}"),
             Self::PeerClosed(true) => f.write_str("a close frame with a code"),
             Self::PeerClosed(false) => f.write_str("a close frame"),

@@ -220,7 +220,7 @@ fn socket() -> impl Strategy<Value = Socket> {
     prop_oneof![
         4 => any::<bool>().prop_map(Socket::Blocked),
         3 => any::<u8>().prop_map(Socket::Ping),
-        1 => Just(Socket::Alive),
+        2 => (any::<u8>(), 0..4_u8).prop_map(|(bytes, short)| Socket::Partial(bytes, short)),
         1 => one_of(Socket::FAULTS).prop_map(Socket::Faulty),
         3 => any::<bool>().prop_map(Socket::PeerClosed),
         3 => any::<bool>().prop_map(Socket::Closed),

@@ -35,6 +35,8 @@ pub struct Config {
     pub(super) pong_timeout: Duration,
     pub(super) join_timeout: Duration,
     pub(super) stall_timeout: Duration,
+    pub(super) message_timeout: Duration,
+    pub(super) control_limit: Option<RateLimit>,
     pub(super) close_timeout: Duration,
     pub(super) reply_timeout: Duration,
     pub(super) queue: Option<QueueConfig>,
@@ -71,6 +73,8 @@ impl Config {
             pong_timeout: Duration::from_secs(7),
             join_timeout: Duration::from_secs(1),
             stall_timeout: Duration::from_secs(30),
+            message_timeout: Duration::from_secs(30),
+            control_limit: Some(RateLimit::DEFAULT_CONTROL),
             close_timeout: Duration::from_secs(5),
             reply_timeout: Duration::from_secs(5),
             queue: None,
@@ -142,6 +146,25 @@ impl Config {
     #[must_use]
     pub fn stall_timeout(mut self, timeout: Duration) -> Self {
         self.stall_timeout = timeout;
+        self
+    }
+
+    /// Maximum duration of a message, from its first byte to its last, [pauses](super#pauses) of the
+    /// process apart, and not while the connection is [paused](super::Hub::is_paused). Default: 30 s,
+    /// in which a link of 40 kbit/s carries the largest message.
+    #[must_use]
+    pub fn message_timeout(mut self, timeout: Duration) -> Self {
+        self.message_timeout = timeout;
+        self
+    }
+
+    /// Limit of the control frames of each connection: pings, pongs that answer no ping, and fragments
+    /// of less than 126 bytes that are not the last of their message. A connection beyond it is
+    /// closed. `None` for no limit. Default: [`RateLimit::DEFAULT_CONTROL`], a hundred times what a
+    /// heartbeat of one second needs, and a message in a thousand pieces.
+    #[must_use]
+    pub fn control_limit(mut self, limit: Option<RateLimit>) -> Self {
+        self.control_limit = limit;
         self
     }
 
@@ -382,6 +405,7 @@ impl Config {
         let timeouts = [
             self.pong_timeout,
             self.stall_timeout,
+            self.message_timeout,
             self.close_timeout,
             self.reply_timeout,
         ];
@@ -396,6 +420,7 @@ impl Config {
             ("pong timeout", self.pong_timeout.is_zero()),
             ("join timeout", self.join_timeout.is_zero()),
             ("stall timeout", self.stall_timeout.is_zero()),
+            ("message timeout", self.message_timeout.is_zero()),
             ("close timeout", self.close_timeout.is_zero()),
             ("reply timeout", self.reply_timeout.is_zero()),
             ("ack probe interval", self.ack_probe_interval.is_zero()),
