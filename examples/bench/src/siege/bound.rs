@@ -18,8 +18,12 @@ pub struct Bound {
 pub fn bounds(connections: u64) -> Vec<Bound> {
     let bound = |what, bytes| Bound { what, bytes };
     vec![
-        bound("the program without connections", 30 * MIB),
+        bound("the program", 30 * MIB),
+        bound("what the queue's file keeps in memory", 16 * MIB),
         bound("envelopes that wait or are not acknowledged", 256 * MIB),
-        bound("connections, 16 KiB each", connections * 16 * 1024),
+        bound("messages that have begun", 64 * MIB),
+        bound("blocks, in lists of 1,000", 20 * MIB),
+        bound("joins that are remembered", 10 * MIB),
+        bound("connections, 2 KiB each", connections * 2048),
     ]
 }
