@@ -112,6 +112,7 @@ pub(crate) async fn a_peer_that_sends_and_acknowledges_nothing_is_closed<R: Runt
 ) {
     let config = config()
         .rate_limit(None)
+        .control_limit(None)
         .stall_timeout(millis(300))
         .close_timeout(millis(100));
     let relay = open(runtime, config).await;
