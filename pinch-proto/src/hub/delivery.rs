@@ -10,7 +10,7 @@ use super::backlog::{Backlog, Step};
 use super::connection::Connection;
 use super::io::{CloseCause, ConnId};
 use super::outbox::{ENVELOPE_OVERHEAD, Queued};
-use super::shares::NO_PLACE;
+use super::shares::{Claim, NO_PLACE};
 use super::unconfirmed::Confirmed;
 use super::undeliverable::Undeliverable;
 use super::{Delivery, Hub, SlowReader};
@@ -63,12 +63,15 @@ impl Hub {
         // It may come back when the connection is cut: for that its place is reserved.
         let (shares, place) = (&mut self.shares, connection.place);
         let queue = self.config.queue;
-        let is_reservable =
-            queue.is_none_or(|queue| shares.admits(sent_by, place, bytes, &queue.limits));
+        let claim = queue.map_or(Claim::Full, |queue| {
+            shares.claim(sent_by, place, bytes, &queue.limits)
+        });
         match &connection.backlog {
             None if !fits => return self.overflow(sender, recipient, envelope, has_room, discard),
-            None if !is_reservable => return self.overtake(sender, recipient, envelope, discard),
-            Some(backlog) if !fits || !is_reservable || !backlog.holds() => {
+            None if claim == Claim::Unknown => {
+                return self.overtake(sender, recipient, envelope, discard);
+            }
+            Some(backlog) if !fits || claim == Claim::Unknown || !backlog.holds() => {
                 if !discard {
                     self.spill(recipient);
                 }
@@ -80,10 +83,14 @@ impl Hub {
             self.stats.blocked += 1;
             return;
         }
-        shares.reserve(sent_by, place, bytes);
+        let reserved = claim == Claim::Granted;
+        if reserved {
+            shares.reserve(sent_by, place, bytes);
+        }
         let queued = Queued {
             seq: self.next_seq,
             stored: false,
+            reserved,
             sender: sent_by,
             confirmable: is_confirmable(&envelope.view()),
             message: envelope.bytes,

@@ -35,6 +35,8 @@ pub(super) fn shrink<T>(list: &mut VecDeque<T>) {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Queued {
     pub(super) seq: Seq,
+    /// Its place in the queue is reserved.
+    pub(super) reserved: bool,
     /// It was read from the store, and stays there until it is confirmed.
     pub(super) stored: bool,
     /// The place of its sender among the [`Shares`](super::shares::Shares), if it is reserved there.
@@ -225,6 +227,7 @@ mod tests {
         Queued {
             seq: Seq(0),
             stored: false,
+            reserved: false,
             sender: NO_PLACE,
             confirmable: true,
             message: text.into(),

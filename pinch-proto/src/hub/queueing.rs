@@ -109,7 +109,7 @@ impl Hub {
     }
 
     /// Puts envelopes into the queue that were on their way to a connection, which goes on as `to` or
-    /// not at all. Their places are reserved, so no limit counts.
+    /// not at all. Where a place is reserved, no limit counts.
     pub(super) fn give_back(
         &mut self,
         conn: ConnId,
@@ -131,25 +131,38 @@ impl Hub {
             return;
         };
         let place = connection.place;
-        let Some(sender) = self.shares.address(queued.sender) else {
+        let recipient = connection.address.clone();
+        let view = EnvelopeView::parse(&queued.message).ok();
+        let sender = if queued.reserved {
+            self.shares.address(queued.sender).cloned()
+        } else {
+            view.and_then(|view| Address::parse(view.from_address()).ok())
+        };
+        let Some(sender) = sender else {
             // Only what a store has made up has no sender.
             self.stats.returned += 1;
             return;
         };
+        let sent_by = if queued.reserved {
+            queued.sender
+        } else {
+            self.shares.enter(&sender)
+        };
+        let limits = (!queued.reserved).then_some(queue.limits);
         let append = Append {
-            recipient: connection.address.clone(),
-            sender: sender.clone(),
-            seq: queued.seq,
-            message: queued.message.clone(),
             now: self.expiry_unix(),
             expires_at: self.unix() + queue.ttl,
-            limits: None,
-            reserved: Usage::default(),
-            reached: None,
+            limits,
+            reserved: limits.map_or(Usage::default(), |_| self.shares.held(sent_by, &recipient)),
+            reached: limits.map(|_| self.next_seq),
+            recipient,
+            sender,
+            seq: queued.seq,
+            message: queued.message.clone(),
             discard: false,
         };
         self.stats.storing += 1;
-        self.append(append, queued.sender, None, to);
+        self.append(append, sent_by, None, to);
         self.shares.release(queued, place);
     }
 
@@ -529,6 +542,7 @@ impl Hub {
             let queued = Queued {
                 seq,
                 stored,
+                reserved: sender != NO_PLACE,
                 sender,
                 confirmable: view.is_some_and(|view| is_confirmable(&view)),
                 message,

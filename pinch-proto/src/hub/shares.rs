@@ -2,7 +2,8 @@
 //!
 //! An envelope that is accepted for a connection may come back when that is cut. So its place in the
 //! queue is reserved when it is accepted: in the count of its recipient, the bytes of its sender, and
-//! the bytes of all. How much is stored is what the store said last; until it has said so, nothing
+//! the bytes of all. Where the queue of the recipient or of all is full, an envelope of a sender with
+//! a share left is delivered without a place. How much is stored is what the store said last; until it has said so, nothing
 //! can be reserved, and an envelope goes through the store.
 
 use hashbrown::HashMap;
@@ -15,6 +16,18 @@ use crate::queue::{Limits, Usage};
 
 /// The place of no agent: nothing is reserved, and nothing is counted.
 pub(super) const NO_PLACE: u32 = u32::MAX;
+
+/// Whether an envelope for a connection can have a place in the queue, should it come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Claim {
+    /// It can.
+    Granted,
+    /// The queue of the recipient is full, or that of all. The connection is alive nevertheless: the
+    /// envelope is delivered without a place, and if it comes back, the limits count.
+    Full,
+    /// It is not known, or the sender's share is used up: the store has to decide.
+    Unknown,
+}
 
 /// How much of one limit is in use.
 #[derive(Clone, Copy, Debug, Default)]
@@ -30,10 +43,10 @@ pub(super) struct Share {
 }
 
 impl Share {
-    /// Whether `more` can be reserved within `limit`.
-    fn admits(&self, more: u64, limit: u64) -> bool {
-        let stored = self.stored;
-        stored.is_some_and(|stored| stored + self.pending + self.held + more <= limit)
+    /// Whether `more` can be reserved within `limit`; `None` if that is not known.
+    fn admits(&self, more: u64, limit: u64) -> Option<bool> {
+        let stored = self.stored?;
+        Some(stored + self.pending + self.held + more <= limit)
     }
 
     /// The store has answered for so much, which it has appended or not.
@@ -146,13 +159,21 @@ impl Shares {
         }
     }
 
-    /// Whether an envelope of `bytes` can be reserved.
-    pub(super) fn admits(&self, sender: u32, to: u32, bytes: usize, limits: &Limits) -> bool {
+    /// Whether an envelope of `bytes` for a connection can have a place in the queue.
+    pub(super) fn claim(&self, sender: u32, to: u32, bytes: usize, limits: &Limits) -> Claim {
         let cost = self.cost(sender, to, bytes);
-        let (sender, to) = (self.agents.at(sender), self.agents.at(to));
-        to.is_some_and(|to| to.received.admits(1, limits.recipient_count))
-            && sender.is_some_and(|sender| sender.sent.admits(cost, limits.sender_bytes))
-            && self.total.admits(cost, limits.total_bytes)
+        let admitted = || {
+            let (sender, to) = (self.agents.at(sender)?, self.agents.at(to)?);
+            let own = sender.sent.admits(cost, limits.sender_bytes)?;
+            let received = to.received.admits(1, limits.recipient_count)?;
+            let total = self.total.admits(cost, limits.total_bytes)?;
+            Some((own, received && total))
+        };
+        match admitted() {
+            Some((true, true)) => Claim::Granted,
+            Some((true, false)) => Claim::Full,
+            Some((false, _)) | None => Claim::Unknown,
+        }
     }
 
     /// Reserves an envelope of `bytes`, if its sender has a place.
@@ -169,6 +190,9 @@ impl Shares {
 
     /// Releases what is reserved for an envelope, if something is.
     pub(super) fn release(&mut self, queued: &Queued, to: u32) {
+        if !queued.reserved {
+            return;
+        }
         let sender = queued.sender;
         let cost = self.cost(sender, to, queued.message.len());
         if let Some(agent) = self.agents.at_mut(sender) {
@@ -258,15 +282,18 @@ mod tests {
     #[test]
     fn nothing_is_reserved_before_it_is_known_what_is_stored() {
         let mut share = Share::default();
-        assert!(!share.admits(1, u64::MAX));
+        assert_eq!(share.admits(1, u64::MAX), None);
         share.report(3, share.appended);
-        assert!(share.admits(2, 5) && !share.admits(3, 5));
+        assert_eq!(
+            [2, 3].map(|more| share.admits(more, 5)),
+            [Some(true), Some(false)]
+        );
         share.held += 1;
         share.pending += 1;
-        assert!(!share.admits(1, 5));
+        assert_eq!(share.admits(1, 5), Some(false));
         share.held -= 1;
         share.end(1, false);
-        assert!(share.admits(2, 5));
+        assert_eq!(share.admits(2, 5), Some(true));
     }
 
     #[test]
@@ -278,7 +305,10 @@ mod tests {
         share.end(4, true);
         share.report(4, mark);
         share.report(0, mark);
-        assert!(share.admits(1, 5) && !share.admits(2, 5));
+        assert_eq!(
+            [1, 2].map(|more| share.admits(more, 5)),
+            [Some(true), Some(false)]
+        );
     }
 
     #[test]
@@ -297,6 +327,7 @@ mod tests {
             seq: Seq(0),
             stored: false,
             sender: alice,
+            reserved: true,
             confirmable: true,
             message: alloc::vec![0; 10].into(),
         };

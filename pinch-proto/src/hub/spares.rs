@@ -68,6 +68,7 @@ mod tests {
                 let queued = Queued {
                     seq: Seq(0),
                     stored: false,
+                    reserved: false,
                     sender: NO_PLACE,
                     confirmable: true,
                     message: Bytes::new(),

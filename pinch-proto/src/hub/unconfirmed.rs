@@ -190,6 +190,7 @@ mod tests {
         Queued {
             seq: Seq(text.len() as u64),
             stored: false,
+            reserved: false,
             sender: NO_PLACE,
             confirmable: true,
             message: text.into(),

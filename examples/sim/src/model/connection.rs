@@ -23,6 +23,8 @@ const PROBE_COUNT: usize = 256;
 pub(super) struct Letter {
     pub(super) fate: FateId,
     pub(super) seq: Seq,
+    /// Its place in the queue is reserved.
+    pub(super) reserved: bool,
     /// The store has it, until it is confirmed.
     pub(super) stored: bool,
     pub(super) message: Bytes,

@@ -4,7 +4,7 @@ use core::cmp::Reverse;
 use core::time::Duration;
 
 use bytes::Bytes;
-use pinch_proto::EnvelopeView;
+use pinch_proto::{Address, EnvelopeView};
 use pinch_proto::hub::{CloseCause, ConnId, ENVELOPE_OVERHEAD, SlowReader};
 use pinch_proto::queue::{Operation, Seq};
 
@@ -39,15 +39,15 @@ impl Model {
         let has_room = connection.waiting_bytes() + bytes <= settings.outbox_bytes
             && connection.waiting_count() < settings.outbox_count;
         let is_held = connection.backlog.as_ref().map(Backlog::holds);
-        let is_reservable = self.is_reservable(sender, recipient, message);
+        let claim = self.claim(sender, recipient, message);
         match is_held {
             None if !has_memory || !has_room => {
                 return self.overflow(sender, recipient, view, message, (has_room, discard));
             }
-            None if !is_reservable => {
+            None if claim.is_none() => {
                 return self.overtake(sender, recipient, view, message, discard);
             }
-            Some(holds) if !has_memory || !has_room || !is_reservable || !holds => {
+            Some(holds) if !has_memory || !has_room || claim.is_none() || !holds => {
                 // What comes goes behind what is stored, and so does what waits for a read.
                 if !discard {
                     self.spill(recipient);
@@ -64,6 +64,7 @@ impl Model {
         let letter = Letter {
             fate: self.fates.begin(Fate::Queued),
             seq: self.take_seq(),
+            reserved: claim == Some(true),
             stored: false,
             message: message.clone(),
         };
@@ -257,16 +258,28 @@ impl Model {
         }
     }
 
-    /// What is in the store stays there; the rest goes there, whatever the limits, for its place is
+    /// What is in the store stays there; the rest goes there, whatever the limits if its place is
     /// reserved.
     fn give_back(&mut self, conn: ConnId, letters: Vec<Letter>) {
         let recipient = self.get(conn).map(|connection| connection.address.clone());
         let Some(recipient) = recipient else { return };
-        for letter in letters {
+        self.requeue_all(&recipient, letters, None);
+    }
+
+    /// Those that have to wait until an earlier one was appended keep their places meanwhile.
+    pub(super) fn requeue_all(
+        &mut self,
+        recipient: &Address,
+        letters: Vec<Letter>,
+        to: Option<ConnId>,
+    ) {
+        self.leaving = (Some(recipient.clone()), letters);
+        while !self.leaving.1.is_empty() {
+            let letter = self.leaving.1.remove(0);
             if letter.stored {
                 self.fates.set(letter.fate, Fate::Kept);
             } else {
-                self.requeue(recipient.clone(), letter, None);
+                self.requeue(recipient.clone(), letter, to);
             }
         }
     }

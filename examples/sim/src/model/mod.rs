@@ -71,6 +71,8 @@ pub struct Model {
     /// What is known of the shares of the queue.
     agents: Vec<shares::Agent>,
     total: shares::Known,
+    /// What is on its way from a connection to the queue of its agent.
+    leaving: (Option<Address>, Vec<connection::Letter>),
     next_expiry: Option<Time>,
     next_ping: u64,
     next_seq: u64,
@@ -108,6 +110,7 @@ impl Model {
             owed: vec![],
             agents: vec![],
             total: shares::Known::default(),
+            leaving: (None, vec![]),
             next_expiry: settings.queue.map(|_| now + expiry),
             next_ping: 1,
             next_seq: 0,

@@ -152,6 +152,7 @@ impl Model {
         let letter = Letter {
             fate: self.fates.begin(fate),
             seq: append.seq,
+            reserved: false,
             stored: false,
             message: message.clone(),
         };
@@ -212,16 +213,20 @@ impl Model {
         let sender = Address::parse(view.from_address()).expect("the address of an agent");
         let now = self.unix();
         self.fates.set(letter.fate, Fate::Storing);
+        let queue = self.settings.queue.filter(|_| !letter.reserved);
+        if queue.is_some() {
+            self.enter_shares(&sender);
+        }
         let append = Append {
+            limits: queue.map(|queue| queue.limits()),
+            reserved: queue.map_or(Usage::default(), |_| self.held(&recipient, &sender)),
+            reached: queue.map(|_| Seq(self.next_seq)),
             recipient,
             sender,
             seq: letter.seq,
             message: letter.message.clone(),
             now,
             expires_at: now + Duration::from_millis(ttl),
-            limits: None,
-            reserved: Usage::default(),
-            reached: None,
             discard: false,
         };
         self.append(append, letter, None, to);
@@ -397,9 +402,8 @@ impl Model {
             return;
         };
         backlog.overtaken = true;
-        for letter in core::mem::take(&mut backlog.held) {
-            self.requeue(recipient.clone(), letter, Some(conn));
-        }
+        let held = core::mem::take(&mut backlog.held);
+        self.requeue_all(&recipient, held, Some(conn));
     }
 
     /// The store has answered.
@@ -570,6 +574,7 @@ impl Model {
         let letter = Letter {
             fate: self.fates.begin(Fate::Queued),
             seq,
+            reserved: self.settings.delivery == Delivery::AtMostOnce,
             stored: self.settings.delivery == Delivery::AtLeastOnce,
             message,
         };

@@ -96,16 +96,13 @@ impl Model {
         }
         for connection in &self.connections {
             let given = connection.given.iter().map(|given| &given.letter);
-            for letter in connection.waiting().chain(given).filter(|one| !one.stored) {
-                if let Some(author) = author(letter) {
-                    add(
-                        &mut held,
-                        connection.address == *recipient,
-                        author == *sender,
-                        cost(&letter.message, &author, &connection.address),
-                    );
-                }
+            for letter in connection.waiting().chain(given) {
+                count(&mut held, letter, &connection.address, recipient, sender);
             }
+        }
+        let (leaves, letters) = &self.leaving;
+        for (letter, leaves) in letters.iter().zip(leaves.iter().cycle()) {
+            count(&mut held, letter, leaves, recipient, sender);
         }
         held
     }
@@ -122,18 +119,17 @@ impl Model {
         pending
     }
 
-    /// Whether an envelope can be reserved for a connection.
-    pub(super) fn is_reservable(&self, sender: ConnId, recipient: ConnId, message: &Bytes) -> bool {
+    /// Whether an envelope for a connection has a place in the queue; `None` if that is not known, or
+    /// its sender has no share left.
+    pub(super) fn claim(&self, sender: ConnId, recipient: ConnId, message: &Bytes) -> Option<bool> {
         let (Some(queue), Some(sender), Some(recipient)) =
             (self.settings.queue, self.get(sender), self.get(recipient))
         else {
-            return true;
+            return Some(false);
         };
         let (sender, recipient) = (&sender.address, &recipient.address);
         let find = |address: &Address| self.agents.iter().find(|one| one.address == *address);
-        let (Some(from), Some(to)) = (find(sender), find(recipient)) else {
-            return false;
-        };
+        let (from, to) = (find(sender)?, find(recipient)?);
         let (held, pending) = (
             self.held(recipient, sender),
             self.pending(recipient, sender),
@@ -141,29 +137,30 @@ impl Model {
         let limits = queue.limits();
         let cost = cost(message, sender, recipient);
         let fits = |known: Known, held, pending, more, limit| {
-            known
-                .stored
-                .is_some_and(|stored| stored + held + pending + more <= limit)
+            Some(known.stored? + held + pending + more <= limit)
         };
-        fits(
+        let received = fits(
             to.received,
             held.recipient_count,
             pending.recipient_count,
             1,
             limits.recipient_count,
-        ) && fits(
+        )?;
+        let own = fits(
             from.sent,
             held.sender_bytes,
             pending.sender_bytes,
             cost,
             limits.sender_bytes,
-        ) && fits(
+        )?;
+        let total = fits(
             self.total,
             held.total_bytes,
             pending.total_bytes,
             cost,
             limits.total_bytes,
-        )
+        )?;
+        own.then_some(received && total)
     }
 
     pub(super) fn marks(&mut self, sender: &Address, recipient: &Address) -> Marks {
@@ -217,6 +214,15 @@ impl Model {
             Some(backlog) if !backlog.is_being_read() => Backlog::after(backlog),
             Some(_) | None => all,
         }
+    }
+}
+
+/// Counts a letter for `to`, if its place is reserved.
+fn count(held: &mut Usage, letter: &Letter, to: &Address, recipient: &Address, sender: &Address) {
+    let is_reserved = letter.reserved && !letter.stored;
+    if let Some(author) = author(letter).filter(|_| is_reserved) {
+        let cost = cost(&letter.message, &author, to);
+        add(held, to == recipient, author == *sender, cost);
     }
 }
 
