@@ -209,12 +209,17 @@ fn nothing_that_was_given_to_a_connection_gives_way() {
     let (mut world, [mallory, _, carol]) = filled();
     let bob = join_silently(&mut world, "bob");
     assert_eq!(world.heard(bob).len(), 6);
+    // He is there, so it goes to him, without a place in his queue.
     world.say(carol, "bob", "5");
     world.settle();
+    assert_eq!(world.heard(carol), [""; 0]);
+    assert_eq!(world.heard(bob).len(), 1);
+    cut(&mut world, bob);
     let full = "QUEUE_FULL bob #5: recipient's queue is full: at most 4 envelopes wait for one \
                 recipient";
     assert_eq!(world.heard(carol), [full]);
     assert_eq!(world.heard(mallory), [""; 0]);
+    assert_eq!(world.stats().displaced, 0);
     // While a queue is being read, nobody knows yet what of it is given away.
     let (mut world, [mallory, _, carol]) = filled();
     world.store.manner = StoreManner::Held;
@@ -223,6 +228,33 @@ fn nothing_that_was_given_to_a_connection_gives_way() {
     while world.answer() {}
     assert_eq!(world.stats().displaced, 0);
     assert_eq!(world.heard(mallory), [""; 0]);
+}
+
+#[test]
+fn a_full_queue_stops_no_traffic_between_those_who_are_connected() {
+    let full = QueueConfig::new().total_bytes(1000);
+    let mut world = World::new(config().queue(full));
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    for number in 0..9 {
+        let mallory = world.join(&format!("mallory{number}"));
+        world.say(mallory, "nobody", "x");
+    }
+    world.settle();
+    let reason = "relay's queue is full: at most 1000 bytes wait in all";
+    world.say(alice, "nobody", "1");
+    world.settle();
+    assert_eq!(
+        world.heard(alice),
+        [format!("QUEUE_FULL nobody #1: {reason}")]
+    );
+    for _ in 0..100 {
+        world.say(alice, "bob", "2");
+        world.settle();
+    }
+    assert_eq!(world.heard(alice), [""; 0]);
+    let heard = world.heard(bob);
+    assert_eq!(heard.iter().filter(|line| *line == "alice: 2").count(), 100);
+    assert!(world.store.queue.bytes() <= 1000);
 }
 
 #[test]

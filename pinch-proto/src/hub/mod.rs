@@ -104,10 +104,11 @@
 //!
 //! What a cut connection gives back must not exceed the limits of the queue. So the place of an
 //! envelope there is reserved when it is accepted for a connection: in the count of its recipient, the
-//! bytes of its sender, and the bytes of all. Where that cannot be, or is not known, it takes the way
-//! through the store, which decides with the true numbers, and counts what is reserved for others. So
-//! of one recipient no more than [`QueueConfig::recipient_count`] are stored and unacknowledged
-//! together. (With [`Delivery::AtMostOnce`], what expires in the store while it is handed out may make
+//! bytes of its sender, and the bytes of all. Where that is not known, or the share of the sender is
+//! used up, the envelope takes the way through the store, which decides with the true numbers, and
+//! counts what is reserved for others. Where the queue of the recipient or of all is full, those who
+//! are connected go on: the envelope is delivered without a place, and the limits count if it comes
+//! back; its sender is told if it is refused then. (With [`Delivery::AtMostOnce`], what expires in the store while it is handed out may make
 //! room once too often.)
 //!
 //! In a full queue, the newest envelope of the sender that has the most there gives way to a sender with

@@ -4,9 +4,9 @@ use core::cmp::Reverse;
 use core::time::Duration;
 
 use bytes::Bytes;
-use pinch_proto::{Address, EnvelopeView};
 use pinch_proto::hub::{CloseCause, ConnId, ENVELOPE_OVERHEAD, SlowReader};
 use pinch_proto::queue::{Operation, Seq};
+use pinch_proto::{Address, EnvelopeView};
 
 use super::Model;
 use super::alarms::Kind;
