@@ -296,7 +296,7 @@ fn block(blocker: &str, blocked: &str) -> bytes::Bytes {
 }
 
 /// How bob is when somebody writes to it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Situation {
     Live,
     Offline,
@@ -313,19 +313,23 @@ enum Situation {
 
 /// What `sender` hears that writes to bob, step by step, and what bob got of it.
 fn heard_by(sender: &str, situation: Situation) -> (Vec<Vec<String>>, usize) {
-    let queue = match situation {
-        Situation::Full => QueueConfig::new().recipient_count(3),
-        Situation::Crowded => QueueConfig::new().recipient_count(6),
-        Situation::StoreIsBusy => QueueConfig::new().unanswered_bytes(300),
-        _ => QueueConfig::new(),
-    };
-    let config: Config = config().on_duplicate(OnDuplicate::Replace).outbox_count(2);
-    let config = match situation {
-        Situation::NoQueue => config,
-        Situation::NoQueueAndStalled => config.slow_reader(SlowReader::Refuse),
-        Situation::Stalled(slow_reader) => config.slow_reader(slow_reader).queue(queue),
-        _ => config.queue(queue),
-    };
+    let mut queue = QueueConfig::new();
+    if situation == Situation::Full {
+        queue = queue.recipient_count(3);
+    } else if situation == Situation::Crowded {
+        queue = queue.recipient_count(6);
+    } else if situation == Situation::StoreIsBusy {
+        queue = queue.unanswered_bytes(300);
+    }
+    let mut config: Config = config().on_duplicate(OnDuplicate::Replace).outbox_count(2);
+    if situation == Situation::NoQueueAndStalled {
+        config = config.slow_reader(SlowReader::Refuse);
+    } else if let Situation::Stalled(slow_reader) = situation {
+        config = config.slow_reader(slow_reader);
+    }
+    if !matches!(situation, Situation::NoQueue | Situation::NoQueueAndStalled) {
+        config = config.queue(queue);
+    }
     let mut world = World::new(config);
     let mut bob = world.join("bob");
     world.receive(bob, block("bob", "eve"));

@@ -96,7 +96,7 @@ impl Link {
             match self.socket.read().unwrap() {
                 Message::Binary(bytes) => return Envelope::decode(bytes).unwrap(),
                 Message::Ping(_) => self.socket.flush().unwrap(),
-                other => drop(other),
+                Message::Text(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_) => {}
             }
         }
     }
