@@ -231,6 +231,29 @@ fn nothing_that_was_given_to_a_connection_gives_way() {
 }
 
 #[test]
+fn what_waits_behind_a_read_has_a_place_or_is_decided_by_the_store() {
+    let (mut world, [_, _, carol]) = filled();
+    world.store.manner = StoreManner::Held;
+    world.knock("bob", Admission::Named).unwrap();
+    world.settle();
+    world.frames(carol);
+    // The queue is full while it is being read: the store says so before the pong goes.
+    world.say(carol, "bob", "5");
+    world.give(Input::Ping {
+        conn: carol,
+        payload: bytes::Bytes::from_static(b"?"),
+    });
+    world.settle();
+    assert_eq!(world.heard(carol), [""; 0]);
+    while world.answer() {}
+    world.settle();
+    let heard = world.heard(carol);
+    assert_eq!(heard.len(), 2, "{heard:?}");
+    assert!(heard[0].starts_with("QUEUE_FULL bob #5"), "{heard:?}");
+    assert_eq!(heard[1], "pong ?");
+}
+
+#[test]
 fn a_full_queue_stops_no_traffic_between_those_who_are_connected() {
     let full = QueueConfig::new().total_bytes(1000);
     let mut world = World::new(config().queue(full));

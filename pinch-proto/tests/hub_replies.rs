@@ -248,3 +248,26 @@ fn without_a_queue_a_pong_goes_behind_the_rejection_at_once() {
     assert!(heard[0].starts_with("QUEUE_FULL nobody"), "{heard:?}");
     assert_eq!(heard[1], "pong ?");
 }
+
+#[test]
+fn a_store_that_answers_each_time_is_never_overtaken() {
+    let (mut world, alice) = begun();
+    let (mut asked, mut heard) = (0, 0);
+    for step in 0..120_u64 {
+        // An envelope and a ping each second; each answer takes a second and a half.
+        if step % 4 == 0 {
+            world.say(alice, "bob", "x");
+            ping(&mut world, alice, "?");
+            asked += 1;
+        }
+        if step % 4 == 2 && step > 4 {
+            store(&mut world, 0);
+        }
+        world.now = world.now + millis(250);
+        world.tick();
+        let lines = written(&mut world, alice);
+        heard += lines.iter().filter(|line| *line == "pong ?").count();
+        let answered = asked - world.store.asked.len();
+        assert!(heard <= answered, "{heard} pongs, and {answered} answers");
+    }
+}

@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use bytes::Bytes;
 use pinch_proto::Frame;
-use pinch_proto::hub::{CloseCause, Config, ConnId, Input, QueueConfig, SlowReader};
+use pinch_proto::hub::{CloseCause, Config, ConnId, Input, Output, QueueConfig, SlowReader};
 
 use support::{GRACE, PLENTY, World, config, message_of, millis, secs};
 
@@ -207,4 +207,67 @@ fn nobody_gives_way_who_has_had_no_time_to_acknowledge() {
     }
     assert_eq!(world.stats().memory_closes, 0);
     assert!(hoarders.iter().all(|hoarder| world.hub.is_open(*hoarder)));
+}
+
+#[test]
+fn a_reader_that_drips_gives_way_too() {
+    let (mut world, mallory, hoarders) = hoarded(SlowReader::Spill);
+    // Their sockets take a little again and again, and they acknowledge nothing of it.
+    for hoarder in &hoarders {
+        world.receive(mallory, message_of("mallory", "hoarder0", 100));
+        world.write(*hoarder, 1);
+    }
+    for _ in 0..12 {
+        world.now = world.now + millis(250);
+        world.tick();
+        for hoarder in &hoarders {
+            let conn = *hoarder;
+            world.give(Input::Blocked {
+                conn,
+                progressed: true,
+            });
+        }
+        world.settle_store();
+    }
+    let (alice, bob) = (joined(&mut world, "alice"), joined(&mut world, "bob"));
+    for _ in 0..4 {
+        world.receive(alice, message_of("alice", "bob", 10_000));
+        world.write(bob, PLENTY);
+    }
+    assert!(world.stats().memory_closes > 0);
+}
+
+#[test]
+fn what_closed_connections_give_back_counts_until_the_store_has_it() {
+    let config = queued().total_outbox_bytes(400_000);
+    let config = config.queue(QueueConfig::new().unanswered_bytes(100_000));
+    let mut world = World::new(config.envelope_bytes(12_000).outbox_bytes(100_000));
+    let mallory = joined(&mut world, "mallory");
+    let names: Vec<_> = (0..6).map(|number| format!("hoarder{number}")).collect();
+    let hoarders: Vec<_> = names.iter().map(|name| joined(&mut world, name)).collect();
+    // From here on the store answers nothing.
+    let mut given = 0;
+    for (name, hoarder) in names.iter().zip(hoarders) {
+        for _ in 0..7 {
+            let outputs = world.receive(mallory, message_of("mallory", name, 11_600));
+            let is_held = !outputs
+                .iter()
+                .any(|output| matches!(output, Output::Store(_)));
+            given += if is_held { 11_600 } else { 0 };
+        }
+        world.give(Input::Closed {
+            conn: hoarder,
+            clean: false,
+        });
+    }
+    let stats = world.stats();
+    assert!((300_000..500_000).contains(&given), "{given}");
+    assert!(stats.held_bytes + 100_000 >= given, "{stats:?}");
+    assert_eq!(stats.in_flight + stats.queued, 0);
+    while let Some(request) = world.store.asked.pop_front() {
+        let outcome = world.store.queue.execute(request.operation);
+        let ticket = request.ticket;
+        world.give(Input::Stored { ticket, outcome });
+    }
+    assert_eq!(world.stats().held_bytes, 0);
 }

@@ -4,7 +4,7 @@
 //! means for the rest of a batch. Any error leaves the transaction half done, to be dropped.
 
 use pinch_proto::queue::{
-    Append, Entry, Limits, Operation, Outcome, Ranking, Read, Refusal, Seq, Usage,
+    Append, Entry, Failure, Limits, Operation, Outcome, Ranking, Read, Refusal, Seq, Usage,
 };
 use pinch_proto::{Address, UnixMillis};
 use redb::{ReadableTable as _, Table, WriteTransaction};
@@ -34,6 +34,8 @@ pub(crate) struct Writer<'t> {
     rankings: &'t mut Rankings,
     /// New envelopes may not make the queue larger than that, for there is no room in the file.
     most_bytes: Option<u64>,
+    /// Whether there is room for envelopes that had their place before.
+    pub(crate) takes_returned: bool,
     /// The highest number of those appended.
     last_seq: Option<u64>,
     removed: u64,
@@ -55,6 +57,7 @@ impl<'t> Writer<'t> {
             accounts: Accounts::new(transaction)?,
             rankings,
             most_bytes,
+            takes_returned: true,
             last_seq: None,
             removed: 0,
             is_changed: false,
@@ -144,6 +147,11 @@ impl<'t> Writer<'t> {
             && self.index.get((recipient, seq))?.is_some()
         {
             return self.appended(append, None);
+        }
+        if append.limits.is_none() && !self.takes_returned {
+            let detail = "the queue's file has no room left but for removing".into();
+            let failure = Failure::DiskFull;
+            return Ok(Some(Outcome::Failed { failure, detail }));
         }
         let mut displaced = None;
         if let Some(limits) = append.limits {

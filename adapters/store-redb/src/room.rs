@@ -3,9 +3,10 @@
 //! redb does not say how many of its pages are free. It asks for more of the file when none is, and
 //! it uses the pages at the end when all before them are in use. So that is what is watched: a
 //! transaction that takes new envelopes may neither make the file longer than the budget nor write
-//! behind it. All others may, up to a reserve: removing an envelope takes room, too, until it is done.
+//! behind it. All others may, up to a reserve, of which envelopes that come back from connections may
+//! use one half: removing an envelope takes room, too, until it is done.
 
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::io::{self, ErrorKind};
 
 use pinch_proto::queue::Operation;
@@ -19,6 +20,27 @@ const RESERVE: u64 = 32 << 20;
 /// ... and this part of the budget.
 const RESERVE_DIVISOR: u64 = 16;
 
+/// What a transaction may take in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Intake {
+    /// Any envelope.
+    New,
+    /// Envelopes that had their place before.
+    Returned,
+    /// None.
+    Nothing,
+}
+
+impl Intake {
+    const fn code(self) -> u8 {
+        match self {
+            Self::New => 0,
+            Self::Returned => 1,
+            Self::Nothing => 2,
+        }
+    }
+}
+
 /// The room for one file. The store and what it writes through share it.
 #[derive(Debug)]
 pub(crate) struct Room {
@@ -31,7 +53,8 @@ pub(crate) struct Room {
     /// Whether the file grows by steps. One of an older version doubles instead, and is sparse then:
     /// for that one, what is written counts.
     has_steps: AtomicBool,
-    takes_new: AtomicBool,
+    /// An [`Intake`].
+    intake: AtomicU8,
     is_exceeded: AtomicBool,
 }
 
@@ -42,7 +65,7 @@ impl Room {
             len: AtomicU64::new(0),
             first_len: AtomicU64::new(0),
             has_steps: AtomicBool::new(true),
-            takes_new: AtomicBool::new(false),
+            intake: AtomicU8::new(Intake::Nothing.code()),
             is_exceeded: AtomicBool::new(false),
         }
     }
@@ -76,15 +99,15 @@ impl Room {
         true
     }
 
-    /// A transaction begins that takes new envelopes or not.
-    pub(crate) fn begin(&self, takes_new: bool) {
-        self.takes_new.store(takes_new, Ordering::Relaxed);
+    /// A transaction begins.
+    pub(crate) fn begin(&self, intake: Intake) {
+        self.intake.store(intake.code(), Ordering::Relaxed);
         self.is_exceeded.store(false, Ordering::Relaxed);
     }
 
     /// It has ended. What follows takes nothing new.
     pub(crate) fn end(&self) {
-        self.takes_new.store(false, Ordering::Relaxed);
+        self.intake.store(Intake::Nothing.code(), Ordering::Relaxed);
     }
 
     /// Whether the last transaction found no room.
@@ -125,11 +148,17 @@ impl Room {
     /// Something is to be written up to `end`.
     pub(crate) fn reach(&self, end: u64) -> io::Result<()> {
         let budget = self.budget();
-        let most = if self.takes_new.load(Ordering::Relaxed) {
+        let intake = self.intake.load(Ordering::Relaxed);
+        let most = if intake == Intake::New.code() {
             budget
         } else if self.has_steps.load(Ordering::Relaxed) {
             let first_len = self.first_len.load(Ordering::Relaxed);
-            budget.max(first_len).saturating_add(reserve(budget))
+            let reserve = if intake == Intake::Returned.code() {
+                reserve(budget) / 2
+            } else {
+                reserve(budget)
+            };
+            budget.max(first_len).saturating_add(reserve)
         } else {
             u64::MAX
         };

@@ -17,7 +17,7 @@ use crate::error::{OpenError, failure_of};
 use crate::execute::Writer;
 use crate::medium::{self, Medium};
 use crate::rankings::Rankings;
-use crate::room::Room;
+use crate::room::{Intake, Room};
 use crate::{read, schema};
 
 /// Length of a file, in bytes, from which on each commit says what is free in it. That takes another
@@ -96,20 +96,28 @@ impl Worker {
             let read = |operation| self.read(operation);
             return batch.iter().filter_map(read).collect();
         }
-        let mut takes_new = self.room.fit(batch)
+        let takes_new = self.room.fit(batch)
             && (!self.room.is_reserve_in_use(3) || self.room.is_ample(self.bytes));
+        let mut intake = if takes_new {
+            Intake::New
+        } else {
+            Intake::Returned
+        };
         if self.most_bytes.is_some_and(|most| self.bytes <= most) {
             self.most_bytes = None;
         }
         let mut outcomes = Vec::with_capacity(batch.len());
         while let Some(rest) = batch.get(outcomes.len()..).filter(|rest| !rest.is_empty()) {
-            self.room.begin(takes_new);
-            let written = self.guarded(|worker| worker.write(rest, takes_new));
+            self.room.begin(intake);
+            let written = self.guarded(|worker| worker.write(rest, intake));
             self.room.end();
             match written {
                 Ok(done) => outcomes.extend(done),
-                Err(_) if takes_new && self.room.is_exceeded() => {
-                    takes_new = false;
+                Err(_) if intake == Intake::Returned && self.room.is_exceeded() => {
+                    intake = Intake::Nothing;
+                }
+                Err(_) if intake == Intake::New && self.room.is_exceeded() => {
+                    intake = Intake::Returned;
                     let divisor = if self.room.is_reserve_in_use(2) {
                         SCARCE_RETRY_DIVISOR
                     } else {
@@ -144,14 +152,19 @@ impl Worker {
     }
 
     /// Executes a batch, or as much of it as there is an outcome for, in one transaction.
-    fn write(&mut self, batch: &[Operation], takes_new: bool) -> Result<Vec<Outcome>, redb::Error> {
+    fn write(&mut self, batch: &[Operation], intake: Intake) -> Result<Vec<Outcome>, redb::Error> {
         let is_large = self.room.len() >= QUICK_LEN;
-        let most_bytes = if takes_new { self.most_bytes } else { Some(0) };
+        let most_bytes = if intake == Intake::New {
+            self.most_bytes
+        } else {
+            Some(0)
+        };
         let mut transaction = self.writable()?.begin_write()?;
         transaction.set_quick_repair(is_large);
         // Where the batch fails, they are gone: they may be ahead of the file.
         let mut rankings = mem::take(&mut self.rankings);
         let mut writer = Writer::new(&transaction, &mut rankings, most_bytes)?;
+        writer.takes_returned = intake != Intake::Nothing;
         self.bytes = writer.bytes();
         let outcomes = writer.execute_some(batch)?;
         let bytes = writer.bytes();

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use futures_lite::future::block_on;
 use pinch_driver::Store as _;
-use pinch_proto::queue::{Append, Limits, Operation, Outcome, Read, Refusal, Seq, Usage};
+use pinch_proto::queue::{Append, Failure, Limits, Operation, Outcome, Read, Refusal, Seq, Usage};
 use pinch_proto::{Address, UnixMillis};
 use pinch_store_redb::RedbStore;
 
@@ -146,4 +146,40 @@ fn a_file_that_is_longer_than_a_limit_that_was_lowered_is_used_again_once_it_has
         remove(&store, recipient, u64::MAX);
     }
     assert!(offer(&store), "{} bytes", size(&path));
+}
+
+#[test]
+fn what_connections_give_back_leaves_room_for_removing() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = RedbStore::open(directory.path().join("queue.db")).expect("it opens");
+    let mut next = 0;
+    fill(&store, LIMIT, &mut next, 8_000);
+    // They had their places before, so no limit counts, until the disk does.
+    let outcome = loop {
+        let batch = (0..64).map(|at| {
+            let mut operation = append(LIMIT, (next + at) % 50, at, next + at, 2_000);
+            if let Operation::Append(append) = &mut operation {
+                append.limits = None;
+            }
+            operation
+        });
+        let outcomes = execute(&store, batch.collect());
+        next += 64;
+        let is_taken = |outcome: &Outcome| matches!(outcome, Outcome::Appended { .. });
+        if let Some(outcome) = outcomes.into_iter().find(|it| !is_taken(it)) {
+            break outcome;
+        }
+    };
+    let failure = Failure::DiskFull;
+    assert!(matches!(outcome, Outcome::Failed { failure: found, .. } if found == failure));
+    for number in 0..50 {
+        let recipient = address("bob", number);
+        let through = Seq(u64::MAX);
+        let removed = execute(&store, vec![Operation::Remove { recipient, through }]);
+        assert_eq!(removed, [Outcome::Done], "recipient {number}");
+    }
+    assert!(matches!(
+        execute(&store, vec![append(LIMIT, 0, 0, next, 8_000)])[..],
+        [Outcome::Appended { .. }]
+    ));
 }

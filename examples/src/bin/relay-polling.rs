@@ -8,6 +8,10 @@ use std::process::ExitCode;
 use pinch_examples::relay::{self, Failure};
 use pinch_polling::{Polling, block_on};
 
+/// Gives memory back that one thread allocated and another freed, which glibc keeps.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     relay::main::<Polling>(env!("CARGO_BIN_NAME"), |running| {
         Polling::start().map_err(|error| Failure::Runtime(error.into()))?;

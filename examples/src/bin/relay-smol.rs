@@ -5,6 +5,10 @@ use std::process::ExitCode;
 use pinch_examples::relay;
 use pinch_smol::Smol;
 
+/// Gives memory back that one thread allocated and another freed, which glibc keeps.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     relay::main::<Smol>(env!("CARGO_BIN_NAME"), smol::block_on)
 }

@@ -24,6 +24,10 @@ const EVENT_INTERVAL: u32 = 8;
 /// More than any machine has use for.
 const MAX_THREADS: usize = 1024;
 
+/// Gives memory back that one thread allocated and another freed, which glibc keeps.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     relay::main::<Tokio>(env!("CARGO_BIN_NAME"), |running| {
         let mut builder = tokio::runtime::Builder::new_multi_thread();

@@ -71,7 +71,8 @@ impl Hub {
             None if claim == Claim::Unknown => {
                 return self.overtake(sender, recipient, envelope, discard);
             }
-            Some(backlog) if !fits || claim == Claim::Unknown || !backlog.holds() => {
+            // Behind a read it may yet have to be appended, so it needs a place.
+            Some(backlog) if !fits || claim != Claim::Granted || !backlog.holds() => {
                 if !discard {
                     self.spill(recipient);
                 }
@@ -128,7 +129,15 @@ impl Hub {
             Delivery::AtMostOnce => stats.queued,
         };
         let overhead = kept * ENVELOPE_OVERHEAD as u64;
-        stats.queued_bytes + stats.in_flight_bytes + overhead + self.reading_bytes
+        let held = stats.queued_bytes + stats.in_flight_bytes + overhead;
+        held + self.reading_bytes + self.unstored_bytes()
+    }
+
+    /// The bytes beyond [`QueueConfig::unanswered_bytes`](super::QueueConfig::unanswered_bytes) that
+    /// the store has not answered for: what connections that were closed have given back.
+    pub(super) fn unstored_bytes(&self) -> u64 {
+        let limit = self.config.queue.map_or(0, |queue| queue.unanswered_bytes);
+        self.tickets.bytes().saturating_sub(limit) as u64
     }
 
     /// An envelope comes for a recipient without a backlog for whom there is no room.

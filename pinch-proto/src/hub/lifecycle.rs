@@ -201,7 +201,9 @@ impl Hub {
         let Some(connection) = self.connections.get_mut(conn.0) else {
             return;
         };
+        let mut count = 0;
         for reply in replies {
+            count += 1;
             if let (Frame::Close(_), Phase::Closing(closing)) = (&reply, &mut connection.phase) {
                 closing.answered = true;
                 // From here on the peer has its time to read it and to end its stream.
@@ -211,6 +213,10 @@ impl Hub {
         }
         if !connection.unsettled.has_replies() {
             self.deadlines.reply.disarm(conn.0.index);
+        } else if count > 0 {
+            // The store answers: the next has its time from now on.
+            let now = self.attended.now();
+            self.deadlines.reply.arm(conn.0.index, now);
         }
         self.wake(conn);
     }
@@ -254,6 +260,8 @@ impl Hub {
                 .push_control_first(*greeting, &mut self.spares);
         }
         connection.probe_due = false;
+        let had_begun = connection.begun > 0;
+        connection.asleep &= !had_begun;
         if !by_peer {
             // Its pings stay unanswered: what it sent before them may be lost to it.
             connection.unsettled.give_up();
@@ -281,7 +289,12 @@ impl Hub {
         if has_successor && !self.await_end(conn) {
             self.let_go_unconfirmed(conn);
         }
-        self.wake(conn);
+        if had_begun {
+            // The driver parts with the beginning of a message, whatever its socket takes.
+            self.outputs.push_back(Output::Wake { conn });
+        } else {
+            self.wake(conn);
+        }
     }
 
     /// Takes a send-only session out; the bucket of the last one goes to the connection that receives,

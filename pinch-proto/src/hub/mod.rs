@@ -575,6 +575,8 @@ impl Hub {
         }
         if connection.unconfirmed.last_marker() != last_probe && !connection.is_closing() {
             self.deadlines.probe.arm(conn.0.index, self.now);
+            let now = self.attended.now();
+            self.deadlines.ack.arm_if_idle(conn.0.index, now);
         }
         connection.asleep = !connection.writing && !connection.has_frame(window);
         if connection.writing && !connection.is_closing() {
@@ -614,7 +616,6 @@ impl Hub {
                 self.deadlines.join.arm(conn.0.index, self.now);
             }
         }
-        self.expect_ack(conn);
     }
 
     /// The socket has not taken everything; if it moves, the stall timeout begins anew.

@@ -28,6 +28,10 @@ impl Hub {
             if self.memory_left(held) >= needed {
                 return true;
             }
+            // What a closed connection gives back is held until the store has it.
+            if self.unstored_bytes() > 0 {
+                return false;
+            }
             let Some(conn) = self.largest_unresponsive() else {
                 return false;
             };
@@ -73,11 +77,12 @@ impl Hub {
         self.expect_ack(conn);
     }
 
-    /// Starts the time in which a peer has to answer an ack probe, if one has left unanswered.
+    /// Starts the time in which a peer has to answer an ack probe, if one was handed out. It runs while
+    /// the socket still takes bytes: a peer that reads drop by drop acknowledges nothing.
     pub(super) fn expect_ack(&mut self, conn: ConnId) {
         let awaited = |connection: &Connection| {
             let has_probe = connection.unconfirmed.last_marker().is_some();
-            has_probe && !connection.writing && !connection.is_closing()
+            has_probe && !connection.is_closing()
         };
         if self.connections.get(conn.0).is_some_and(awaited) {
             let now = self.attended.now();

@@ -47,7 +47,7 @@ impl Model {
             None if claim.is_none() => {
                 return self.overtake(sender, recipient, view, message, discard);
             }
-            Some(holds) if !has_memory || !has_room || claim.is_none() || !holds => {
+            Some(holds) if !has_memory || !has_room || claim != Some(true) || !holds => {
                 // What comes goes behind what is stored, and so does what waits for a read.
                 if !discard {
                     self.spill(recipient);
@@ -167,7 +167,7 @@ impl Model {
     pub(super) fn counted_bytes(&self) -> usize {
         let held: usize = self.connections.iter().map(Connection::held_bytes).sum();
         let count: usize = self.connections.iter().map(Connection::held_count).sum();
-        held + count * ENVELOPE_OVERHEAD + self.reading_bytes()
+        held + count * ENVELOPE_OVERHEAD + self.reading_bytes() + self.unstored_bytes()
     }
 
     /// Closes those that hold most of the memory and have acknowledged nothing for some time, one
@@ -176,6 +176,9 @@ impl Model {
         for _ in 0..4 {
             if self.memory_left(held) >= needed {
                 return true;
+            }
+            if self.unstored_bytes() > 0 {
+                return false;
             }
             let share = self.memory_limit(1) / self.connections.len().max(1);
             let patience = Duration::from_millis(self.settings.stall_timeout) / 15;

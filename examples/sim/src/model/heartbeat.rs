@@ -41,9 +41,7 @@ impl Model {
     /// A peer that was given a ping behind envelopes has its time to answer that.
     fn expect_ack(&mut self, conn: ConnId) {
         let now = self.now;
-        let awaited = |connection: &Connection| {
-            connection.is_open() && !connection.writing && marks(connection).is_some()
-        };
+        let awaited = |connection: &Connection| connection.is_open() && marks(connection).is_some();
         if self.get(conn).is_some_and(awaited) && !self.alarms.is_set(Kind::Ack, conn) {
             self.alarms.set(Kind::Ack, conn, now);
         }
@@ -61,7 +59,7 @@ impl Model {
         for letter in connection.unwatched.drain(..) {
             self.fates.set(letter.fate, Fate::Delivered);
         }
-        let was_writing = core::mem::take(&mut connection.writing);
+        connection.writing = false;
         self.alarms.clear(Kind::Stall, conn);
         // The pong is expected from when the ping has left.
         if connection.is_open() && connection.ping == Ping::HandedOut {
@@ -71,12 +69,6 @@ impl Model {
                 self.alarms.set(Kind::Join, conn, now);
             }
         }
-        if was_writing {
-            self.expect_ack(conn);
-        }
-        let Some(connection) = self.connections.iter_mut().find(|known| known.conn == conn) else {
-            return;
-        };
         let marked_before = marks(connection);
         let mut spent = 0;
         while (spent < bytes || (connection.writing && connection.probe_due))
@@ -102,6 +94,9 @@ impl Model {
         if connection.is_open() {
             if marks(connection) != marked_before {
                 self.alarms.set(Kind::Probe, conn, now);
+                if !self.alarms.is_set(Kind::Ack, conn) {
+                    self.alarms.set(Kind::Ack, conn, now);
+                }
             }
             if connection.writing {
                 self.alarms.set(Kind::Stall, conn, now);

@@ -147,7 +147,8 @@ impl Model {
             answered,
         };
         connection.probe_due = false;
-        connection.begun = 0;
+        let had_begun = core::mem::take(&mut connection.begun) > 0;
+        connection.asleep &= !had_begun;
         let before = core::mem::replace(&mut connection.phase, closing);
         if let Phase::Joining {
             greeting: Some(greeting),
@@ -173,6 +174,10 @@ impl Model {
         }
         if comes_back && !self.awaits_end(conn) {
             self.part_with_given(conn);
+        }
+        if had_begun {
+            // Its driver has something of a message, which nobody wants any more.
+            self.outputs.push(Output::Wake { conn });
         }
         self.wake(conn);
     }

@@ -169,17 +169,28 @@ impl Model {
 
     /// Whether the store may be asked for something with `bytes` more.
     pub(super) fn may_ask(&self, bytes: usize) -> bool {
+        let limit = self
+            .settings
+            .queue
+            .map_or(0, |queue| queue.unanswered_bytes);
+        self.owed_bytes() + bytes + REQUEST_BYTES <= limit
+    }
+
+    /// What the store was given and has not answered for.
+    fn owed_bytes(&self) -> usize {
         let of_one = |owed: &Owed| match &owed.about {
             About::Append(letter, ..) => letter.message.len() + REQUEST_BYTES,
             About::Change(message, _) => message.len() + REQUEST_BYTES,
             About::Read(..) | About::Expire | About::Upkeep => REQUEST_BYTES,
         };
-        let owed: usize = self.owed.iter().map(of_one).sum();
-        let limit = self
-            .settings
-            .queue
-            .map_or(0, |queue| queue.unanswered_bytes);
-        owed + bytes + REQUEST_BYTES <= limit
+        self.owed.iter().map(of_one).sum()
+    }
+
+    /// How much of that is beyond its limit: it was given back by connections that have ended.
+    pub(super) fn unstored_bytes(&self) -> usize {
+        let queue = self.settings.queue;
+        let limit = queue.map_or(0, |queue| queue.unanswered_bytes);
+        self.owed_bytes().saturating_sub(limit)
     }
 
     pub(super) fn refuse_busy(&mut self, sender: ConnId, view: &EnvelopeView<'_>) {

@@ -115,6 +115,9 @@ impl Model {
         }
         if connection.held.is_empty() {
             self.alarms.clear(Kind::Reply, conn);
+        } else {
+            // The next has its time from now on.
+            self.alarms.set(Kind::Reply, conn, now);
         }
         if says_goodbye {
             // It has its time from now on.
