@@ -118,7 +118,8 @@ impl Hub {
     }
 
     fn used_memory(&self) -> usize {
-        usize::try_from(self.counted_bytes()).unwrap_or(usize::MAX)
+        let used = self.counted_bytes() + self.unstored_bytes();
+        usize::try_from(used).unwrap_or(usize::MAX)
     }
 
     /// The bytes that count towards [`Config::total_outbox_bytes`](super::Config::total_outbox_bytes).
@@ -129,8 +130,7 @@ impl Hub {
             Delivery::AtMostOnce => stats.queued,
         };
         let overhead = kept * ENVELOPE_OVERHEAD as u64;
-        let held = stats.queued_bytes + stats.in_flight_bytes + overhead;
-        held + self.reading_bytes + self.unstored_bytes()
+        stats.queued_bytes + stats.in_flight_bytes + overhead + self.reading_bytes
     }
 
     /// The bytes beyond [`QueueConfig::unanswered_bytes`](super::QueueConfig::unanswered_bytes) that

@@ -397,6 +397,7 @@ impl Hub {
             block_owners: self.blocks.owners() as u64,
             store_unanswered: self.tickets.len() as u64,
             held_bytes: self.counted_bytes(),
+            unstored_bytes: self.unstored_bytes(),
             memory_bytes: self.config.total_outbox_bytes as u64,
             begun_bytes: self.begun_bytes,
             ..self.stats

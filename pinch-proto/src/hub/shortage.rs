@@ -77,6 +77,20 @@ impl Hub {
         self.expect_ack(conn);
     }
 
+    /// Nothing was acknowledged for the stall timeout. While the socket has not taken the probe, the
+    /// deadline of the socket counts instead.
+    pub(super) fn ack_due(&mut self, conn: ConnId) {
+        if self
+            .connections
+            .get(conn.0)
+            .is_some_and(|connection| connection.writing)
+        {
+            let now = self.attended.now();
+            return self.deadlines.ack.arm(conn.0.index, now);
+        }
+        self.suspect(conn, |connection| connection.ack_overdue = true);
+    }
+
     /// Starts the time in which a peer has to answer an ack probe, if one was handed out. It runs while
     /// the socket still takes bytes: a peer that reads drop by drop acknowledges nothing.
     pub(super) fn expect_ack(&mut self, conn: ConnId) {

@@ -94,6 +94,10 @@ pub struct HubStats {
     /// of envelopes that wait or are in flight, [`ENVELOPE_OVERHEAD`](super::ENVELOPE_OVERHEAD) for each of
     /// them, and what was set aside for reads of the store.
     pub held_bytes: u64,
+    /// Bytes beyond [`QueueConfig::unanswered_bytes`](super::QueueConfig::unanswered_bytes) that the
+    /// store was given by connections that were closed, and has not answered for. While there are some,
+    /// less is held for connections.
+    pub unstored_bytes: u64,
     /// Maximum of [`held_bytes`](Self::held_bytes), as configured.
     pub memory_bytes: u64,
     /// Bytes that drivers hold for messages which have begun.
@@ -144,7 +148,8 @@ impl HubStats {
     /// Whether so much memory is in use that connections which hold something get no more of it.
     #[must_use]
     pub const fn is_memory_short(&self) -> bool {
-        self.held_bytes >= self.memory_bytes - self.memory_bytes / 4
+        let used = self.held_bytes + self.unstored_bytes;
+        used >= self.memory_bytes - self.memory_bytes / 4
     }
 
     /// Envelopes that were refused to their sender, for whatever reason.

@@ -88,7 +88,7 @@ impl Hub {
         } else if let Some(conn) = self.conn_at(|deadlines| deadlines.stall.pop_due(attended)) {
             self.suspect(conn, |connection| connection.stalled = true);
         } else if let Some(conn) = self.conn_at(|deadlines| deadlines.ack.pop_due(attended)) {
-            self.suspect(conn, |connection| connection.ack_overdue = true);
+            self.ack_due(conn);
         } else if let Some(conn) = self.conn_at(|deadlines| deadlines.pong.pop_due(attended)) {
             self.suspect(conn, |connection| connection.ping = Ping::Overdue);
         } else if let Some(conn) = self.conn_at(|deadlines| deadlines.message.pop_due(attended)) {
@@ -118,7 +118,7 @@ impl Hub {
     }
 
     /// Raises a suspicion, and has the driver look at the socket.
-    fn suspect(&mut self, conn: ConnId, suspicion: impl FnOnce(&mut Connection)) {
+    pub(super) fn suspect(&mut self, conn: ConnId, suspicion: impl FnOnce(&mut Connection)) {
         if let Some(connection) = self.connections.get_mut(conn.0) {
             suspicion(connection);
             connection.asleep = false;

@@ -155,7 +155,8 @@ impl Model {
     /// How many bytes more the hub may hold for a connection: what waits, what is unconfirmed, and
     /// what is being read count. Who has something leaves a quarter to those who have not.
     pub(super) fn memory_left(&self, held: usize) -> usize {
-        self.memory_limit(held).saturating_sub(self.counted_bytes())
+        let used = self.counted_bytes() + self.unstored_bytes();
+        self.memory_limit(held).saturating_sub(used)
     }
 
     fn memory_limit(&self, held: usize) -> usize {
@@ -167,7 +168,7 @@ impl Model {
     pub(super) fn counted_bytes(&self) -> usize {
         let held: usize = self.connections.iter().map(Connection::held_bytes).sum();
         let count: usize = self.connections.iter().map(Connection::held_count).sum();
-        held + count * ENVELOPE_OVERHEAD + self.reading_bytes() + self.unstored_bytes()
+        held + count * ENVELOPE_OVERHEAD + self.reading_bytes()
     }
 
     /// Closes those that hold most of the memory and have acknowledged nothing for some time, one

@@ -249,6 +249,10 @@ impl Model {
             Kind::Reply => self.give_up_settling(conn),
             Kind::Close => self.end(conn),
             Kind::Stall => self.suspect(conn, |connection| connection.stalled = true),
+            Kind::Ack if self.get(conn).is_some_and(|connection| connection.writing) => {
+                // What it has to answer has not left yet.
+                self.alarms.set(Kind::Ack, conn, self.now);
+            }
             Kind::Ack => self.suspect(conn, |connection| connection.ack_overdue = true),
             Kind::Pong => self.suspect(conn, |connection| connection.ping = Ping::Overdue),
             Kind::Message => self.message_overdue(conn),

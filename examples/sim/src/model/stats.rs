@@ -24,6 +24,7 @@ impl Model {
         stats.in_flight_bytes = sum(Connection::given_bytes);
         stats.begun_bytes = sum(|connection| connection.begun);
         stats.held_bytes = self.counted_bytes() as u64;
+        stats.unstored_bytes = self.unstored_bytes() as u64;
         stats.memory_bytes = self.settings.total_outbox_bytes as u64;
         stats.queued = self.fates.count(Fate::Queued);
         stats.in_flight = self.fates.count(Fate::Given);
