@@ -201,9 +201,7 @@ impl Hub {
         let Some(connection) = self.connections.get_mut(conn.0) else {
             return;
         };
-        let mut count = 0;
         for reply in replies {
-            count += 1;
             if let (Frame::Close(_), Phase::Closing(closing)) = (&reply, &mut connection.phase) {
                 closing.answered = true;
                 // From here on the peer has its time to read it and to end its stream.
@@ -213,7 +211,7 @@ impl Hub {
         }
         if !connection.unsettled.has_replies() {
             self.deadlines.reply.disarm(conn.0.index);
-        } else if count > 0 {
+        } else {
             // The store answers: the next has its time from now on.
             let now = self.attended.now();
             self.deadlines.reply.arm(conn.0.index, now);

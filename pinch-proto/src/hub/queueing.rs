@@ -132,21 +132,17 @@ impl Hub {
         };
         let place = connection.place;
         let recipient = connection.address.clone();
-        let view = EnvelopeView::parse(&queued.message).ok();
-        let sender = if queued.reserved {
-            self.shares.address(queued.sender).cloned()
-        } else {
-            view.and_then(|view| Address::parse(view.from_address()).ok())
-        };
-        let Some(sender) = sender else {
-            // Only what a store has made up has no sender.
-            self.stats.returned += 1;
-            return;
-        };
         let sent_by = if queued.reserved {
             queued.sender
         } else {
-            self.shares.enter(&sender)
+            let view = EnvelopeView::parse(&queued.message).ok();
+            let sender = view.and_then(|view| Address::parse(view.from_address()).ok());
+            sender.map_or(NO_PLACE, |sender| self.shares.enter(&sender))
+        };
+        let Some(sender) = self.shares.address(sent_by).cloned() else {
+            // Only what a store has made up has no sender.
+            self.stats.returned += 1;
+            return;
         };
         let limits = (!queued.reserved).then_some(queue.limits);
         let append = Append {

@@ -4,8 +4,9 @@
 //! they lie, and a message is copied once, out of the buffer that the thread reads into, into an
 //! allocation of its own; so are the fragments of a binary message. Everything else (text, the close
 //! frame, and whatever breaks the protocol) is left to tungstenite's protocol machine, which is created
-//! over bytes in memory and lives only while a message of text is fragmented. An idle connection keeps neither it nor a buffer. What a relay
-//! sends is all left to it: a client is one connection, and not a million.
+//! over bytes in memory and lives only while a message of text is fragmented. An idle connection keeps
+//! neither it nor a buffer. What a relay sends is all left to it: a client is one connection, and not a
+//! million.
 
 use std::io::Cursor;
 

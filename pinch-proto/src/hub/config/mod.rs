@@ -179,8 +179,9 @@ impl Config {
     }
 
     /// Maximum time that a pong, or the answer to a close frame, waits until the store has answered
-    /// for what the peer sent before, [pauses](super#pauses) of the process apart. Default: 5 s, below
-    /// the time in which clients expect a pong (7 s).
+    /// for what the peer sent before, [pauses](super#pauses) of the process apart. Where several wait,
+    /// it starts anew for the next when one goes. Default: 5 s, below the time in which clients expect
+    /// a pong (7 s).
     #[must_use]
     pub fn reply_timeout(mut self, timeout: Duration) -> Self {
         self.reply_timeout = timeout;
