@@ -37,14 +37,17 @@ const SIGNS: [fn(ConnId) -> Input; 4] = [
     },
 ];
 
-/// A driver says so when it has looked at a socket that is not writable, is a little, and is.
-const LOOKS: [fn(ConnId) -> Input; 3] = [
-    |conn| Input::Blocked {
-        conn,
-        progressed: false,
+/// A driver calls one of them when it has looked at a socket that is not writable, is a little, and
+/// is.
+const LOOKS: [fn(&mut World, ConnId); 3] = [
+    |world, conn| {
+        world.give(Input::Blocked {
+            conn,
+            progressed: false,
+        });
     },
-    moves,
-    |conn| Input::Writable { conn, bytes: 0 },
+    |world, conn| drop(world.give(moves(conn))),
+    |world, conn| drop(world.transmit(conn, 0)),
 ];
 
 /// Times for which a process stands still: shorter than a look at the clock takes, about as long as
@@ -115,7 +118,7 @@ fn a_dead_peer_is_closed_when_the_driver_has_looked_even_if_its_socket_is_blocke
         assert_eq!(lines(&world.write(alice, PLENTY)), ["bob: 1"]);
         until_suspected(&mut world, alice);
         assert_eq!(world.stats().connections, 2);
-        world.give(looks_at(alice));
+        looks_at(&mut world, alice);
         assert_eq!(world.stats().heartbeat_timeouts, 1);
         assert_eq!(world.stats().connections, 1);
         assert_eq!(world.wakeup, looks(world.now, WakeupReason::Close));
@@ -124,15 +127,15 @@ fn a_dead_peer_is_closed_when_the_driver_has_looked_even_if_its_socket_is_blocke
 
 #[test]
 fn a_driver_that_looks_late_finds_that_the_socket_has_moved() {
-    let taken = |conn| Input::Writable {
-        conn,
-        bytes: PLENTY,
-    };
-    for looks_at in [moves, taken] {
+    for takes_all in [false, true] {
         let mut world = World::open();
         let (_, bob) = stalled(&mut world);
         until_suspected(&mut world, bob);
-        world.give(looks_at(bob));
+        if takes_all {
+            world.transmit(bob, PLENTY);
+        } else {
+            world.give(moves(bob));
+        }
         assert_eq!((world.stats().stalls, world.stats().connections), (0, 2));
         world.give(moves(bob));
         assert_eq!(world.stats().stalls, 0, "the suspicion is forgotten");
@@ -154,12 +157,12 @@ fn a_pause_of_any_length_at_any_moment_closes_no_peer_that_has_answered() {
                 world.pass(before);
                 world.now = world.now + pause;
                 world.tick();
-                world.give(looks_at(alice));
+                looks_at(&mut world, alice);
                 let resumed = world.now;
                 while world.wakeup.expect("a ping at least").at < resumed + STEP {
                     world.now = world.wakeup.expect("a ping at least").at;
                     world.tick();
-                    world.give(looks_at(alice));
+                    looks_at(&mut world, alice);
                 }
                 assert_eq!(world.stats().heartbeat_timeouts, 0, "{before:?}, {pause:?}");
                 world.give(sign(alice));

@@ -341,10 +341,6 @@ fn inputs_for(conn: ConnId) -> Vec<Input> {
     vec![
         Input::Received { conn, message },
         Input::Pong { conn, payload },
-        Input::Writable {
-            conn,
-            bytes: PLENTY,
-        },
         Input::Blocked {
             conn,
             progressed: true,
@@ -392,6 +388,9 @@ fn late_events_of_an_ended_connection_are_counted_and_change_nothing() {
                 "{input:?}"
             );
         }
+        let late = world.stats().late;
+        assert_eq!(world.transmit(dead, PLENTY), (vec![], vec![]));
+        assert_eq!(world.stats().late, late + 1);
     }
     assert_eq!(world.stats().connections, 2);
 }
@@ -408,7 +407,7 @@ fn a_closing_connection_hears_what_is_left_and_says_nothing_any_more() {
     for input in inputs_for(alice) {
         let mut expected = world.stats();
         match &input {
-            Input::Writable { .. } | Input::Blocked { .. } | Input::Closed { .. } => continue,
+            Input::Blocked { .. } | Input::Closed { .. } => continue,
             // It may answer what it heard before.
             Input::Pong { .. } => expected.pongs += 1,
             Input::PeerClosed { .. } => {}

@@ -13,7 +13,7 @@ use pinch_proto::hub::{Admission, Config, Fault, Hub, OnDuplicate, RateLimit};
 use proptest::prelude::*;
 
 use support::{PLENTY, START, config, drain, millis};
-use watched::{Watched, replay_one};
+use watched::{Said, Watched, replay_one};
 
 const AGENTS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 const OUTBOX_BYTES: usize = 450;
@@ -192,15 +192,17 @@ proptest! {
     ) {
         let watched = run(config.clone(), steps, true);
         let mut hub = Hub::new(config, [3; 16], Time::ZERO, START);
-        let mut said = vec![];
-        for ((input, now), polls) in watched.log.into_iter().zip(polls.into_iter().cycle()) {
-            let mut turn = match input {
-                Some(input) => hub.handle_input(input, now),
-                None => hub.handle_timeout(now),
-            };
-            said.extend((0..polls).map_while(|_| turn.poll_output()));
+        let mut said = Said::default();
+        for ((call, now), polls) in watched.log.into_iter().zip(polls.into_iter().cycle()) {
+            let mut turn = call.make(&mut hub, now, &mut said.frames);
+            said.outputs.extend((0..polls).map_while(|_| turn.poll_output()));
         }
-        said.extend(drain(hub.handle_timeout(watched.now)).0);
-        prop_assert_eq!(said, watched.said.concat());
+        said.outputs.extend(drain(hub.handle_timeout(watched.now)).0);
+        let mut expected = Said::default();
+        for mut turn in watched.said {
+            expected.frames.append(&mut turn.frames);
+            expected.outputs.append(&mut turn.outputs);
+        }
+        prop_assert_eq!(said, expected);
     }
 }

@@ -217,12 +217,6 @@ fn nothing_is_left_of_any_connection() {
     for (name, conn) in agents {
         assert!(!world.hub.holds(conn));
         assert_eq!(world.hub.lookup(address(&name).as_str()), None);
-        assert_eq!(
-            world.give(Input::Writable {
-                conn,
-                bytes: PLENTY
-            }),
-            []
-        );
+        assert_eq!(world.transmit(conn, PLENTY), (vec![], vec![]));
     }
 }

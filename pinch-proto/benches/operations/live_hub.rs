@@ -158,21 +158,11 @@ impl LiveHub {
         self.conns[agent]
     }
 
-    /// Hands one input in and takes all outputs, among them frames for the one connection that the
-    /// input is about. Whether there were some.
-    pub(crate) fn hand_in(&mut self, input: Input) -> bool {
-        let mut wrote = false;
+    /// Hands one input in and takes all outputs.
+    pub(crate) fn hand_in(&mut self, input: Input) {
         let mut turn = self.hub.handle_input(input, self.now);
         while let Some(output) = turn.poll_output() {
             match output {
-                Output::Transmit { conn, frame } => {
-                    wrote = true;
-                    if let Frame::Ping(payload) = frame {
-                        self.pongs.push(Input::Pong { conn, payload });
-                    } else {
-                        black_box(&frame);
-                    }
-                }
                 Output::Wake { conn } => self.woken.push(conn),
                 Output::Registered { conn, .. } => self.registered = Some(conn),
                 Output::Refused { .. }
@@ -182,7 +172,6 @@ impl LiveHub {
             }
         }
         black_box(turn.finish());
-        wrote
     }
 
     /// Lets `time` go by, and does what is due then.
@@ -199,7 +188,22 @@ impl LiveHub {
 
     /// The socket of `conn` can take bytes. Whether there were some.
     pub(crate) fn write(&mut self, conn: ConnId) -> bool {
-        self.hand_in(Input::Writable { conn, bytes: BATCH })
+        let (mut wrote, pongs) = (false, &mut self.pongs);
+        let mut turn = self.hub.poll_transmit(conn, BATCH, self.now, |frame| {
+            wrote = true;
+            if let Frame::Ping(payload) = frame {
+                pongs.push(Input::Pong { conn, payload });
+            } else {
+                black_box(&frame);
+            }
+        });
+        while let Some(output) = turn.poll_output() {
+            if let Output::Wake { conn } = output {
+                self.woken.push(conn);
+            }
+        }
+        black_box(turn.finish());
+        wrote
     }
 
     /// What a task does once it has `read` something, or was woken: rounds, until one neither reads

@@ -149,7 +149,7 @@ pub(super) struct Connection {
     pub(super) unsettled: Unsettled,
     /// The driver is to read nothing from it until it comes again.
     pub(super) paused: bool,
-    /// The last `Writable` got nothing: it must be woken when something is there.
+    /// Nothing was transmitted last: it must be woken when something is there.
     pub(super) asleep: bool,
     /// Frames were handed out that the socket has not taken.
     pub(super) writing: bool,

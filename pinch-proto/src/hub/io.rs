@@ -14,7 +14,7 @@ use super::slab::Key;
 use crate::close::RETRY_IN;
 use crate::queue::{Outcome, Request, Ticket};
 use crate::wire::MessageType;
-use crate::{Address, Close, CloseCode, EnvelopeError, Frame, Message, Time, handshake};
+use crate::{Address, Close, CloseCode, EnvelopeError, Message, Time, handshake};
 
 /// Names one connection of one hub, and never another: a late event for a connection that has
 /// ended is recognised and ignored.
@@ -109,25 +109,15 @@ pub enum Input {
         /// What it carried.
         payload: Bytes,
     },
-    /// The socket has taken everything that was handed out; at most `bytes` more may follow now.
-    /// Answered by [`Output::Transmit`]; if nothing waits, [`Output::Wake`] follows once something
-    /// does.
-    Writable {
-        /// Whose socket.
-        conn: ConnId,
-        /// How much may be handed out. One frame is, whatever its size, if this is not 0; and the ping
-        /// that belongs behind what is.
-        bytes: usize,
-    },
-    /// The socket has not taken everything that was handed out. A driver says so whenever it was
-    /// woken and cannot say [`Writable`](Self::Writable).
+    /// The socket has not taken everything that was transmitted. A driver says so whenever it was
+    /// woken and cannot call [`Hub::poll_transmit`](super::Hub::poll_transmit).
     Blocked {
         /// Whose socket.
         conn: ConnId,
         /// Whether it has taken something since it was asked before.
         progressed: bool,
     },
-    /// A ping came. Answered by a [`Frame::Pong`], once the store has answered for what came before
+    /// A ping came. Answered by a [pong](crate::Frame::Pong), once the store has answered for what came before
     /// it, [`Config::reply_timeout`](super::Config::reply_timeout) later at the latest.
     Ping {
         /// From whom.
@@ -155,7 +145,7 @@ pub enum Input {
         /// What it did.
         fault: Fault,
     },
-    /// The peer sent a close frame. If it was the first, it is answered by a [`Frame::Close`], as a
+    /// The peer sent a close frame. If it was the first, it is answered by a [close frame](crate::Frame::Close), as a
     /// ping is; the driver says [`Closed`](Self::Closed) when the peer has ended its stream, or after
     /// a deadline of the hub.
     PeerClosed {
@@ -200,18 +190,11 @@ pub enum Output {
         /// Why not.
         refusal: JoinRefusal,
     },
-    /// Something waits for a connection whose last [`Input::Writable`] got nothing: let its task
-    /// say [`Input::Writable`] again.
+    /// Something waits for a connection to which nothing was transmitted last: let its task call
+    /// [`Hub::poll_transmit`](super::Hub::poll_transmit) again.
     Wake {
         /// Which one.
         conn: ConnId,
-    },
-    /// Write this.
-    Transmit {
-        /// To whom.
-        conn: ConnId,
-        /// What.
-        frame: Frame,
     },
     /// The connection has ended: drop its socket. Nothing will mention it again.
     Closed {

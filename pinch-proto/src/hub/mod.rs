@@ -20,29 +20,30 @@
 //! let wakeup = turn.finish().expect("a ping will be due");
 //!
 //! // Its socket can take bytes: there is a ping for it.
-//! let mut turn = hub.handle_input(Input::Writable { conn, bytes: 65_536 }, Time::ZERO);
-//! let output = turn.poll_output();
-//! assert!(matches!(output, Some(Output::Transmit { frame: Frame::Ping(_), .. })));
+//! let mut frames = vec![];
+//! let turn = hub.poll_transmit(conn, 65_536, Time::ZERO, |frame| frames.push(frame));
+//! assert!(matches!(frames[..], [Frame::Ping(_)]));
 //! # let _ = (turn.finish(), wakeup);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! # The rules of the two sides
 //!
-//! The hub owns every outbound queue. A driver gets frames for a connection only when it says
-//! [`Input::Writable`], which also asserts that the socket has taken everything handed out before.
-//! It says so again after each write, until a `Writable` gets nothing; from then on the hub says
-//! [`Output::Wake`] once something is there. Nothing waits outside the hub beyond one such batch.
+//! The hub owns every outbound queue. A driver gets the frames of a connection from
+//! [`Hub::poll_transmit`], straight from its outbox; the call also asserts that the socket has taken
+//! everything transmitted before. The driver calls again after each write, until nothing is
+//! transmitted; from then on the hub says [`Output::Wake`] once something is there. Nothing waits
+//! outside the hub beyond one such batch.
 //!
-//! A driver hands in what a socket has for the hub before it says how the socket is:
-//! [`Input::Writable`], or [`Input::Blocked`] while it has not taken everything. When a pong is
+//! A driver hands in what a socket has for the hub before it looks at what the socket takes:
+//! with `poll_transmit`, or [`Input::Blocked`] while it has not taken everything. When a pong is
 //! overdue, or a socket has stalled, the hub wakes the connection and closes it only on its next
-//! `Writable` or `Blocked`. A thread that was blocked itself therefore reads a pong that has
+//! `poll_transmit` or `Blocked`. A thread that was blocked itself therefore reads a pong that has
 //! already arrived before the connection is found dead.
 //!
 //! While too many rejections wait for a sender, or may still come from the store, the hub has
 //! [paused](Hub::is_paused) it: the driver reads nothing from it, so that TCP slows it down, until a
-//! later `Writable` or `Blocked`. What was read already is handed in all the same.
+//! later `poll_transmit` or `Blocked`. What was read already is handed in all the same.
 //!
 //! What the driver holds for a message that has begun counts, too ([`Input::Partial`]): it has
 //! [`Config::message_timeout`] to end, and when all of them together take more than a quarter of
@@ -190,7 +191,7 @@ use self::tickets::Tickets;
 use self::timeouts::Deadlines;
 use crate::attended::{AttendedClock, AttendedTime};
 use crate::queue::{Restored, Seq};
-use crate::{Address, Time, UnixMillis};
+use crate::{Address, Frame, Time, UnixMillis};
 
 /// The routing table of a relay and everything that belongs to it. See the [module](self) for how
 /// to drive it.
@@ -332,7 +333,6 @@ impl Hub {
             } => self.register(address, admission, options),
             Input::Received { conn, message } => self.receive(conn, message),
             Input::Pong { conn, payload } => self.pong(conn, &payload),
-            Input::Writable { conn, bytes } => self.writable(conn, bytes),
             Input::Blocked { conn, progressed } => self.blocked(conn, progressed),
             Input::Ping { conn, payload } => self.peer_pinged(conn, payload),
             Input::Partial {
@@ -346,6 +346,25 @@ impl Hub {
             Input::Stored { ticket, outcome } => self.stored(ticket, outcome),
             Input::Shutdown => self.shut_down(),
         }
+        Turn::new(self)
+    }
+
+    /// Transmits frames of `conn`, in order: at most `credit` bytes, or one frame whatever its size if
+    /// that is not 0; and the ack probe that belongs behind them.
+    ///
+    /// The call means that the socket has taken everything transmitted before. If nothing is
+    /// transmitted, [`Output::Wake`] follows once something is there. `transmit` gets the frames before
+    /// the turn's outputs can be polled.
+    pub fn poll_transmit(
+        &mut self,
+        conn: ConnId,
+        credit: usize,
+        now: Time,
+        transmit: impl FnMut(Frame),
+    ) -> Turn<'_> {
+        self.advance(now);
+        self.transmit(conn, credit, transmit);
+        self.set_paused(conn);
         Turn::new(self)
     }
 
@@ -418,8 +437,8 @@ impl Hub {
         connection.is_some_and(|connection| !connection.is_closing())
     }
 
-    /// Whether nothing is to be read from `conn` until its next [`Input::Writable`] or
-    /// [`Input::Blocked`]: rejections of what it sent exceed [`Config::refusal_bytes`], those included
+    /// Whether nothing is to be read from `conn` until its next [`poll_transmit`](Self::poll_transmit)
+    /// or [`Input::Blocked`]: rejections of what it sent exceed [`Config::refusal_bytes`], those included
     /// that the store may still cause. A connection that can go on is [woken](Output::Wake). While it
     /// is paused, no pong is expected of it.
     #[must_use]
@@ -517,12 +536,6 @@ impl Hub {
         })
     }
 
-    /// Hands out what waits for a connection.
-    fn writable(&mut self, conn: ConnId, bytes: usize) {
-        self.hand_out(conn, bytes);
-        self.set_paused(conn);
-    }
-
     /// Decides whether the driver is to read from a connection before it comes again.
     fn set_paused(&mut self, conn: ConnId) {
         let Some(connection) = self.connections.get_mut(conn.0) else {
@@ -540,7 +553,7 @@ impl Hub {
         }
     }
 
-    fn hand_out(&mut self, conn: ConnId, bytes: usize) {
+    fn transmit(&mut self, conn: ConnId, credit: usize, mut transmit: impl FnMut(Frame)) {
         self.taken(conn);
         let Some(connection) = self.connections.get_mut(conn.0) else {
             self.stats.late += 1;
@@ -553,7 +566,7 @@ impl Hub {
         }
         let queued = (connection.outbox.data_len(), connection.outbox.data_bytes());
         let kept = connection.unconfirmed.bytes();
-        let mut room = bytes;
+        let mut room = credit;
         let last_probe = connection.unconfirmed.last_marker();
         // The ack probe behind them goes with them.
         while (room > 0 || (connection.writing && connection.probe_due))
@@ -565,9 +578,9 @@ impl Hub {
             )
         {
             room = room.saturating_sub(frame.len().max(1));
-            self.stats.pings += u64::from(matches!(frame, crate::Frame::Ping(_)));
+            self.stats.pings += u64::from(matches!(frame, Frame::Ping(_)));
             connection.writing = true;
-            self.outputs.push_back(Output::Transmit { conn, frame });
+            transmit(frame);
             connection.probe_due |= connection.needs_probe(window);
             let is_last = room == 0 || !connection.has_frame(window);
             let paced = connection.unconfirmed.last_marker() != last_probe

@@ -1,5 +1,5 @@
 //! A world for one hub: a virtual clock, agents by name, and a driver that does what a real one
-//! does. It says `Writable` until nothing comes, then waits for `Wake`, and calls `handle_timeout`
+//! does. It calls `poll_transmit` until nothing comes, then waits for `Wake`, and calls `handle_timeout`
 //! exactly at each wakeup. What it relies on, it asserts: a connection ends once, and nothing
 //! mentions it afterwards.
 
@@ -196,7 +196,7 @@ pub(crate) enum Manner {
 struct Peer {
     name: String,
     manner: Manner,
-    /// Its task has a reason to say `Writable`.
+    /// Its task has a reason to call `poll_transmit`.
     awake: bool,
     /// Frames were handed out that its socket will not take.
     stuck: bool,
@@ -285,7 +285,6 @@ impl World {
                     );
                 }
                 Output::Wake { conn } => self.peer(*conn).awake = true,
-                Output::Transmit { conn, frame } => self.peer(*conn).frames.push(frame.clone()),
                 Output::Closed { conn, cause, .. } => {
                     self.peer(*conn).ended = true;
                     self.closed.push((*conn, cause.clone()));
@@ -367,13 +366,22 @@ impl World {
         self.give(Input::Received { conn, message })
     }
 
-    /// Says `Writable` once, and returns the frames that come.
-    pub(crate) fn write(&mut self, conn: ConnId, bytes: usize) -> Vec<Frame> {
-        let before = self.peer(conn).frames.len();
-        self.give(Input::Writable { conn, bytes });
-        let frames = self.peer(conn).frames.split_off(before);
+    /// Calls `poll_transmit` once, and returns the frames that come.
+    pub(crate) fn write(&mut self, conn: ConnId, credit: usize) -> Vec<Frame> {
+        let (frames, _) = self.transmit(conn, credit);
         self.peer(conn).awake = !frames.is_empty();
         frames
+    }
+
+    /// Calls `poll_transmit`, and does nothing else.
+    pub(crate) fn transmit(&mut self, conn: ConnId, credit: usize) -> (Vec<Frame>, Vec<Output>) {
+        let mut frames = vec![];
+        let turn = self
+            .hub
+            .poll_transmit(conn, credit, self.now, |frame| frames.push(frame));
+        let (outputs, wakeup) = drain(turn);
+        self.note(&outputs, wakeup);
+        (frames, outputs)
     }
 
     /// Lets every socket and every peer do what it can.

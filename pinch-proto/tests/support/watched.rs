@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use pinch_proto::hub::{Config, ConnId, Hub, HubStats, Input, JoinOptions, Output, Wakeup};
+use pinch_proto::hub::{Config, ConnId, Hub, HubStats, Input, JoinOptions, Output, Turn, Wakeup};
 use pinch_proto::wire::{
     BlockNotification, EncryptedPayload, Envelope, Heartbeat, MessageType, Payload, QueueStatus,
     UnblockNotification,
@@ -38,14 +38,40 @@ struct Sent {
     notices: usize,
 }
 
-/// An input, or the call of `handle_timeout`, and when.
-pub(super) type Logged = (Option<Input>, Time);
+/// A call of a hub.
+#[derive(Clone, Debug)]
+pub(super) enum Call {
+    Input(Input),
+    Transmit(ConnId, usize),
+    Timeout,
+}
 
-pub(super) fn replay_one(hub: &mut Hub, (input, now): Logged) -> (Vec<Output>, Option<Wakeup>) {
-    drain(match input {
-        Some(input) => hub.handle_input(input, now),
-        None => hub.handle_timeout(now),
-    })
+impl Call {
+    pub(super) fn make<'a>(self, hub: &'a mut Hub, now: Time, frames: &mut Vec<Frame>) -> Turn<'a> {
+        match self {
+            Self::Input(input) => hub.handle_input(input, now),
+            Self::Transmit(conn, credit) => {
+                hub.poll_transmit(conn, credit, now, |frame| frames.push(frame))
+            }
+            Self::Timeout => hub.handle_timeout(now),
+        }
+    }
+}
+
+/// What a call led to.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Said {
+    pub(super) frames: Vec<Frame>,
+    pub(super) outputs: Vec<Output>,
+}
+
+/// A call, and when.
+pub(super) type Logged = (Call, Time);
+
+pub(super) fn replay_one(hub: &mut Hub, (call, now): Logged) -> (Said, Option<Wakeup>) {
+    let mut frames = vec![];
+    let (outputs, wakeup) = drain(call.make(hub, now, &mut frames));
+    (Said { frames, outputs }, wakeup)
 }
 
 /// A hub and what an outsider knows of it.
@@ -56,7 +82,7 @@ pub(super) struct Watched {
     latest: Time,
     wakeup: Option<Wakeup>,
     pub(super) log: Vec<Logged>,
-    pub(super) said: Vec<Vec<Output>>,
+    pub(super) said: Vec<Said>,
     /// All that were ever registered, in order.
     conns: Vec<(ConnId, Address)>,
     live: BTreeMap<ConnId, Address>,
@@ -121,8 +147,10 @@ impl Watched {
                 let payload = last.filter(|_| asked).unwrap_or_default();
                 Input::Pong { conn, payload }
             }),
-            Step::Writable(conn, bytes) => {
-                self.with(conn, |_, conn| Input::Writable { conn, bytes });
+            Step::Writable(conn, credit) => {
+                if let Some((conn, _)) = self.pick(conn) {
+                    self.transmit(conn, credit);
+                }
             }
             Step::Blocked(conn, progressed) => {
                 self.with(conn, |_, conn| Input::Blocked { conn, progressed });
@@ -243,8 +271,18 @@ impl Watched {
             None
         };
         self.note_confirmation(&input);
-        for output in self.call(Some(input)) {
+        for output in self.call(Call::Input(input)).outputs {
             self.observe(output, incumbent);
+        }
+    }
+
+    fn transmit(&mut self, conn: ConnId, credit: usize) {
+        let said = self.call(Call::Transmit(conn, credit));
+        for frame in said.frames {
+            self.transmitted(conn, frame);
+        }
+        for output in said.outputs {
+            self.observe(output, None);
         }
     }
 
@@ -260,7 +298,7 @@ impl Watched {
 
     fn tick(&mut self) {
         let late = self.hub.stats().late;
-        for output in self.call(None) {
+        for output in self.call(Call::Timeout).outputs {
             self.observe(output, None);
         }
         assert_eq!(self.hub.stats().late, late, "a timeout is no late input");
@@ -272,14 +310,14 @@ impl Watched {
         );
     }
 
-    fn call(&mut self, input: Option<Input>) -> Vec<Output> {
-        let logged = (input, self.now);
+    fn call(&mut self, call: Call) -> Said {
+        let logged = (call, self.now);
         self.latest = self.latest.max(self.now);
         self.log.push(logged.clone());
-        let (outputs, wakeup) = replay_one(&mut self.hub, logged);
+        let (said, wakeup) = replay_one(&mut self.hub, logged);
         self.wakeup = wakeup;
-        self.said.push(outputs.clone());
-        outputs
+        self.said.push(said.clone());
+        said
     }
 
     fn observe(&mut self, output: Output, incumbent: Option<ConnId>) {
@@ -302,7 +340,6 @@ impl Watched {
                 assert!(taken || self.shutdown || self.live.len() >= CONNECTIONS);
             }
             Output::Wake { conn } => assert!(self.live.contains_key(&conn)),
-            Output::Transmit { conn, frame } => self.transmitted(conn, frame),
             Output::Closed { conn, address, .. } => {
                 assert_eq!(
                     self.live.remove(&conn),
@@ -389,8 +426,11 @@ impl Watched {
         // A timeout that is called too early changes nothing.
         if self.wakeup.is_none_or(|wakeup| wakeup.at > self.latest) {
             let wakeup = self.wakeup;
-            let spurious = (None, self.latest);
-            assert_eq!(replay_one(&mut self.hub, spurious), (vec![], wakeup));
+            let spurious = (Call::Timeout, self.latest);
+            assert_eq!(
+                replay_one(&mut self.hub, spurious),
+                (Said::default(), wakeup)
+            );
             assert_eq!(self.hub.stats(), stats);
         }
     }
@@ -411,10 +451,7 @@ impl Watched {
         for _ in 0..2 * OUTBOX_COUNT {
             for conn in self.live.keys().copied().collect::<Vec<_>>() {
                 for _ in 0..3 {
-                    self.give(Input::Writable {
-                        conn,
-                        bytes: PLENTY,
-                    });
+                    self.transmit(conn, PLENTY);
                 }
                 if let Some(payload) = self.pings.remove(&conn) {
                     self.give(Input::Pong { conn, payload });

@@ -18,7 +18,7 @@ use pinch_proto::peers::Place;
 
 use super::accept::Joined;
 use super::outgoing::Outgoing;
-use super::switchboard::{Own, Shared, Wakes};
+use super::switchboard::{Shared, Wakes};
 use super::unsent::Unsent;
 use crate::codec::{Decoder, Incoming};
 use crate::{Runtime, Stream};
@@ -319,16 +319,11 @@ impl<R: Runtime, S: Stream> Connection<R, S> {
             for input in incoming.drain(..) {
                 switchboard.hand_in(input, now, wakes);
             }
-            let state = if self.handed_out {
-                Input::Blocked { conn, progressed }
+            if self.handed_out {
+                switchboard.handle(Input::Blocked { conn, progressed }, now, wakes, |_| ());
             } else {
-                Input::Writable { conn, bytes: BATCH }
-            };
-            switchboard.handle(state, now, wakes, |own| {
-                if let Own::Transmit(frame) = own {
-                    frames.push(frame);
-                }
-            });
+                switchboard.poll_transmit(conn, BATCH, now, wakes, |frame| frames.push(frame));
+            }
             self.paused = switchboard.is_paused(conn);
             if self.begun && !switchboard.is_open(conn) {
                 // Nobody counts any longer what it takes, and nobody wants it.

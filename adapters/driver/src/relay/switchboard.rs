@@ -164,7 +164,6 @@ impl<R: Runtime> Shared<R> {
         switchboard.handle(input, self.clock.now(), &mut wakes, |own| match own {
             Own::Registered(conn) => outcome = Ok(conn),
             Own::Refused(refusal) => outcome = Err(refusal),
-            Own::Transmit(_) => {}
         });
         if let Ok(conn) = outcome {
             switchboard.set_source(conn, source);
@@ -369,6 +368,21 @@ impl Switchboard {
         let _ = self.turn(input, now, wakes, |_| ());
     }
 
+    /// Takes what there is to write to the socket of `conn`, which has taken everything before.
+    pub(super) fn poll_transmit(
+        &mut self,
+        conn: ConnId,
+        credit: usize,
+        now: Time,
+        wakes: &mut Wakes,
+        transmit: impl FnMut(Frame),
+    ) {
+        let (hub, outside) = self.split();
+        let turn = hub.poll_transmit(conn, credit, now, transmit);
+        let wakeup = outside.drain(turn, wakes, |_| ()).finish();
+        self.reset_timer(wakeup, wakes);
+    }
+
     /// The turn that `input` leads to, with all that it says done.
     fn turn(
         &mut self,
@@ -509,8 +523,6 @@ pub(super) enum Own {
     Registered(ConnId),
     /// It has not, and why.
     Refused(JoinRefusal),
-    /// This is to be written to its socket.
-    Transmit(Frame),
 }
 
 /// Everything but the hub: where its outputs go.
@@ -549,7 +561,6 @@ impl Outside<'_> {
                     }
                     on_own(Own::Refused(refusal));
                 }
-                Output::Transmit { frame, .. } => on_own(Own::Transmit(frame)),
                 Output::Wake { conn } => wake(conn),
                 Output::Closed {
                     conn,

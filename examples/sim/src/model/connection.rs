@@ -105,7 +105,7 @@ pub(super) struct Connection {
     pub(super) credits: u32,
     /// It is to send no more before its driver comes again.
     pub(super) paused: bool,
-    /// Its last `Writable` got nothing.
+    /// Nothing was transmitted to it last.
     pub(super) asleep: bool,
     /// Its socket has not taken everything.
     pub(super) writing: bool,

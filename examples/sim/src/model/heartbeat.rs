@@ -9,9 +9,9 @@ use super::connection::{Connection, Given, Phase, Ping};
 use super::fates::Fate;
 
 impl Model {
-    /// The socket has taken everything, and takes `bytes` more: at least one frame, if not 0.
-    pub(super) fn writable(&mut self, conn: ConnId, bytes: usize) {
-        self.hand_out(conn, bytes);
+    /// The socket has taken everything, and takes `credit` bytes more: at least one frame, if not 0.
+    pub(super) fn transmit(&mut self, conn: ConnId, credit: usize) {
+        self.hand_out(conn, credit);
         self.set_paused(conn);
     }
 
@@ -82,7 +82,7 @@ impl Model {
             let in_gap = probed || self.alarms.is_set(Kind::Probe, conn);
             connection.probe_due |= connection.must_be_probed(&settings)
                 || (is_end && connection.may_be_probed(in_gap));
-            self.outputs.push(Output::Transmit { conn, frame });
+            self.frames.push(frame);
         }
         for letter in &connection.unwatched {
             self.fates.set(letter.fate, Fate::Given);

@@ -81,6 +81,8 @@ pub struct Model {
     /// Counters of what has happened; what there is now is not in it, but counted when asked.
     happened: HubStats,
     outputs: Vec<Output>,
+    /// What the present call transmits.
+    frames: Vec<Frame>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,6 +120,7 @@ impl Model {
             shutdown: Shutdown::No,
             happened: HubStats::default(),
             outputs: vec![],
+            frames: vec![],
         }
     }
 
@@ -165,7 +168,6 @@ impl Model {
             } => self.register(address, admission, options, name)?,
             Input::Received { conn, message } => self.receive(conn, message.bytes()),
             Input::Pong { conn, payload } => self.pong(conn, &payload),
-            Input::Writable { conn, bytes } => self.writable(conn, bytes),
             Input::Blocked { conn, progressed } => self.blocked(conn, progressed),
             Input::Ping { conn, payload } => self.pinged(conn, payload),
             Input::Partial {
@@ -181,6 +183,23 @@ impl Model {
         }
         self.leave_shares();
         Ok(core::mem::take(&mut self.outputs))
+    }
+
+    /// Transmits what there is for `conn`.
+    pub fn poll_transmit(
+        &mut self,
+        conn: ConnId,
+        credit: usize,
+        now: Time,
+    ) -> (Vec<Frame>, Vec<Output>) {
+        self.advance(now);
+        if !self.holds(conn) {
+            self.happened.late += 1;
+        }
+        self.transmit(conn, credit);
+        self.leave_shares();
+        let frames = core::mem::take(&mut self.frames);
+        (frames, core::mem::take(&mut self.outputs))
     }
 
     /// Does what is due.
@@ -311,7 +330,6 @@ impl Model {
             | Input::Faulty { conn, .. } => !self.is_open(*conn),
             Input::Pong { conn, .. }
             | Input::PeerClosed { conn, .. }
-            | Input::Writable { conn, .. }
             | Input::Blocked { conn, .. }
             | Input::Closed { conn, .. } => !self.holds(*conn),
             Input::Stored { ticket, .. } => !self.owed.iter().any(|owed| owed.ticket == *ticket),

@@ -4,7 +4,7 @@ use core::mem;
 use core::time::Duration;
 use std::collections::VecDeque;
 
-use pinch_proto::hub::{Admission, Config, ConnId, Hub, Input, JoinOptions, Output};
+use pinch_proto::hub::{Admission, Config, ConnId, Hub, Input, JoinOptions, Output, Turn, Wakeup};
 use pinch_proto::queue::{MemoryQueue, Outcome, Ticket};
 use pinch_proto::{Frame, Time, UnixMillis};
 
@@ -34,6 +34,8 @@ pub(super) struct Relay {
     pub(super) downtime: Duration,
     /// What the hub has said in one turn; kept for its memory.
     outputs: Vec<Output>,
+    /// The frames of one turn, likewise.
+    frames: Vec<Frame>,
 }
 
 /// A moment that does not come.
@@ -54,6 +56,7 @@ impl Relay {
             ahead: Duration::ZERO,
             downtime: Duration::ZERO,
             outputs: Vec::new(),
+            frames: Vec::new(),
         };
         relay.start(Time::ZERO);
         relay
@@ -73,6 +76,12 @@ impl Relay {
     }
 }
 
+/// Adds all outputs of a turn to `outputs`, and returns its wakeup.
+fn drain(mut turn: Turn<'_>, mut outputs: Vec<Output>) -> (Vec<Output>, Option<Wakeup>) {
+    outputs.extend(core::iter::from_fn(|| turn.poll_output()));
+    (outputs, turn.finish())
+}
+
 impl World {
     pub(super) fn relay_input(&mut self, relay: u32, input: Input) {
         self.relay_turn(relay, None, Some(input));
@@ -89,13 +98,22 @@ impl World {
         let Some(hub) = &mut relay.hub else {
             return;
         };
-        let mut turn = match input {
+        let turn = match input {
             Some(input) => hub.handle_input(input, now),
             None => hub.handle_timeout(now),
         };
-        let mut outputs = mem::take(&mut relay.outputs);
-        outputs.extend(core::iter::from_fn(|| turn.poll_output()));
-        if let Some(wakeup) = turn.finish() {
+        let (mut outputs, wakeup) = drain(turn, mem::take(&mut relay.outputs));
+        self.plan(index, wakeup);
+        for output in outputs.drain(..) {
+            self.relay_output(index, joining, output);
+        }
+        self.relays[index as usize].outputs = outputs;
+    }
+
+    /// Plans a wake-up of a relay, if that is sooner than the one that is planned.
+    fn plan(&mut self, index: u32, wakeup: Option<Wakeup>) {
+        let relay = &mut self.relays[index as usize];
+        if let Some(wakeup) = wakeup {
             let at = Time::ZERO + wakeup.at.since(Time::ZERO + relay.ahead);
             let at = at.max(self.now);
             if at < relay.planned {
@@ -103,23 +121,9 @@ impl World {
                 self.schedule.push(at, Event::RelayWakes(index));
             }
         }
-        let mut written = None;
-        for output in outputs.drain(..) {
-            self.relay_output(index, joining, output, &mut written);
-        }
-        if let Some(link) = written {
-            self.tasks.push_back(Task::RelayWrites(link));
-        }
-        self.relays[index as usize].outputs = outputs;
     }
 
-    fn relay_output(
-        &mut self,
-        index: u32,
-        joining: Option<LinkId>,
-        output: Output,
-        written: &mut Option<LinkId>,
-    ) {
+    fn relay_output(&mut self, index: u32, joining: Option<LinkId>, output: Output) {
         let relay = &mut self.relays[index as usize];
         match output {
             Output::Registered { conn, .. } => {
@@ -139,18 +143,6 @@ impl World {
             Output::Wake { conn } => {
                 let link = relay.link(conn).expect("a connection has a link");
                 self.tasks.push_back(Task::RelayWrites(link));
-            }
-            Output::Transmit { conn, frame } => {
-                let link = relay.link(conn).expect("a connection has a link");
-                *written = Some(link);
-                if let Frame::Message(message) = &frame {
-                    self.ledger.leave_relay(message);
-                }
-                let closes = matches!(frame, Frame::Close(_));
-                self.send(link, Direction::Down, frame.into());
-                if closes {
-                    self.relay_closes(link);
-                }
             }
             Output::Closed { conn, .. } => {
                 let link = relay.links[conn.index()].take();
@@ -211,14 +203,39 @@ impl World {
         };
         let bytes = link.down.room(capacity);
         link.down.is_blocked = bytes == 0;
-        let input = if bytes == 0 {
+        let index = self.relay_of(agent);
+        if bytes == 0 {
             let progressed = false;
-            Input::Blocked { conn, progressed }
-        } else {
-            Input::Writable { conn, bytes }
+            return self.relay_input(index, Input::Blocked { conn, progressed });
+        }
+        let relay = &mut self.relays[index as usize];
+        let now = self.now + relay.ahead;
+        let Some(hub) = &mut relay.hub else {
+            return;
         };
-        let relay = self.relay_of(agent);
-        self.relay_input(relay, input);
+        let mut frames = mem::take(&mut relay.frames);
+        let turn = hub.poll_transmit(conn, bytes, now, |frame| frames.push(frame));
+        let (mut outputs, wakeup) = drain(turn, mem::take(&mut relay.outputs));
+        self.plan(index, wakeup);
+        let has_written = !frames.is_empty();
+        for frame in frames.drain(..) {
+            if let Frame::Message(message) = &frame {
+                self.ledger.leave_relay(message);
+            }
+            let closes = matches!(frame, Frame::Close(_));
+            self.send(id, Direction::Down, frame.into());
+            if closes {
+                self.relay_closes(id);
+            }
+        }
+        for output in outputs.drain(..) {
+            self.relay_output(index, None, output);
+        }
+        if has_written {
+            self.tasks.push_back(Task::RelayWrites(id));
+        }
+        let relay = &mut self.relays[index as usize];
+        (relay.frames, relay.outputs) = (frames, outputs);
     }
 
     /// The relay has sent a close frame. If it answers the agent's, the agent's end of stream

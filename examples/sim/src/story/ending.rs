@@ -138,7 +138,7 @@ impl Run {
         if self.wakeup.is_some_and(|wakeup| !expires(wakeup.reason)) {
             return Err(self.broken(format!("Everybody has gone, and yet: {:?}", self.wakeup)));
         }
-        let ends = self.turns().flat_map(|turn| &turn.outputs);
+        let ends = self.turns().flat_map(|turn| &turn.said.outputs);
         let ends = ends.filter(|output| **output == Output::ShutDown).count();
         if ends != usize::from(self.shut_down) {
             return Err(self.broken(format!("The relay said {ends} times that it is down.")));

@@ -3,14 +3,14 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use pinch_proto::hub::{ConnId, Delivery, Hub, HubStats, Output};
+use pinch_proto::hub::{ConnId, Delivery, Hub, HubStats};
 use pinch_proto::queue::Operation;
 
 use super::cast::Agent;
 use super::prose;
 use super::run::Run;
 use super::settings::Queue;
-use super::turn::{Broken, drain};
+use super::turn::{Broken, Said, drain};
 
 impl Run {
     /// What must be so after a turn: the hub and the model are in the same state as far as anybody sees,
@@ -22,26 +22,19 @@ impl Run {
     }
 
     /// The hub and the model have said the same.
-    pub(super) fn compare_outputs(
-        &self,
-        outputs: &[Output],
-        expected: &[Output],
-    ) -> Result<(), Box<Broken>> {
-        if outputs == expected {
+    pub(super) fn compare(&self, said: &Said, expected: &Said) -> Result<(), Box<Broken>> {
+        if said == expected {
             return Ok(());
         }
         let names = self.names();
-        let at = outputs
-            .iter()
-            .zip(expected)
-            .take_while(|(one, other)| one == other)
-            .count();
+        let outputs = said.outputs.iter().zip(&expected.outputs);
+        let at = outputs.take_while(|(one, other)| one == other).count();
         Err(self.broken(format!(
             "The outputs differ.\nhub:   {}\nmodel: {}\nthe first that differ: {:?} and {:?}",
-            prose::outputs(outputs, &names),
-            prose::outputs(expected, &names),
-            outputs.get(at),
-            expected.get(at),
+            prose::said(said, &names),
+            prose::said(expected, &names),
+            said.outputs.get(at),
+            expected.outputs.get(at),
         )))
     }
 
@@ -223,10 +216,9 @@ impl Run {
         }
         let (outputs, after) = drain(self.hub.handle_timeout(self.latest));
         if !outputs.is_empty() || after != wakeup || self.hub.stats() != stats {
-            let outputs = prose::outputs(&outputs, &self.names());
-            return Err(self.broken(format!(
-                "A timeout that is called too early says: {outputs}"
-            )));
+            let frames = vec![];
+            let said = prose::said(&Said { frames, outputs }, &self.names());
+            return Err(self.broken(format!("A timeout that is called too early says: {said}")));
         }
         Ok(())
     }
@@ -238,15 +230,14 @@ impl Run {
         // What a driver forgot for a moment came with a later turn.
         let mut owed = VecDeque::new();
         for turn in self.turns() {
-            let (outputs, _) = drain(match turn.input.clone() {
-                Some(input) => hub.handle_input(input, turn.now),
-                None => hub.handle_timeout(turn.now),
-            });
+            let mut frames = vec![];
+            let (outputs, _) = drain(turn.call.clone().make(&mut hub, turn.now, &mut frames));
             owed.extend(outputs);
-            let said = owed.drain(..turn.outputs.len().min(owed.len()));
-            if !said.eq(turn.outputs.iter().cloned()) {
-                let outputs = prose::outputs(&turn.outputs, &self.names());
-                return Err(self.broken(format!("Told once more, the hub does not say: {outputs}")));
+            let outputs = &turn.said.outputs;
+            let said = owed.drain(..outputs.len().min(owed.len()));
+            if !said.eq(outputs.iter().cloned()) || frames != turn.said.frames {
+                let said = prose::said(&turn.said, &self.names());
+                return Err(self.broken(format!("Told once more, the hub does not say: {said}")));
             }
         }
         if !owed.is_empty() {

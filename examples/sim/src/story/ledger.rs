@@ -14,7 +14,7 @@ use super::cast::{Agent, To};
 use super::message::number_of;
 use super::settings::{Queue, Settings};
 use super::store::{MADE_UP, Shelf};
-use super::turn::appended;
+use super::turn::{Call, appended};
 
 /// What is known of one message.
 #[derive(Debug, Default)]
@@ -85,8 +85,12 @@ impl Ledger {
     }
 
     /// What a peer confirms, before the hub hears it: what one says that has ended does not count.
-    pub(super) fn before(&mut self, input: Option<&Input>, hub: &Hub) {
+    pub(super) fn before(&mut self, call: &Call, hub: &Hub) {
         self.current = None;
+        let input = match call {
+            Call::Input(input) => Some(input),
+            Call::Transmit { .. } | Call::Timeout => None,
+        };
         match input {
             Some(Input::Register { options, .. }) => {
                 let only_pongs = options.deduplicates || options.browser || self.only_pongs;
@@ -207,7 +211,6 @@ impl Ledger {
                 self.heard.insert(*conn, heard);
                 Ok(())
             }
-            Output::Transmit { conn, frame } => self.transmitted(*conn, frame),
             Output::Refused { .. }
             | Output::Wake { .. }
             | Output::Closed { .. }
@@ -216,7 +219,7 @@ impl Ledger {
         }
     }
 
-    fn transmitted(&mut self, conn: ConnId, frame: &Frame) -> Result<(), String> {
+    pub(super) fn transmitted(&mut self, conn: ConnId, frame: &Frame) -> Result<(), String> {
         let heard = self.heard.entry(conn).or_default();
         if heard.hung_up {
             return Err("something follows a close frame".into());

@@ -12,6 +12,7 @@ use prost::Message as _;
 use super::cast::Agent;
 use super::message::number_of;
 use super::step::Step;
+use super::turn::{Call, Said};
 
 /// One line of a log.
 #[derive(Clone, Debug)]
@@ -20,15 +21,15 @@ pub(super) enum Line {
     Step(Step),
     /// What the run does by itself.
     Scene(&'static str),
-    /// What the hub was told, or `None` for a timeout, and what it said.
+    /// How the hub was called, and what came of it.
     Turn(Turn),
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct Turn {
-    pub(super) input: Option<Input>,
+    pub(super) call: Call,
     pub(super) now: Time,
-    pub(super) outputs: Vec<Output>,
+    pub(super) said: Said,
 }
 
 /// Whose each connection is, by its name.
@@ -43,28 +44,41 @@ pub(super) fn log(lines: &[Line], names: &Names) -> String {
             Line::Scene(scene) => writeln!(log, "- ({scene})"),
             Line::Turn(turn) => {
                 let at = Duration::from_nanos(turn.now.as_nanos());
-                let input = turn.input.as_ref();
-                let input = input.map_or("timeout".into(), |input| self::input(input, names));
-                writeln!(
-                    log,
-                    "    {at:?} {input} → {}",
-                    outputs(&turn.outputs, names)
-                )
+                let call = self::call(&turn.call, names);
+                writeln!(log, "    {at:?} {call} → {}", said(&turn.said, names))
             }
         };
     }
     log
 }
 
-pub(super) fn outputs(outputs: &[Output], names: &Names) -> String {
-    if outputs.is_empty() {
+pub(super) fn said(said: &Said, names: &Names) -> String {
+    if *said == Said::default() {
         return "nothing".into();
     }
-    let all: Vec<_> = outputs
+    let frames = said.frames.iter().map(frame);
+    let outputs = said
+        .outputs
         .iter()
-        .map(|output| self::output(output, names))
-        .collect();
-    all.join("; ")
+        .map(|output| self::output(output, names));
+    frames.chain(outputs).collect::<Vec<_>>().join("; ")
+}
+
+fn call(call: &Call, names: &Names) -> String {
+    match call {
+        Call::Input(input) => self::input(input, names),
+        Call::Transmit { conn, credit } => format!("to {}: {credit} bytes", name(*conn, names)),
+        Call::Timeout => "timeout".into(),
+    }
+}
+
+fn frame(frame: &Frame) -> String {
+    match frame {
+        Frame::Message(message) => envelope(message),
+        Frame::Ping(payload) => format!("ping {}", ping(payload)),
+        Frame::Pong(payload) => format!("pong {payload:?}"),
+        Frame::Close(close) => format!("close {close}"),
+    }
 }
 
 /// `bob`, or `bob'` for his second connection.
@@ -99,7 +113,6 @@ fn input(input: &Input, names: &Names) -> String {
         Input::Pong { conn, payload } => {
             format!("from {}: pong {}", name(*conn, names), ping(payload))
         }
-        Input::Writable { conn, bytes } => format!("{}: {bytes} bytes", name(*conn, names)),
         Input::Blocked {
             conn,
             progressed: true,
@@ -139,15 +152,6 @@ fn output(output: &Output, names: &Names) -> String {
             format!("{} is refused: {refusal}", who(address.as_str()))
         }
         Output::Wake { conn } => format!("wake {}", name(*conn, names)),
-        Output::Transmit { conn, frame } => {
-            let conn = name(*conn, names);
-            match frame {
-                Frame::Message(message) => format!("to {conn}: {}", envelope(message)),
-                Frame::Ping(payload) => format!("to {conn}: ping {}", ping(payload)),
-                Frame::Pong(payload) => format!("to {conn}: pong {payload:?}"),
-                Frame::Close(close) => format!("to {conn}: close {close}"),
-            }
-        }
         Output::Closed { conn, cause, .. } => format!("{} has ended: {cause}", name(*conn, names)),
         Output::Store(Request { ticket, operation }) => {
             format!("ticket {}: {}", ticket.0, self::operation(operation))

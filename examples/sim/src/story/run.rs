@@ -4,7 +4,7 @@ use core::time::Duration;
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use pinch_proto::hub::{Admission, ConnId, Hub, Input, Output, Wakeup};
+use pinch_proto::hub::{Admission, ConnId, Hub, Input, Wakeup};
 use pinch_proto::queue::Restored;
 use pinch_proto::{Close, CloseCode, Time, UnixMillis};
 
@@ -15,7 +15,7 @@ use super::prose::{self, Line};
 use super::settings::{PLENTY, Settings};
 use super::step::{Clock, Credit, Pong, Session, Size, Socket, Step, Store, What};
 use super::store::Shelf;
-use super::turn::Broken;
+use super::turn::{Broken, Call};
 use crate::model::Model;
 
 /// The same moment on the two clocks: the beginning of every story.
@@ -170,26 +170,22 @@ impl Run {
             let message = self
                 .write(from.agent, To::Agent(to), What::Message, Size::Small(0))
                 .into();
-            self.exchange(Some(&Input::Received { conn, message }))?;
+            self.exchange(&Call::Input(Input::Received { conn, message }))?;
         }
         self.check()
     }
 
     fn writable(&mut self, who: Who, credit: Credit) -> Result<(), Box<Broken>> {
-        let bytes = credit.bytes();
-        let conn = self.newest(who);
-        conn.map_or(Ok(()), |conn| self.give(&Input::Writable { conn, bytes }))
+        if let Some(conn) = self.newest(who) {
+            self.transmit(conn, credit.bytes())?;
+        }
+        Ok(())
     }
 
     /// Its socket takes everything, until there is nothing more, and it answers all pings.
     pub(super) fn catch_up(&mut self, conn: ConnId) -> Result<(), Box<Broken>> {
         for _ in 0..8 {
-            let outputs = self.turn(Some(&Input::Writable {
-                conn,
-                bytes: PLENTY,
-            }))?;
-            let is_frame = |output: &Output| matches!(output, Output::Transmit { .. });
-            if !outputs.iter().any(is_frame) {
+            if self.transmit(conn, PLENTY)?.is_empty() {
                 break;
             }
             if let Some(last) = self

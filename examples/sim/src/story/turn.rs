@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use pinch_proto::hub::{ConnId, Input, Output, Turn, Wakeup, WakeupReason};
+use pinch_proto::hub::{ConnId, Hub, Input, Output, Turn, Wakeup, WakeupReason};
 use pinch_proto::queue::Operation;
 use pinch_proto::{Frame, Time};
 
@@ -13,6 +13,34 @@ use super::run::{Person, Run};
 
 /// In so many turns a hub has done whatever is due, if it does not spin.
 const MAX_TURNS: usize = 16;
+
+/// A call of a hub.
+#[derive(Clone, Debug)]
+pub(super) enum Call {
+    Input(Input),
+    Transmit { conn: ConnId, credit: usize },
+    Timeout,
+}
+
+impl Call {
+    /// Calls `hub`; what it transmits goes to `frames`.
+    pub(super) fn make<'a>(self, hub: &'a mut Hub, now: Time, frames: &mut Vec<Frame>) -> Turn<'a> {
+        match self {
+            Self::Input(input) => hub.handle_input(input, now),
+            Self::Transmit { conn, credit } => {
+                hub.poll_transmit(conn, credit, now, |frame| frames.push(frame))
+            }
+            Self::Timeout => hub.handle_timeout(now),
+        }
+    }
+}
+
+/// What came of a call.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Said {
+    pub(super) frames: Vec<Frame>,
+    pub(super) outputs: Vec<Output>,
+}
 
 /// A story that went wrong.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -24,11 +52,20 @@ pub struct Broken {
 
 impl Run {
     pub(super) fn give(&mut self, input: &Input) -> Result<(), Box<Broken>> {
-        self.turn(Some(input)).map(drop)
+        self.turn(&Call::Input(input.clone())).map(drop)
+    }
+
+    /// The socket of `conn` takes `credit` bytes; returns what it gets.
+    pub(super) fn transmit(
+        &mut self,
+        conn: ConnId,
+        credit: usize,
+    ) -> Result<Vec<Frame>, Box<Broken>> {
+        Ok(self.turn(&Call::Transmit { conn, credit })?.frames)
     }
 
     pub(super) fn timeout(&mut self) -> Result<(), Box<Broken>> {
-        self.turn(None)?;
+        self.turn(&Call::Timeout)?;
         let spins = self.wakeup.is_some_and(|wakeup| wakeup.at <= self.latest);
         if spins {
             return Err(self.broken("a timeout has left something undone"));
@@ -36,48 +73,47 @@ impl Run {
         Ok(())
     }
 
-    /// One turn, and all that must be so after it. Without an input, it is for what is due.
-    pub(super) fn turn(&mut self, input: Option<&Input>) -> Result<Vec<Output>, Box<Broken>> {
-        let outputs = self.exchange(input)?;
+    /// One turn, and all that must be so after it.
+    fn turn(&mut self, call: &Call) -> Result<Said, Box<Broken>> {
+        let said = self.exchange(call)?;
         self.check()?;
-        Ok(outputs)
+        Ok(said)
     }
 
     /// One turn of the hub and of the model, which say the same. Nothing else is looked at.
-    pub(super) fn exchange(&mut self, input: Option<&Input>) -> Result<Vec<Output>, Box<Broken>> {
+    pub(super) fn exchange(&mut self, call: &Call) -> Result<Said, Box<Broken>> {
         self.latest = self.latest.max(self.now);
-        self.ledger.before(input, &self.hub);
+        self.ledger.before(call, &self.hub);
         let before = self.hub.stats();
         let forgets = core::mem::take(&mut self.forgets);
-        let mut outputs = self.ask_hub(
-            input.cloned(),
-            self.now,
-            if forgets { 1 } else { usize::MAX },
-        );
+        let most = if forgets { 1 } else { usize::MAX };
+        let mut said = self.ask_hub(call.clone(), self.now, most);
         let is_behind = forgets && self.has_more();
         // A turn does a bounded amount of work, and a driver comes back at once for the rest.
-        let mut turns = if is_behind || input.is_none() {
+        let mut turns = if is_behind || matches!(call, Call::Timeout) {
             MAX_TURNS
         } else {
             0
         };
         while turns > 0 && self.has_more() {
-            outputs.extend(self.ask_hub(None, self.latest, usize::MAX));
+            let rest = self.ask_hub(Call::Timeout, self.latest, usize::MAX);
+            said.outputs.extend(rest.outputs);
             turns -= 1;
         }
-        let mut expected = self.ask_model(input.cloned(), &outputs)?;
+        let mut expected = self.ask_model(call.clone(), &said)?;
         if is_behind {
-            expected.extend(self.model.handle_timeout(self.latest));
+            let rest = self.model.handle_timeout(self.latest);
+            expected.outputs.extend(rest);
         }
-        self.compare_outputs(&outputs, &expected)?;
-        if let Some(Input::Writable { conn, bytes: 1.. }) = input {
-            self.falls_asleep(*conn, &outputs);
+        self.compare(&said, &expected)?;
+        if let Call::Transmit { conn, credit } = call {
+            self.transmitted(*conn, *credit, &said.frames)?;
         }
-        for output in &outputs {
-            self.observe(input, output)?;
+        for output in &said.outputs {
+            self.observe(call, output)?;
         }
         self.ledger.after(&before, &self.hub.stats(), &self.shelf);
-        Ok(outputs)
+        Ok(said)
     }
 
     /// Whether the hub wants to be called again at once.
@@ -86,51 +122,78 @@ impl Run {
         self.wakeup == Some(Wakeup { at, reason })
     }
 
-    /// Tells the hub, and takes so many of its outputs. What is left comes with its next turn.
-    fn ask_hub(&mut self, input: Option<Input>, now: Time, most: usize) -> Vec<Output> {
-        let mut turn = match input.clone() {
-            Some(input) => self.hub.handle_input(input, now),
-            None => self.hub.handle_timeout(now),
-        };
-        let outputs: Vec<_> = outputs_of(&mut turn).take(most).collect();
+    /// Calls the hub, and takes so many of its outputs. What is left comes with its next turn.
+    fn ask_hub(&mut self, call: Call, now: Time, most: usize) -> Said {
+        let mut frames = vec![];
+        let mut turn = call.clone().make(&mut self.hub, now, &mut frames);
+        let outputs = outputs_of(&mut turn).take(most).collect();
         self.wakeup = turn.finish();
+        let said = Said { frames, outputs };
         self.lines.push(Line::Turn(prose::Turn {
-            input,
+            call,
             now,
-            outputs: outputs.clone(),
+            said: said.clone(),
         }));
-        outputs
+        said
     }
 
-    fn ask_model(
-        &mut self,
-        input: Option<Input>,
-        outputs: &[Output],
-    ) -> Result<Vec<Output>, Box<Broken>> {
-        let Some(input) = input else {
-            return Ok(self.model.handle_timeout(self.now));
+    fn ask_model(&mut self, call: Call, said: &Said) -> Result<Said, Box<Broken>> {
+        let mut frames = vec![];
+        let outputs = match call {
+            Call::Input(input) => {
+                let name = said.outputs.iter().find_map(registered);
+                let expected = self.model.handle(input, self.now, name);
+                expected.map_err(|unnamed| self.broken(unnamed.to_string()))?
+            }
+            Call::Transmit { conn, credit } => {
+                let (transmitted, outputs) = self.model.poll_transmit(conn, credit, self.now);
+                frames = transmitted;
+                outputs
+            }
+            Call::Timeout => self.model.handle_timeout(self.now),
         };
-        let name = outputs.iter().find_map(registered);
-        let expected = self.model.handle(input, self.now, name);
-        expected.map_err(|unnamed| self.broken(unnamed.to_string()))
+        Ok(Said { frames, outputs })
     }
 
-    /// Who was given nothing says nothing more until the hub wakes it.
-    fn falls_asleep(&mut self, conn: ConnId, outputs: &[Output]) {
-        let is_frame = |output: &Output| matches!(output, Output::Transmit { .. });
+    /// A connection gets frames. Without any, it does nothing more until the hub wakes it.
+    fn transmitted(
+        &mut self,
+        conn: ConnId,
+        credit: usize,
+        frames: &[Frame],
+    ) -> Result<(), Box<Broken>> {
         if let Some(person) = self.people.iter_mut().find(|person| person.conn == conn) {
-            person.awake = outputs.iter().any(is_frame);
+            if credit > 0 {
+                person.awake = !frames.is_empty();
+            }
+            for frame in frames {
+                if let Frame::Ping(payload) = frame {
+                    let number = payload.as_ref().try_into().map(u64::from_be_bytes);
+                    person.pings.extend(number);
+                    person.open_pings.extend(number);
+                }
+            }
+            if person.ended && !frames.is_empty() {
+                return Err(self.broken(format!("{conn:?} has ended and gets frames")));
+            }
         }
+        for frame in frames {
+            let observed = self.ledger.transmitted(conn, frame);
+            observed.map_err(|what| self.broken(what))?;
+        }
+        Ok(())
     }
 
-    fn observe(&mut self, input: Option<&Input>, output: &Output) -> Result<(), Box<Broken>> {
+    fn observe(&mut self, call: &Call, output: &Output) -> Result<(), Box<Broken>> {
         match output {
             Output::Registered { conn, address } => {
                 if self.people.iter().any(|person| person.conn == *conn) {
                     return Err(self.broken(format!("{conn:?} is given twice")));
                 }
-                let send_only =
-                    matches!(input, Some(Input::Register { options, .. }) if options.send_only);
+                let send_only = matches!(
+                    call,
+                    Call::Input(Input::Register { options, .. }) if options.send_only
+                );
                 self.people.push(Person {
                     conn: *conn,
                     agent: Agent::of(address.as_str()).expect("only agents join"),
@@ -142,22 +205,13 @@ impl Run {
                 });
             }
             Output::Store(request) => self.shelf.asked.push_back(request.clone()),
-            Output::Closed { conn, .. } | Output::Wake { conn } | Output::Transmit { conn, .. } => {
+            Output::Closed { conn, .. } | Output::Wake { conn } => {
                 let known = self.people.iter_mut().find(|person| person.conn == *conn);
                 let Some(person) = known.filter(|person| !person.ended) else {
                     return Err(self.broken(format!("{conn:?} has ended and is mentioned again")));
                 };
                 person.ended = matches!(output, Output::Closed { .. });
                 person.awake |= matches!(output, Output::Wake { .. });
-                if let Output::Transmit {
-                    frame: Frame::Ping(payload),
-                    ..
-                } = output
-                {
-                    let number = payload.as_ref().try_into().map(u64::from_be_bytes);
-                    person.pings.extend(number);
-                    person.open_pings.extend(number);
-                }
             }
             Output::Refused { .. } | Output::ShutDown => {}
         }
@@ -193,7 +247,6 @@ fn registered(output: &Output) -> Option<ConnId> {
         Output::Registered { conn, .. } => Some(*conn),
         Output::Refused { .. }
         | Output::Wake { .. }
-        | Output::Transmit { .. }
         | Output::Closed { .. }
         | Output::Store(_)
         | Output::ShutDown => None,
