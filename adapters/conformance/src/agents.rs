@@ -23,11 +23,11 @@ pub(crate) fn hub_config() -> hub::Config {
 }
 
 /// A relay for these agents, in challenge mode.
-pub(crate) async fn relay<R: Runtime>(runtime: &Tracked<R>) -> Relay<R> {
+pub(crate) async fn relay<R: Runtime>(runtime: &Tracked<R>) -> Relay<Tracked<R>> {
     relays::challenge(runtime, hub_config()).await
 }
 
-pub(crate) fn url<R: Runtime>(relay: &Relay<R>) -> String {
+pub(crate) fn url<R: Runtime>(relay: &Relay<Tracked<R>>) -> String {
     format!("ws://{}/ws", relay.local_addr().expect("it works"))
 }
 
@@ -51,7 +51,7 @@ pub(crate) fn client<R: Runtime>(
 /// A client that has joined with the key number `seed`.
 pub(crate) async fn agent<R: Runtime>(
     runtime: &Tracked<R>,
-    relay: &Relay<R>,
+    relay: &Relay<Tracked<R>>,
     seed: u8,
 ) -> Client<R> {
     let builder = client(runtime, url(relay), key(seed));

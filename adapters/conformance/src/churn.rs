@@ -3,14 +3,13 @@
 use core::iter::Sum;
 
 use fastrand::Rng;
-use pinch_driver::Runtime;
 
 use crate::envelopes::{address, message};
 use crate::peer::Heard;
 use crate::raw::{
     BINARY, CLOSE, PONG, Raw, TEXT, close_payload, frame, named_target, upgrade_request,
 };
-use crate::relays::Relay;
+use crate::starter::Running;
 
 /// How many addresses there are: few, so that some lives begin where others have not ended.
 const ADDRESSES: u64 = 64;
@@ -49,7 +48,7 @@ impl Agent {
     }
 
     /// Lives `lives` lives, one after the other.
-    pub(crate) async fn live<R: Runtime>(mut self, relay: &Relay<R>, lives: u64) -> Census {
+    pub(crate) async fn live(mut self, relay: &impl Running, lives: u64) -> Census {
         for _ in 0..lives {
             let raw = Raw::connect(relay).await;
             let remains = self.life(raw).await;

@@ -1,9 +1,10 @@
-//! How a runtime is started for one case, and what is looked at when the case has ended.
+//! How a case is started, and what is looked at when it has ended.
 
 use core::future::Future;
 
 use pinch_driver::Runtime;
 
+use crate::starter::Starter;
 use crate::tracked::Tracked;
 use crate::wait::eventually;
 
@@ -20,18 +21,39 @@ pub trait Harness {
     fn run<T, F: Future<Output = T>>(test: impl FnOnce(Self::Runtime) -> F) -> T;
 }
 
-/// Runs `case`. When it has ended, nothing of what the runtime gave away may be held: no task, no
-/// socket, no timer.
-pub(crate) fn run<H: Harness>(case: impl AsyncFnOnce(&Tracked<H::Runtime>)) {
-    H::run(async |runtime| {
-        let tracked = Tracked::new(runtime);
+/// Starts relays for one test, which needs nothing of them but a TCP port.
+pub trait RelayHarness {
+    /// How they are started.
+    type Starter: Starter;
+
+    /// Runs `test` to its end.
+    fn run_with<T>(test: impl AsyncFnOnce(&Self::Starter) -> T) -> T;
+}
+
+impl<H: Harness> RelayHarness for H {
+    type Starter = Tracked<H::Runtime>;
+
+    fn run_with<T>(test: impl AsyncFnOnce(&Self::Starter) -> T) -> T {
+        H::run(async |runtime| test(&Tracked::new(runtime)).await)
+    }
+}
+
+/// Runs `case`. When it has ended, nothing of what the runtime gave away, or of the relays, may be
+/// held: no task, no socket, no timer.
+pub(crate) fn run<H: RelayHarness>(case: impl AsyncFnOnce(&H::Starter)) {
+    H::run_with(async |starter| {
         // Boxed, for the large ones would fill the stack of a test where a runtime moves them around.
-        Box::pin(case(&tracked)).await;
+        Box::pin(case(starter)).await;
         // Clients that were dropped say goodbye in the background.
-        eventually(
-            || format!("nothing is held, not {:?}", tracked.held()),
-            || tracked.held().is_none(),
-        )
-        .await;
+        nothing_is_held(starter).await;
     });
+}
+
+/// Waits until nothing of the relays of `starter` lives: neither what they count nor anything else.
+pub(crate) async fn nothing_is_held(starter: &impl Starter) {
+    eventually(
+        || format!("nothing is held, not {:?}", starter.held()),
+        || starter.held().is_none(),
+    )
+    .await;
 }

@@ -21,6 +21,7 @@ mod pipe;
 mod process;
 mod raw;
 mod relays;
+mod starter;
 pub mod store;
 mod suite;
 mod tracked;
@@ -29,7 +30,13 @@ mod wait;
 #[doc(hidden)]
 pub use peak_alloc::PeakAlloc;
 
-pub use self::harness::Harness;
+#[doc(hidden)]
+pub use self::tracked::{Counted, Tracked};
 
-cases!(suite::run {});
-process_cases!(suite::run_alone {});
+pub use self::harness::{Harness, RelayHarness};
+pub use self::starter::{Running, Starter};
+
+relay_cases!(suite::run { run_relay RelayHarness });
+cases!(suite::run { run Harness });
+process_cases!(suite::run_alone { run_alone RelayHarness });
+runtime_process_cases!(suite::run_alone { run_runtime_alone Harness });

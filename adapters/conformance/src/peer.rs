@@ -11,12 +11,12 @@ use async_tungstenite::tungstenite::{Error as WsError, Message as WsMessage};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::io::{AsyncRead, AsyncWrite};
-use pinch_driver::Runtime;
 use pinch_driver::proto::handshake::Agent;
 use pinch_driver::proto::{Address, Host, UnixMillis};
 
 use crate::envelopes::{address, key, key_address};
-use crate::relays::{self, HOST, Relay, connect};
+use crate::relays::{self, HOST, connect};
+use crate::starter::Running;
 use crate::wait::soon;
 
 /// What a peer hears from the relay.
@@ -48,12 +48,12 @@ pub(crate) struct Peer<S = Async<TcpStream>> {
 
 impl Peer {
     /// Joins `relay`, which is in open mode, and answers the first ping.
-    pub(crate) async fn named<R: Runtime>(relay: &Relay<R>, name: &str) -> Self {
+    pub(crate) async fn named(relay: &impl Running, name: &str) -> Self {
         Self::named_over(connect(relay).await, name).await
     }
 
     /// Joins `relay`, which is in challenge mode, and answers the first ping.
-    pub(crate) async fn proven<R: Runtime>(relay: &Relay<R>, seed: u8) -> Self {
+    pub(crate) async fn proven(relay: &impl Running, seed: u8) -> Self {
         Self::proven_over(connect(relay).await, seed).await
     }
 

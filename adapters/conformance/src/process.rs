@@ -13,10 +13,11 @@ use peak_alloc::PeakAlloc;
 
 use crate::churn::{Agent, Census};
 use crate::envelopes::message;
-use crate::harness::{Harness, run};
+use crate::harness::{Harness, RelayHarness, nothing_is_held, run};
 use crate::peer::{Heard, Peer};
 use crate::raw::Raw;
-use crate::relays::{IDLE_TASKS, challenge, config, connect, emptied, open};
+use crate::relays::{challenge, config, connect, emptied, open};
+use crate::starter::Running as _;
 use crate::tracked::Tracked;
 use crate::wait::{eventually, soon};
 
@@ -43,10 +44,12 @@ async fn only_these_are_open(files: usize) {
     eventually("the descriptors are closed", || open_files() <= files).await;
 }
 
-pub(crate) fn two_hundred_that_vanish_leave_no_connection_no_task_and_no_descriptor<H: Harness>() {
+pub(crate) fn two_hundred_that_vanish_leave_no_connection_no_task_and_no_descriptor<
+    H: RelayHarness,
+>() {
     let _turn = one_at_a_time();
-    run::<H>(async |runtime| {
-        let relay = open(runtime, config()).await;
+    run::<H>(async |starter| {
+        let relay = open(starter, config()).await;
         // The first connection may make the runtime or the system open something for good.
         Peer::named(&relay, "first").await.leave().await;
         emptied(&relay).await;
@@ -63,24 +66,22 @@ pub(crate) fn two_hundred_that_vanish_leave_no_connection_no_task_and_no_descrip
                 peers[n].send(said).await;
             }
             assert_eq!(relay.stats().hub.connections, 200);
-            assert_eq!(relay.stats().tasks, IDLE_TASKS + 200);
-            assert_eq!(runtime.held().streams, 200);
+            assert_eq!(relay.stats().tasks, relay.idle_tasks() + 200);
             if reset {
                 peers.into_iter().for_each(Peer::reset);
             } else {
                 drop(peers);
             }
             emptied(&relay).await;
-            eventually("no stream is held", || runtime.held().streams == 0).await;
             only_these_are_open(files).await;
         }
     });
 }
 
-pub(crate) fn those_that_vanish_before_they_joined_leave_nothing_either<H: Harness>() {
+pub(crate) fn those_that_vanish_before_they_joined_leave_nothing_either<H: RelayHarness>() {
     let _turn = one_at_a_time();
-    run::<H>(async |runtime| {
-        let relay = challenge(runtime, config()).await;
+    run::<H>(async |starter| {
+        let relay = challenge(starter, config()).await;
         drop(Raw::challenged(&relay).await);
         emptied(&relay).await;
         let files = open_files();
@@ -99,24 +100,24 @@ pub(crate) fn those_that_vanish_before_they_joined_leave_nothing_either<H: Harne
 }
 
 pub(crate) fn a_relay_that_has_shut_down_or_was_dropped_leaves_no_descriptor_and_no_listener<
-    H: Harness,
+    H: RelayHarness,
 >() {
     let _turn = one_at_a_time();
-    run::<H>(async |runtime| {
+    run::<H>(async |starter| {
         // The first connection may make the runtime or the system open something for good.
-        let first = open(runtime, config()).await;
+        let first = open(starter, config()).await;
         drop((connect(&first).await, first));
-        eventually("the first is gone", || runtime.held().is_none()).await;
+        nothing_is_held(starter).await;
         let files = open_files();
         for shuts_down in [true, false] {
-            let relay = open(runtime, config()).await;
+            let relay = open(starter, config()).await;
             let addr = relay.local_addr().expect("it listens");
             let mut alice = Peer::named(&relay, "alice").await;
             if shuts_down {
                 soon("the end of both", zip(relay.shutdown(), alice.closed())).await;
             }
             drop(relay);
-            eventually("nothing is left", || runtime.held().is_none()).await;
+            nothing_is_held(starter).await;
             let refused = soon("an answer", Async::<TcpStream>::connect(addr)).await;
             assert!(refused.is_err(), "somebody listens at {addr}");
             drop((alice, refused));
@@ -125,20 +126,18 @@ pub(crate) fn a_relay_that_has_shut_down_or_was_dropped_leaves_no_descriptor_and
     });
 }
 
-pub(crate) fn thousands_of_random_lives_and_deaths_leave_nothing<H: Harness>() {
+pub(crate) fn thousands_of_random_lives_and_deaths_leave_nothing<H: RelayHarness>() {
     const AGENTS: u64 = 32;
     const LIVES: u64 = 64;
 
     let _turn = one_at_a_time();
-    run::<H>(async |runtime| {
-        let relay = open(runtime, config()).await;
+    run::<H>(async |starter| {
+        let relay = open(starter, config()).await;
         let mut after_each_round = Vec::new();
         for round in 0..8 {
             let agents = (0..AGENTS).map(|n| Agent::new(round * AGENTS + n).live(&relay, LIVES));
             let census: Census = join_all(agents).await.into_iter().sum();
             emptied(&relay).await;
-            // Some may have ended before the relay has accepted them.
-            eventually("no stream is held", || runtime.held().streams == 0).await;
             assert_eq!(census.lives, AGENTS * LIVES);
             assert!(relay.stats().hub.registered >= census.joined, "{census:?}");
             after_each_round.push((open_files(), PeakAlloc.current_usage()));
@@ -171,7 +170,10 @@ pub(crate) fn a_runtime_that_ends_before_its_relay_ends_its_connections_without_
         let relay = open(&runtime, config()).await;
         let alice = Peer::named(&relay, "alice").await;
         let mute = Raw::connect(&relay).await;
-        eventually("both are there", || relay.stats().tasks == IDLE_TASKS + 2).await;
+        eventually("both are there", || {
+            relay.stats().tasks == relay.idle_tasks() + 2
+        })
+        .await;
         (relay, alice, mute)
     });
     async_io::block_on(async {
@@ -180,7 +182,7 @@ pub(crate) fn a_runtime_that_ends_before_its_relay_ends_its_connections_without_
             let said = message(&alice.address, &alice.address, 1, 9);
             alice.send(said.clone()).await;
             assert_eq!(alice.envelope().await, said);
-            assert_eq!(relay.stats().tasks, IDLE_TASKS + 2);
+            assert_eq!(relay.stats().tasks, relay.idle_tasks() + 2);
             drop(relay);
         } else {
             assert_eq!(relay.stats().tasks, 0);

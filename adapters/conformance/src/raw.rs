@@ -7,14 +7,14 @@ use async_io::Async;
 use bytes::{Buf as _, Bytes};
 use futures_lite::future::poll_once;
 use futures_util::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use pinch_driver::Runtime;
 use pinch_driver::proto::handshake::signed_bytes;
 use pinch_driver::proto::wire::{AuthChallenge, AuthResponse, Envelope, MessageType, Payload};
 use pinch_driver::proto::{Address, SecretKey};
 
 use crate::envelopes::{address, decode, key};
 use crate::peer::Heard;
-use crate::relays::{self, HOST, Relay, connect};
+use crate::relays::{self, HOST, connect};
+use crate::starter::Running;
 use crate::wait::soon;
 
 pub(crate) const TEXT: u8 = 0x81;
@@ -112,12 +112,12 @@ pub(crate) struct Raw<S = Async<TcpStream>> {
 }
 
 impl Raw {
-    pub(crate) async fn connect<R: Runtime>(relay: &Relay<R>) -> Self {
+    pub(crate) async fn connect(relay: &impl Running) -> Self {
         Self::new(connect(relay).await)
     }
 
     /// The relay's answer to one HEAD request: a response whose body does not follow.
-    pub(crate) async fn ask_head<R: Runtime>(relay: &Relay<R>, request: &str) -> Response {
+    pub(crate) async fn ask_head(relay: &impl Running, request: &str) -> Response {
         let mut raw = Self::connect(relay).await;
         raw.write(request.as_bytes()).await;
         let response = raw.response_head().await;
@@ -127,7 +127,7 @@ impl Raw {
     }
 
     /// The relay's answer to one request.
-    pub(crate) async fn ask<R: Runtime>(relay: &Relay<R>, request: &str) -> Response {
+    pub(crate) async fn ask(relay: &impl Running, request: &str) -> Response {
         let mut raw = Self::connect(relay).await;
         raw.write(request.as_bytes()).await;
         let response = raw.response().await;
@@ -147,21 +147,21 @@ impl Raw {
     }
 
     /// Joins `relay`, which is in open mode, and answers the first ping.
-    pub(crate) async fn named<R: Runtime>(relay: &Relay<R>, name: &str) -> Self {
+    pub(crate) async fn named(relay: &impl Running, name: &str) -> Self {
         let mut raw = Self::upgraded(relay, name).await;
         raw.answer_ping().await;
         raw
     }
 
     /// Joins `relay`, which is in open mode, and answers nothing.
-    pub(crate) async fn upgraded<R: Runtime>(relay: &Relay<R>, name: &str) -> Self {
+    pub(crate) async fn upgraded(relay: &impl Running, name: &str) -> Self {
         let mut raw = Self::connect(relay).await;
         raw.upgrade(&named_target(&address(name))).await;
         raw
     }
 
     /// Is asked by `relay`, which is in challenge mode, who it is.
-    pub(crate) async fn challenged<R: Runtime>(relay: &Relay<R>) -> (Self, AuthChallenge) {
+    pub(crate) async fn challenged(relay: &impl Running) -> (Self, AuthChallenge) {
         let mut raw = Self::connect(relay).await;
         raw.upgrade("/ws").await;
         let challenge = raw.challenge().await;

@@ -5,18 +5,15 @@ use std::net::TcpStream;
 use async_io::Async;
 use pinch_driver::proto::Host;
 use pinch_driver::proto::hub::Config;
-use pinch_driver::{Auth, Builder, Runtime};
+use pinch_driver::{Auth, Builder};
 
-use crate::tracked::Tracked;
+use crate::starter::{Running, Starter};
 use crate::wait::{eventually, soon};
 
-/// A relay on a runtime that is watched.
-pub(crate) type Relay<R> = pinch_driver::Relay<Tracked<R>>;
+/// A relay as `S` starts it.
+pub(crate) type Relay<S> = <S as Starter>::Relay;
 
 pub(crate) const HOST: &str = "relay.example.com";
-
-/// Tasks of a relay that listens and has no connections: the timer's and the listener's.
-pub(crate) const IDLE_TASKS: usize = 2;
 
 /// The defaults, without a rate limit.
 pub(crate) fn config() -> Config {
@@ -25,25 +22,22 @@ pub(crate) fn config() -> Config {
         .join_limit(None)
 }
 
-pub(crate) fn builder<R: Runtime>(runtime: &Tracked<R>) -> Builder<Tracked<R>> {
-    Relay::builder_on(runtime.clone())
-}
-
-pub(crate) async fn bind<R: Runtime>(builder: Builder<Tracked<R>>) -> Relay<R> {
-    builder.bind(([127, 0, 0, 1], 0)).await.expect("it listens")
+pub(crate) async fn bind<S: Starter>(starter: &S, builder: Builder<S::Tag>) -> Relay<S> {
+    let localhost = ([127, 0, 0, 1], 0).into();
+    starter.bind(builder, localhost).await.expect("it listens")
 }
 
 /// A relay in open mode.
-pub(crate) async fn open<R: Runtime>(runtime: &Tracked<R>, config: Config) -> Relay<R> {
-    bind(builder(runtime).hub(config).auth(Auth::Open)).await
+pub(crate) async fn open<S: Starter>(starter: &S, config: Config) -> Relay<S> {
+    bind(starter, starter.builder().hub(config).auth(Auth::Open)).await
 }
 
 /// A relay in challenge mode.
-pub(crate) async fn challenge<R: Runtime>(runtime: &Tracked<R>, config: Config) -> Relay<R> {
-    bind(builder(runtime).hub(config)).await
+pub(crate) async fn challenge<S: Starter>(starter: &S, config: Config) -> Relay<S> {
+    bind(starter, starter.builder().hub(config)).await
 }
 
-pub(crate) async fn connect<R: Runtime>(relay: &Relay<R>) -> Async<TcpStream> {
+pub(crate) async fn connect(relay: &impl Running) -> Async<TcpStream> {
     let addr = relay.local_addr().expect("it listens");
     let stream = soon("connecting", Async::<TcpStream>::connect(addr)).await;
     let stream = stream.expect("the relay accepts");
@@ -59,7 +53,7 @@ pub(crate) fn reset(stream: &Async<TcpStream>) {
 }
 
 /// Waits until nothing of any connection is left in `relay`.
-pub(crate) async fn emptied<R: Runtime>(relay: &Relay<R>) {
+pub(crate) async fn emptied(relay: &impl Running) {
     eventually(
         || format!("an empty relay, not {relay:?}"),
         || {
@@ -67,7 +61,7 @@ pub(crate) async fn emptied<R: Runtime>(relay: &Relay<R>) {
             let hub = stats.hub;
             let held =
                 hub.connections + hub.closing + hub.queued + hub.queued_bytes + hub.in_flight;
-            (held, stats.pending, stats.tasks) == (0, 0, IDLE_TASKS)
+            (held, stats.pending, stats.tasks) == (0, 0, relay.idle_tasks())
         },
     )
     .await;

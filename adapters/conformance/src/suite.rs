@@ -4,22 +4,13 @@
 //! case by its name: a case that is forgotten here is dead code, and does not compile without a
 //! warning.
 
-/// Hands the list of all cases to the macro `$then`, behind `$before`.
+/// Hands the list of the cases that need nothing but a relay behind a TCP port to the macro `$then`,
+/// behind `$before`.
 #[doc(hidden)]
 #[macro_export]
-macro_rules! cases {
+macro_rules! relay_cases {
     ($then:path { $($before:tt)* }) => {
         $then! { $($before)*
-            runtime: [
-                two_streams_carry_bytes_both_ways,
-                a_name_is_resolved_and_dialled,
-                a_stream_takes_several_pieces_of_memory_at_once,
-                closing_a_stream_tells_the_peer,
-                an_accept_that_is_dropped_loses_no_connection,
-                nobody_answers_where_nobody_listens,
-                a_timer_ends_at_its_instant_or_soon_after,
-                tasks_run_side_by_side_and_wake_each_other,
-            ]
             join: [
                 a_named_agent_is_there_until_it_leaves,
                 a_proven_agent_is_there_until_it_leaves,
@@ -79,7 +70,6 @@ macro_rules! cases {
                 who_sends_too_fast_is_told_when_to_go_on,
                 what_a_blocked_sender_says_goes_nowhere_in_silence,
                 a_heartbeat_for_the_relay_is_not_answered,
-                a_ping_behind_what_is_not_taken_is_not_answered,
                 a_refusal_comes_before_the_answer_to_a_close,
                 a_refusal_comes_before_the_pong_behind_it,
             ]
@@ -91,13 +81,6 @@ macro_rules! cases {
                 a_fast_sender_hears_of_each_rejection_and_is_not_closed,
                 many_envelopes_are_as_bounded_as_large_ones,
                 the_relay_as_a_whole_is_bounded_too,
-            ]
-            dial: [
-                an_address_that_swallows_syns_does_not_cost_the_try,
-                an_address_at_which_no_relay_answers_does_not_cost_every_try,
-                every_address_that_fails_is_named,
-                a_resolver_that_hangs_holds_up_nobody,
-                an_upgrade_is_tried_again_after_503_and_not_after_404,
             ]
             queue: [
                 who_was_away_hears_how_much_waits_and_gets_it_in_order,
@@ -120,9 +103,6 @@ macro_rules! cases {
                 a_row_of_short_sessions_gets_each_envelope_once,
                 a_session_that_only_sends_lives_beside_the_one_that_receives,
             ]
-            redelivery: [
-                a_client_that_is_cut_before_it_has_confirmed_hands_everything_over_once,
-            ]
             heartbeat: [
                 who_only_answers_pings_lives_on,
                 who_answers_no_ping_is_told_and_closed,
@@ -143,11 +123,6 @@ macro_rules! cases {
                 what_follows_a_close_frame_is_left_alone,
                 what_a_closed_peer_says_last_is_not_taken_for_anothers,
             ]
-            flood: [
-                a_flood_before_the_join_ends_at_its_deadline,
-                a_flood_behind_the_last_word_ends_too,
-                a_flood_after_the_join_leaves_others_their_turn,
-            ]
             lifecycle: [
                 hundreds_join_and_leave_at_once,
                 a_relay_listens_on_a_socket_that_listens_already,
@@ -165,6 +140,41 @@ macro_rules! cases {
                 a_bind_that_fails_or_is_cancelled_leaves_nothing,
                 who_comes_while_others_leave_is_served,
                 a_relay_that_is_dropped_in_the_middle_of_traffic_leaves_nothing,
+            ]
+        }
+    };
+}
+
+/// Hands the list of the cases that need an async runtime to the macro `$then`, behind `$before`.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! cases {
+    ($then:path { $($before:tt)* }) => {
+        $then! { $($before)*
+            runtime: [
+                two_streams_carry_bytes_both_ways,
+                a_name_is_resolved_and_dialled,
+                a_stream_takes_several_pieces_of_memory_at_once,
+                closing_a_stream_tells_the_peer,
+                an_accept_that_is_dropped_loses_no_connection,
+                nobody_answers_where_nobody_listens,
+                a_timer_ends_at_its_instant_or_soon_after,
+                tasks_run_side_by_side_and_wake_each_other,
+            ]
+            dial: [
+                an_address_that_swallows_syns_does_not_cost_the_try,
+                an_address_at_which_no_relay_answers_does_not_cost_every_try,
+                every_address_that_fails_is_named,
+                a_resolver_that_hangs_holds_up_nobody,
+                an_upgrade_is_tried_again_after_503_and_not_after_404,
+            ]
+            redelivery: [
+                a_client_that_is_cut_before_it_has_confirmed_hands_everything_over_once,
+            ]
+            flood: [
+                a_flood_before_the_join_ends_at_its_deadline,
+                a_flood_behind_the_last_word_ends_too,
+                a_flood_after_the_join_leaves_others_their_turn,
             ]
             cancel: [
                 a_bind_leaves_nothing,
@@ -195,6 +205,8 @@ macro_rules! cases {
                 whoever_joins_is_told_everything_that_is_due_in_one_write,
                 what_a_broken_stream_did_not_take_is_not_given_to_another,
                 what_a_closed_stream_said_last_is_not_taken_for_anothers,
+                a_ping_behind_what_is_not_taken_is_not_answered,
+                an_upgrade_elsewhere_counts_for_the_address_of_its_peer,
             ]
             client: [
                 two_agents_prove_their_keys_and_exchange_envelopes,
@@ -228,7 +240,17 @@ macro_rules! cases {
 #[macro_export]
 macro_rules! suite {
     ($harness:ident) => {
+        $crate::relay_suite!($harness);
         $crate::cases!($crate::tests { $harness run });
+    };
+}
+
+/// Makes a test of every case that needs nothing but a relay behind a TCP port, for a
+/// [`RelayHarness`](crate::RelayHarness).
+#[macro_export]
+macro_rules! relay_suite {
+    ($harness:ident) => {
+        $crate::relay_cases!($crate::tests { $harness run_relay });
     };
 }
 
@@ -257,6 +279,18 @@ macro_rules! process_cases {
                 those_that_vanish_before_they_joined_leave_nothing_either,
                 a_relay_that_has_shut_down_or_was_dropped_leaves_no_descriptor_and_no_listener,
                 thousands_of_random_lives_and_deaths_leave_nothing,
+            ]
+        }
+    };
+}
+
+/// Hands the one of them that needs an async runtime to the macro `$then`, behind `$before`.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! runtime_process_cases {
+    ($then:path { $($before:tt)* }) => {
+        $then! { $($before)*
+            process: [
                 a_runtime_that_ends_before_its_relay_ends_its_connections_without_a_panic,
             ]
         }
@@ -268,6 +302,20 @@ macro_rules! process_cases {
 #[macro_export]
 macro_rules! process_suite {
     ($harness:ident) => {
+        $crate::relay_process_suite!($harness);
+
+        mod runtime {
+            use super::$harness;
+
+            $crate::runtime_process_cases!($crate::tests { $harness run_runtime_alone });
+        }
+    };
+}
+
+/// Makes a test of every such case that needs nothing but a relay behind a TCP port.
+#[macro_export]
+macro_rules! relay_process_suite {
+    ($harness:ident) => {
         #[global_allocator]
         static ALLOCATOR: $crate::PeakAlloc = $crate::PeakAlloc;
 
@@ -276,12 +324,12 @@ macro_rules! process_suite {
 }
 
 macro_rules! run {
-    ($($module:ident: [$($case:ident,)*])*) => {
+    ($run:ident $harness:ident $($module:ident: [$($case:ident,)*])*) => {
         /// Runs the case called `name`.
         ///
         /// # Panics
         /// If it fails, or there is no such case.
-        pub fn run<H: Harness>(name: &str) {
+        pub fn $run<H: $harness>(name: &str) {
             match name {
                 $($(concat!(stringify!($module), "::", stringify!($case)) => {
                     harness::run::<H>(cases::$module::$case);
@@ -293,12 +341,12 @@ macro_rules! run {
 }
 
 macro_rules! run_alone {
-    ($($module:ident: [$($case:ident,)*])*) => {
+    ($run:ident $harness:ident $($module:ident: [$($case:ident,)*])*) => {
         /// Runs the case called `name`, which has the process for itself.
         ///
         /// # Panics
         /// If it fails, or there is no such case.
-        pub fn run_alone<H: Harness>(name: &str) {
+        pub fn $run<H: $harness>(name: &str) {
             match name {
                 $($(concat!(stringify!($module), "::", stringify!($case)) => {
                     $module::$case::<H>();

@@ -48,7 +48,7 @@ struct Counters {
 
 /// The runtime `R`, watched.
 #[derive(Clone, Debug)]
-pub(crate) struct Tracked<R> {
+pub struct Tracked<R> {
     runtime: R,
     counters: Arc<Counters>,
     names: Names,
@@ -146,7 +146,7 @@ impl<R: Runtime> Runtime for Tracked<R> {
 
 /// Something that counts for as long as it lives.
 #[derive(Debug)]
-pub(crate) struct Counted<T> {
+pub struct Counted<T> {
     // Dropped before it is no longer counted.
     inner: T,
     _count: Count,

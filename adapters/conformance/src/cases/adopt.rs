@@ -1,6 +1,7 @@
 //! Streams that the relay has not accepted itself: pipes in memory, as narrow as can be, and streams
 //! that break.
 
+use core::net::IpAddr;
 use core::pin::Pin;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use core::task::{Context, Poll};
@@ -11,19 +12,25 @@ use futures_lite::future::zip;
 use futures_util::AsyncReadExt as _;
 use futures_util::io::{AsyncRead, AsyncWrite, BufWriter};
 use http::Request;
+use pinch_driver::proto::hub::OnDuplicate;
+use pinch_driver::proto::peers::Limits;
 use pinch_driver::proto::wire::MessageType;
 use pinch_driver::{AllowedOrigins, Auth, Runtime, Upgrade};
 
 use crate::envelopes::{address, envelope, key, message, message_of, refusal};
 use crate::peer::{Heard, Peer};
 use crate::pipe::{Pipe, pipe};
-use crate::raw::{BINARY, CLOSE, PING, Raw, answer, close_payload, named_target, upgrade_request};
-use crate::relays::{self, Relay, builder, config, open};
+use crate::raw::{
+    BINARY, CLOSE, PING, Raw, answer, close_payload, frame, named_target, upgrade_request,
+};
+use crate::relays::{self, Relay, config, open};
+use crate::starter::Starter as _;
 use crate::tracked::Tracked;
 use crate::wait::{eventually, soon};
 
-fn detached<R: Runtime>(runtime: &Tracked<R>, auth: Auth) -> Relay<R> {
-    builder(runtime)
+fn detached<R: Runtime>(runtime: &Tracked<R>, auth: Auth) -> Relay<Tracked<R>> {
+    runtime
+        .builder()
         .hub(config())
         .auth(auth)
         .detached()
@@ -31,14 +38,14 @@ fn detached<R: Runtime>(runtime: &Tracked<R>, auth: Auth) -> Relay<R> {
 }
 
 /// A pipe of `capacity` bytes into `relay`.
-fn pipe_into<R: Runtime>(relay: &Relay<R>, capacity: usize) -> Pipe {
+fn pipe_into<R: Runtime>(relay: &Relay<Tracked<R>>, capacity: usize) -> Pipe {
     let (near, far) = pipe(capacity);
     relay.adopt(far);
     near
 }
 
 /// Waits until only the timer is left of a relay that does not listen.
-async fn emptied<R: Runtime>(relay: &Relay<R>) {
+async fn emptied<R: Runtime>(relay: &Relay<Tracked<R>>) {
     eventually("an empty relay", || {
         let stats = relay.stats();
         (
@@ -74,7 +81,7 @@ pub(crate) async fn a_stream_that_keeps_what_it_is_given_is_flushed<R: Runtime>(
 /// Joins, talks and leaves over pipes that `adopted` makes, of whatever capacity.
 async fn everything_over<R: Runtime>(
     runtime: &Tracked<R>,
-    adopted: impl Fn(&Relay<R>, usize) -> Pipe,
+    adopted: impl Fn(&Relay<Tracked<R>>, usize) -> Pipe,
 ) {
     let relay = detached(runtime, Auth::Challenge);
     assert_eq!(relay.local_addr(), None);
@@ -134,7 +141,7 @@ pub(crate) async fn an_upgrade_elsewhere_is_checked_like_one_at_the_relays_own_p
 ) {
     const APP: &str = "https://app.example.com";
     let origins = AllowedOrigins::List(vec![APP.into()]);
-    let relay = builder(runtime).hub(config()).allowed_origins(origins);
+    let relay = runtime.builder().hub(config()).allowed_origins(origins);
     let relay = relay.detached().expect("settings that fit");
     for origin in [
         "https://evil.example",
@@ -297,7 +304,7 @@ struct Monitor {
 }
 
 /// A wide pipe into `relay`, and what is known of the relay's end.
-fn monitored_into<R: Runtime>(relay: &Relay<R>) -> (Pipe, Arc<Monitor>) {
+fn monitored_into<R: Runtime>(relay: &Relay<Tracked<R>>) -> (Pipe, Arc<Monitor>) {
     let (near, pipe) = pipe(1 << 20);
     let monitor = Arc::<Monitor>::default();
     relay.adopt(Monitored {
@@ -394,4 +401,76 @@ pub(crate) async fn what_a_closed_stream_said_last_is_not_taken_for_anothers<R: 
         alice.send(said.clone()).await;
         assert_eq!(alice.envelope().await, said);
     }
+}
+
+/// The pong of a ping says that everything before it has arrived: an agent forgets it then.
+pub(crate) async fn a_ping_behind_what_is_not_taken_is_not_answered<R: Runtime>(
+    runtime: &Tracked<R>,
+) {
+    let relay = open(runtime, config().on_duplicate(OnDuplicate::Replace)).await;
+    let mut bob = Peer::named(&relay, "bob").await;
+    let said = message(&address("alice"), &bob.address, 1, 9);
+    let unheard = [frame(BINARY, &said), frame(PING, b"?")].concat();
+
+    // Its socket takes nothing while another connection replaces it.
+    let (far, near) = pipe(1024);
+    relay.adopt(near);
+    let mut old = Raw::new(far);
+    old.upgrade(&named_target(&address("alice"))).await;
+    old.answer_ping().await;
+    let large = message(&bob.address, &address("alice"), 1, 8 << 10);
+    bob.send(large.clone()).await;
+    let is_underway = || relay.stats().hub.in_flight == 1;
+    eventually("more than fits is underway", is_underway).await;
+    let new = Peer::named(&relay, "alice").await;
+    old.write(&unheard).await;
+    eventually("it is not taken", || relay.stats().hub.late > 0).await;
+    assert_eq!(old.hear().await, Heard::Envelope(large));
+    old.ping().await;
+    let replaced = Heard::close(4001, "replaced by a new connection");
+    assert_eq!(old.hear().await, replaced);
+    new.leave().await;
+
+    // It breaks a rule, and goes on.
+    let mut rude = Raw::named(&relay, "alice").await;
+    rude.write(&[frame(BINARY, b"?"), unheard].concat()).await;
+    let Heard::Close(1007, _) = rude.hear().await else {
+        panic!("a pong");
+    };
+
+    let after = message(&bob.address, &bob.address, 2, 9);
+    bob.send(after.clone()).await;
+    assert_eq!(bob.envelope().await, after, "nothing of it was taken");
+}
+
+/// As the request of one that the relay accepts itself does.
+pub(crate) async fn an_upgrade_elsewhere_counts_for_the_address_of_its_peer<R: Runtime>(
+    runtime: &Tracked<R>,
+) {
+    let local = IpAddr::from([127, 0, 0, 1]);
+    let limits = Limits::new().connections(1).total_pending(1).exempt(vec![]);
+    let relay = runtime
+        .builder()
+        .hub(config())
+        .auth(Auth::Open)
+        .limits(limits);
+    let relay = relays::bind(runtime, relay).await;
+    let _alice = Peer::named(&relay, "alice").await;
+    let upgrade = Upgrade::trusted().vouched_for(address("carol"));
+    let (near, far) = pipe(1024);
+    relay.adopt_upgraded(far, upgrade.clone().peer(local));
+    let told = "too many connections from 127.0.0.1: at most 1";
+    assert_eq!(Raw::new(near).hear().await, Heard::close(1013, told));
+    let counted = || relay.stats().handshakes.rejected.connections == 1;
+    eventually("it is counted", counted).await;
+    // It has no address.
+    let (near, far) = pipe(1024);
+    relay.adopt_upgraded(far, upgrade);
+    Raw::new(near).answer_ping().await;
+    // A stream with a buffer of its own is flushed when it gives way.
+    let (near, far) = pipe(1024);
+    relay.adopt(BufWriter::new(far));
+    eventually("it waits", || relay.stats().pending == 1).await;
+    let _newcomer = pipe_into(&relay, 1024);
+    assert_eq!(Raw::new(near).response().await.status, 503);
 }

@@ -10,13 +10,13 @@ use bytes::Bytes;
 use futures_lite::future::{or, yield_now};
 use futures_util::AsyncWriteExt as _;
 use pinch_driver::proto::hub::{Config, QueueConfig};
-use pinch_driver::{Auth, MemoryStore, Runtime};
+use pinch_driver::{Auth, MemoryStore};
 
 use crate::envelopes::{address, decode, message, number, refusal};
 use crate::peer::{Heard, Peer};
 use crate::raw::{BINARY, Raw, frame};
-use crate::relays::{Relay, bind, builder, config, emptied, open};
-use crate::tracked::Tracked;
+use crate::relays::{bind, config, emptied, open};
+use crate::starter::{Running, Starter};
 use crate::wait::{LIMIT, eventually, millis, soon};
 
 const ENVELOPE: usize = 16 << 10;
@@ -38,7 +38,7 @@ struct Sender {
 }
 
 impl Sender {
-    async fn new<R: Runtime>(relay: &Relay<R>) -> Self {
+    async fn new(relay: &impl Running) -> Self {
         Self {
             peer: Peer::named(relay, "sender").await,
             next: 0,
@@ -80,7 +80,7 @@ impl Sender {
     }
 
     /// Sends until the reader's socket and outbox are full.
-    async fn fill<R: Runtime>(&mut self, relay: &Relay<R>) {
+    async fn fill(&mut self, relay: &impl Running) {
         let mut refused_in_a_row = 0;
         while refused_in_a_row < 10 {
             refused_in_a_row = if self.send().await {
@@ -97,10 +97,10 @@ impl Sender {
     }
 }
 
-pub(crate) async fn a_reader_that_stops_gets_what_was_accepted_when_it_reads_on<R: Runtime>(
-    runtime: &Tracked<R>,
+pub(crate) async fn a_reader_that_stops_gets_what_was_accepted_when_it_reads_on<S: Starter>(
+    starter: &S,
 ) {
-    let relay = open(runtime, small_outboxes()).await;
+    let relay = open(starter, small_outboxes()).await;
     let mut reader = Raw::named(&relay, "reader").await;
     let mut sender = Sender::new(&relay).await;
     for _ in 0..3 {
@@ -116,13 +116,13 @@ pub(crate) async fn a_reader_that_stops_gets_what_was_accepted_when_it_reads_on<
     assert_eq!((stats.returned, stats.stalls), (0, 0));
 }
 
-pub(crate) async fn a_reader_that_reads_slowly_gets_everything_and_is_not_closed<R: Runtime>(
-    runtime: &Tracked<R>,
+pub(crate) async fn a_reader_that_reads_slowly_gets_everything_and_is_not_closed<S: Starter>(
+    starter: &S,
 ) {
     let config = config()
         .outbox_bytes(64 << 20)
         .stall_timeout(Duration::from_secs(5));
-    let relay = open(runtime, config).await;
+    let relay = open(starter, config).await;
     let mut reader = Raw::named(&relay, "reader").await;
     let mut sender = Peer::named(&relay, "sender").await;
     for number in 0..1000 {
@@ -142,15 +142,15 @@ pub(crate) async fn a_reader_that_reads_slowly_gets_everything_and_is_not_closed
     assert_eq!(relay.stats().hub.stalls, 0);
 }
 
-pub(crate) async fn a_reader_that_takes_nothing_is_closed_and_its_senders_are_told<R: Runtime>(
-    runtime: &Tracked<R>,
+pub(crate) async fn a_reader_that_takes_nothing_is_closed_and_its_senders_are_told<S: Starter>(
+    starter: &S,
 ) {
     // More than the system keeps for a socket, so that it is the socket which stands still.
     let config = small_outboxes()
         .unconfirmed_bytes(64 << 20)
         .stall_timeout(millis(1000))
         .close_timeout(LIMIT);
-    let relay = open(runtime, config).await;
+    let relay = open(starter, config).await;
     let mut reader = Raw::named(&relay, "reader").await;
     let mut sender = Sender::new(&relay).await;
     let mut told = Vec::new();
@@ -200,14 +200,14 @@ pub(crate) async fn a_reader_that_takes_nothing_is_closed_and_its_senders_are_to
     emptied(&relay).await;
 }
 
-pub(crate) async fn a_sender_that_reads_no_rejections_is_too_slow_in_the_end<R: Runtime>(
-    runtime: &Tracked<R>,
+pub(crate) async fn a_sender_that_reads_no_rejections_is_too_slow_in_the_end<S: Starter>(
+    starter: &S,
 ) {
     let config = config()
         .refusal_bytes(10_000)
         .stall_timeout(millis(200))
         .close_timeout(millis(100));
-    let relay = open(runtime, config).await;
+    let relay = open(starter, config).await;
     let mut sender = Raw::named(&relay, "sender").await;
     let frame = frame(
         BINARY,
@@ -223,16 +223,17 @@ pub(crate) async fn a_sender_that_reads_no_rejections_is_too_slow_in_the_end<R: 
 
 /// Of 5,000 envelopes in one go, for a reader that pauses meanwhile, each arrives or is rejected, and
 /// nobody is closed.
-pub(crate) async fn a_fast_sender_hears_of_each_rejection_and_is_not_closed<R: Runtime>(
-    runtime: &Tracked<R>,
+pub(crate) async fn a_fast_sender_hears_of_each_rejection_and_is_not_closed<S: Starter>(
+    starter: &S,
 ) {
     const COUNT: u64 = 5000;
     let queue = QueueConfig::new().recipient_count(1000);
-    let builder = builder(runtime)
+    let builder = starter
+        .builder()
         .auth(Auth::Open)
         .store(MemoryStore::new())
         .hub(config().refusal_bytes(10_000).queue(queue));
-    let relay = bind(builder).await;
+    let relay = bind(starter, builder).await;
     let (own, to) = (address("sender"), address("reader"));
     let mut reader = Raw::named(&relay, "reader").await;
     let mut sender = Raw::named(&relay, "sender").await;
@@ -264,8 +265,8 @@ pub(crate) async fn a_fast_sender_hears_of_each_rejection_and_is_not_closed<R: R
     assert_eq!(relay.stats().hub.connections, 2);
 }
 
-pub(crate) async fn many_envelopes_are_as_bounded_as_large_ones<R: Runtime>(runtime: &Tracked<R>) {
-    let relay = open(runtime, config().outbox_count(10).join_timeout(LIMIT)).await;
+pub(crate) async fn many_envelopes_are_as_bounded_as_large_ones<S: Starter>(starter: &S) {
+    let relay = open(starter, config().outbox_count(10).join_timeout(LIMIT)).await;
     let mut reader = Raw::upgraded(&relay, "reader").await;
     let ping = reader.ping().await;
     let mut sender = Peer::named(&relay, "sender").await;
@@ -290,12 +291,12 @@ pub(crate) async fn many_envelopes_are_as_bounded_as_large_ones<R: Runtime>(runt
     }
 }
 
-pub(crate) async fn the_relay_as_a_whole_is_bounded_too<R: Runtime>(runtime: &Tracked<R>) {
+pub(crate) async fn the_relay_as_a_whole_is_bounded_too<S: Starter>(starter: &S) {
     let config = config()
         .join_timeout(LIMIT)
         .total_outbox_bytes(70_000)
         .outbox_bytes(66_000);
-    let relay = open(runtime, config).await;
+    let relay = open(starter, config).await;
     let mut readers = Vec::new();
     for name in ["reader1", "reader2"] {
         let mut reader = Raw::upgraded(&relay, name).await;

@@ -15,7 +15,8 @@ use pinch_driver::{ClientBuilder, Runtime};
 use crate::agents::{self, Client, agent, client, key, message, received, relay, text, url};
 use crate::envelopes::decode;
 use crate::mortal::Mortal;
-use crate::relays::{Relay, builder, emptied};
+use crate::relays::{Relay, emptied};
+use crate::starter::Starter as _;
 use crate::tracked::Tracked;
 use crate::wait::{eventually, soon};
 
@@ -61,7 +62,7 @@ fn held<R: Runtime>(runtime: &Tracked<R>) -> (usize, usize) {
 
 pub(crate) async fn a_bind_leaves_nothing<R: Runtime>(runtime: &Tracked<R>) {
     at_every_await_point(async |polls| {
-        let binding = builder(runtime).bind(([127, 0, 0, 1], 0));
+        let binding = runtime.builder().bind(([127, 0, 0, 1], 0));
         let bound = polled(polls, binding).await;
         let completed = bound.is_some_and(|bound| bound.is_ok());
         eventually("nothing is left", || runtime.held().is_none()).await;
@@ -107,7 +108,7 @@ pub(crate) async fn a_connect_leaves_nothing<R: Runtime>(runtime: &Tracked<R>) {
 }
 
 /// A client with room for two envelopes.
-async fn narrow<R: Runtime>(runtime: &Tracked<R>, relay: &Relay<R>) -> Client<R> {
+async fn narrow<R: Runtime>(runtime: &Tracked<R>, relay: &Relay<Tracked<R>>) -> Client<R> {
     let config = Config::new().outbox_count(2);
     let builder = client(runtime, url(relay), key(1)).config(config);
     soon("the join", builder.connect()).await.expect("it joins")

@@ -17,7 +17,8 @@ use prost::Message as _;
 
 use crate::agents::{agent, client, host, hub_config, key, message, received, relay, text, url};
 use crate::envelopes::{address, envelope};
-use crate::relays::{builder, challenge, emptied};
+use crate::relays::{challenge, emptied};
+use crate::starter::Starter as _;
 use crate::tracked::Tracked;
 use crate::wait;
 
@@ -85,7 +86,8 @@ pub(crate) async fn larger_envelopes_pass_where_both_sides_allow_them<R: Runtime
 }
 
 pub(crate) async fn open_mode_joins_by_name<R: Runtime>(runtime: &Tracked<R>) {
-    let relay = builder(runtime)
+    let relay = runtime
+        .builder()
         .auth(Auth::Open)
         .hub(hub_config())
         .bind(([127, 0, 0, 1], 0))
@@ -171,7 +173,7 @@ pub(crate) async fn comes_back_after_the_relay_restarts_and_sends_what_was_accep
 
     let second = soon(async {
         loop {
-            match builder(runtime).hub(hub_config()).bind(addr).await {
+            match runtime.builder().hub(hub_config()).bind(addr).await {
                 Ok(relay) => return relay,
                 Err(BindError::Listen { .. }) => yield_now().await,
                 Err(error) => panic!("{error}"),

@@ -11,7 +11,8 @@ use pinch_driver::{Runtime, Upgrade};
 use crate::envelopes::{address, message};
 use crate::peer::Peer;
 use crate::raw::{FIRST, MIDDLE, PONG, frame, upgrade_request};
-use crate::relays::{bind, builder, config, emptied, open};
+use crate::relays::{bind, config, emptied, open};
+use crate::starter::Starter as _;
 use crate::tracked::Tracked;
 use crate::wait::{eventually, millis, soon};
 
@@ -69,7 +70,11 @@ impl AsyncWrite for Flood {
 }
 
 pub(crate) async fn a_flood_before_the_join_ends_at_its_deadline<R: Runtime>(runtime: &Tracked<R>) {
-    let relay = bind(builder(runtime).hub(config()).auth_timeout(millis(300))).await;
+    let relay = bind(
+        runtime,
+        runtime.builder().hub(config()).auth_timeout(millis(300)),
+    )
+    .await;
     // A message without an end, in fragments without a byte.
     let begin = [upgrade_request("/ws").as_bytes(), &frame(FIRST, b"")].concat();
     relay.adopt(Flood::new(begin, frame(MIDDLE, b"")));

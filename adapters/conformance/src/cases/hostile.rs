@@ -2,7 +2,6 @@
 //! notices.
 
 use futures_util::AsyncWriteExt as _;
-use pinch_driver::Runtime;
 use pinch_driver::proto::wire::{Envelope, MessageType};
 
 use crate::envelopes::{address, envelope, message, message_of};
@@ -10,12 +9,12 @@ use crate::peer::{Heard, Peer};
 use crate::raw::{
     BINARY, CLOSE, FIRST, LAST, MIDDLE, PING, Raw, TEXT, close_payload, frame, header,
 };
-use crate::relays::{Relay, config, emptied, open};
-use crate::tracked::Tracked;
+use crate::relays::{config, emptied, open};
+use crate::starter::{Running, Starter};
 use crate::wait::{eventually, millis, soon};
 
 /// What a peer hears that joins and writes `bytes`, to the end; it answers no close frame.
-async fn told<R: Runtime>(relay: &Relay<R>, bytes: &[u8]) -> Vec<Heard> {
+async fn told(relay: &impl Running, bytes: &[u8]) -> Vec<Heard> {
     let mut peer = Raw::named(relay, "mallory").await;
     peer.write(bytes).await;
     let told = peer.rest().await;
@@ -30,10 +29,8 @@ async fn works(peer: &mut Peer) {
     assert_eq!(peer.envelope().await, said);
 }
 
-pub(crate) async fn a_breach_of_websocket_is_told_apart_from_others<R: Runtime>(
-    runtime: &Tracked<R>,
-) {
-    let relay = open(runtime, config()).await;
+pub(crate) async fn a_breach_of_websocket_is_told_apart_from_others<S: Starter>(starter: &S) {
+    let relay = open(starter, config()).await;
     let mut bystander = Peer::named(&relay, "bystander").await;
     let unmasked = [&header(BINARY, 5, false)[..], b"hello"].concat();
     let broken = |bytes: Vec<u8>| (bytes, 1002, "WebSocket protocol error");
@@ -86,11 +83,11 @@ pub(crate) async fn a_breach_of_websocket_is_told_apart_from_others<R: Runtime>(
 }
 
 pub(crate) async fn what_comes_before_a_breach_counts_and_what_comes_after_it_does_not<
-    R: Runtime,
+    S: Starter,
 >(
-    runtime: &Tracked<R>,
+    starter: &S,
 ) {
-    let relay = open(runtime, config()).await;
+    let relay = open(starter, config()).await;
     let mut bob = Peer::named(&relay, "bob").await;
     let mallory = address("mallory");
     let said = |number| frame(BINARY, &message(&mallory, &bob.address, number, 9));
@@ -111,10 +108,8 @@ pub(crate) async fn what_comes_before_a_breach_counts_and_what_comes_after_it_do
     works(&mut bob).await;
 }
 
-pub(crate) async fn a_pong_does_not_confirm_what_ends_the_connection<R: Runtime>(
-    runtime: &Tracked<R>,
-) {
-    let relay = open(runtime, config()).await;
+pub(crate) async fn a_pong_does_not_confirm_what_ends_the_connection<S: Starter>(starter: &S) {
+    let relay = open(starter, config()).await;
     let mut bob = Peer::named(&relay, "bob").await;
     let said = message(&address("mallory"), &bob.address, 1, 9);
     let foreign = message(&address("alice"), &bob.address, 2, 9);
@@ -134,10 +129,8 @@ pub(crate) async fn a_pong_does_not_confirm_what_ends_the_connection<R: Runtime>
     works(&mut bob).await;
 }
 
-pub(crate) async fn who_goes_on_after_a_breach_is_not_listened_to<R: Runtime>(
-    runtime: &Tracked<R>,
-) {
-    let relay = open(runtime, config().close_timeout(millis(200))).await;
+pub(crate) async fn who_goes_on_after_a_breach_is_not_listened_to<S: Starter>(starter: &S) {
+    let relay = open(starter, config().close_timeout(millis(200))).await;
     let mut bystander = Peer::named(&relay, "bystander").await;
     let mut mallory = Raw::named(&relay, "mallory").await;
     mallory.send(LAST | 0x03, b"").await;
@@ -154,8 +147,8 @@ pub(crate) async fn who_goes_on_after_a_breach_is_not_listened_to<R: Runtime>(
     emptied(&relay).await;
 }
 
-pub(crate) async fn what_is_no_envelope_ends_the_connection<R: Runtime>(runtime: &Tracked<R>) {
-    let relay = open(runtime, config()).await;
+pub(crate) async fn what_is_no_envelope_ends_the_connection<S: Starter>(starter: &S) {
+    let relay = open(starter, config()).await;
     let mut bystander = Peer::named(&relay, "bystander").await;
     // A varint that does not end, a string that is longer than the rest, a group, field 0.
     for bytes in [&b"\x08\xff"[..], b"\x12\x7fabc", b"\x0b", b"\x00\x00"] {
@@ -169,7 +162,7 @@ pub(crate) async fn what_is_no_envelope_ends_the_connection<R: Runtime>(runtime:
 }
 
 /// What a peer hears that joins, sends one message, and answers the close frame.
-async fn told_and_closed<R: Runtime>(relay: &Relay<R>, message: &[u8]) -> Heard {
+async fn told_and_closed(relay: &impl Running, message: &[u8]) -> Heard {
     let mut peer = Raw::named(relay, "mallory").await;
     peer.send(BINARY, message).await;
     let told = peer.hear().await;
@@ -177,8 +170,8 @@ async fn told_and_closed<R: Runtime>(relay: &Relay<R>, message: &[u8]) -> Heard 
     told
 }
 
-pub(crate) async fn nobody_speaks_for_another_or_for_the_relay<R: Runtime>(runtime: &Tracked<R>) {
-    let relay = open(runtime, config()).await;
+pub(crate) async fn nobody_speaks_for_another_or_for_the_relay<S: Starter>(starter: &S) {
+    let relay = open(starter, config()).await;
     let mut bob = Peer::named(&relay, "bob").await;
     let mallory = address("mallory");
     let foreign = message(&address("alice"), &bob.address, 1, 9);
@@ -205,8 +198,8 @@ pub(crate) async fn nobody_speaks_for_another_or_for_the_relay<R: Runtime>(runti
     assert_eq!(relay.stats().hub.violations, 8);
 }
 
-pub(crate) async fn a_message_that_never_ends_harms_nobody<R: Runtime>(runtime: &Tracked<R>) {
-    let relay = open(runtime, config()).await;
+pub(crate) async fn a_message_that_never_ends_harms_nobody<S: Starter>(starter: &S) {
+    let relay = open(starter, config()).await;
     let mut bystander = Peer::named(&relay, "bystander").await;
     let whole = frame(
         BINARY,
@@ -222,8 +215,8 @@ pub(crate) async fn a_message_that_never_ends_harms_nobody<R: Runtime>(runtime: 
     assert_eq!(relay.stats().hub.accepted, 1);
 }
 
-pub(crate) async fn what_follows_a_close_frame_is_left_alone<R: Runtime>(runtime: &Tracked<R>) {
-    let relay = open(runtime, config()).await;
+pub(crate) async fn what_follows_a_close_frame_is_left_alone<S: Starter>(starter: &S) {
+    let relay = open(starter, config()).await;
     let mut bob = Peer::named(&relay, "bob").await;
     let said = message(&address("mallory"), &bob.address, 1, 9);
     let bye = frame(CLOSE, &close_payload(1000, "bye"));
@@ -237,10 +230,10 @@ pub(crate) async fn what_follows_a_close_frame_is_left_alone<R: Runtime>(runtime
     assert_eq!(relay.stats().hub.violations, 0);
 }
 
-pub(crate) async fn what_a_closed_peer_says_last_is_not_taken_for_anothers<R: Runtime>(
-    runtime: &Tracked<R>,
+pub(crate) async fn what_a_closed_peer_says_last_is_not_taken_for_anothers<S: Starter>(
+    starter: &S,
 ) {
-    let relay = open(runtime, config()).await;
+    let relay = open(starter, config()).await;
     let mut bystander = Peer::named(&relay, "bystander").await;
     let mut mallory = Raw::named(&relay, "mallory").await;
     let own = address("mallory");

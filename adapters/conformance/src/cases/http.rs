@@ -3,23 +3,23 @@
 use async_io::Timer;
 use futures_lite::future::yield_now;
 use futures_util::AsyncWriteExt as _;
-use pinch_driver::{AllowedOrigins, Builder, Runtime};
+use pinch_driver::{AllowedOrigins, Builder};
 use serde_json::{Value, json};
 
 use crate::envelopes::address;
 use crate::peer::{Heard, Peer};
 use crate::raw::{Raw, Response, named_target, upgrade_request};
-use crate::relays::{IDLE_TASKS, Relay, bind, builder, challenge, config, emptied, open};
-use crate::tracked::Tracked;
+use crate::relays::{bind, challenge, config, emptied, open};
+use crate::starter::{Running, Starter};
 use crate::wait::{LIMIT, eventually, millis, soon};
 
-pub(crate) async fn health<R: Runtime>(relay: &Relay<R>) -> Value {
+pub(crate) async fn health(relay: &impl Running) -> Value {
     let (status, health) = health_with_status(relay).await;
     assert_eq!(status, 200);
     health
 }
 
-pub(crate) async fn health_with_status<R: Runtime>(relay: &Relay<R>) -> (u16, Value) {
+pub(crate) async fn health_with_status(relay: &impl Running) -> (u16, Value) {
     let request = "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let response = Raw::ask(relay, request).await;
     assert_eq!(response.header("content-type"), Some("application/json"));
@@ -48,8 +48,8 @@ fn upgrade_without(target: &str, name: &str) -> String {
     kept.join("\r\n") + "\r\n\r\n"
 }
 
-pub(crate) async fn health_counts_connections_and_tasks<R: Runtime>(runtime: &Tracked<R>) {
-    let relay = open(runtime, config()).await;
+pub(crate) async fn health_counts_connections_and_tasks<S: Starter>(starter: &S) {
+    let relay = open(starter, config()).await;
     let uptime = health(&relay).await["uptime_seconds"]
         .as_u64()
         .expect("a number");
@@ -61,11 +61,11 @@ pub(crate) async fn health_counts_connections_and_tasks<R: Runtime>(runtime: &Tr
             "status": "ok",
             "connections": connections,
             // The request for it has a task, too.
-            "tasks": IDLE_TASKS + connections + 1,
-            "goroutines": IDLE_TASKS + connections + 1,
+            "tasks": relay.idle_tasks() + connections + 1,
+            "goroutines": relay.idle_tasks() + connections + 1,
             "uptime_seconds": null,
             "version": env!("CARGO_PKG_VERSION"),
-            "runtime": R::NAME,
+            "runtime": S::NAME,
             "store": "none",
             "stored": 0,
             // The request for it is one.
@@ -87,7 +87,7 @@ pub(crate) async fn health_counts_connections_and_tasks<R: Runtime>(runtime: &Tr
             "held_bytes": 0,
             "closed": {"stalled": 0, "unacknowledged": 0, "memory": 0},
         });
-        let tasks = || relay.stats().tasks == IDLE_TASKS + connections;
+        let tasks = || relay.stats().tasks == relay.idle_tasks() + connections;
         eventually("other requests are over", tasks).await;
         let mut found = health(&relay).await;
         assert!(found["uptime_seconds"].take().is_u64());
@@ -95,18 +95,16 @@ pub(crate) async fn health_counts_connections_and_tasks<R: Runtime>(runtime: &Tr
     }
 }
 
-pub(crate) async fn health_is_for_every_origin_and_query<R: Runtime>(runtime: &Tracked<R>) {
-    let relay = challenge(runtime, config()).await;
+pub(crate) async fn health_is_for_every_origin_and_query<S: Starter>(starter: &S) {
+    let relay = challenge(starter, config()).await;
     let request = "GET /health?verbose HTTP/1.1\r\nHost: a\r\nOrigin: https://a.example\r\n\r\n";
     assert_eq!(Raw::ask(&relay, request).await.status, 200);
     let request = "GET /health HTTP/1.0\r\n\r\n";
     assert_eq!(Raw::ask(&relay, request).await.status, 200);
 }
 
-pub(crate) async fn the_answer_to_head_is_the_one_to_get_without_its_body<R: Runtime>(
-    runtime: &Tracked<R>,
-) {
-    let relay = challenge(runtime, config()).await;
+pub(crate) async fn the_answer_to_head_is_the_one_to_get_without_its_body<S: Starter>(starter: &S) {
+    let relay = challenge(starter, config()).await;
     for (target, status) in [("/health", 200), ("/ws", 426), ("/nothing", 404)] {
         let request = |method| format!("{method} {target} HTTP/1.1\r\nHost: a\r\n\r\n");
         let got = Raw::ask(&relay, &request("GET")).await;
@@ -121,10 +119,8 @@ pub(crate) async fn the_answer_to_head_is_the_one_to_get_without_its_body<R: Run
     assert_eq!(Raw::ask_head(&relay, &upgrade).await.status, 426);
 }
 
-pub(crate) async fn what_is_not_there_or_not_allowed_has_its_status<R: Runtime>(
-    runtime: &Tracked<R>,
-) {
-    let relay = challenge(runtime, config()).await;
+pub(crate) async fn what_is_not_there_or_not_allowed_has_its_status<S: Starter>(starter: &S) {
+    let relay = challenge(starter, config()).await;
     let cases = [
         ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", 404),
         ("GET /ws/ HTTP/1.1\r\nHost: a\r\n\r\n", 404),
@@ -169,8 +165,8 @@ pub(crate) async fn what_is_not_there_or_not_allowed_has_its_status<R: Runtime>(
     emptied(&relay).await;
 }
 
-pub(crate) async fn an_upgrade_needs_all_of_its_headers<R: Runtime>(runtime: &Tracked<R>) {
-    let relay = challenge(runtime, config()).await;
+pub(crate) async fn an_upgrade_needs_all_of_its_headers<S: Starter>(starter: &S) {
+    let relay = challenge(starter, config()).await;
     for name in ["Connection", "Upgrade", "Sec-WebSocket-Version"] {
         let response = Raw::ask(&relay, &upgrade_without("/ws", name)).await;
         assert_eq!(response.status, 426, "without {name}");
@@ -185,10 +181,8 @@ pub(crate) async fn an_upgrade_needs_all_of_its_headers<R: Runtime>(runtime: &Tr
     assert!(response.body.contains("HTTP/1.0"), "{}", response.body);
 }
 
-pub(crate) async fn a_list_may_span_lines_and_what_comes_once_may_not<R: Runtime>(
-    runtime: &Tracked<R>,
-) {
-    let relay = challenge(runtime, config()).await;
+pub(crate) async fn a_list_may_span_lines_and_what_comes_once_may_not<S: Starter>(starter: &S) {
+    let relay = challenge(starter, config()).await;
     let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
     let cases = [
         // As Firefox writes it.
@@ -220,7 +214,7 @@ pub(crate) async fn a_list_may_span_lines_and_what_comes_once_may_not<R: Runtime
     assert_eq!(Raw::ask(&relay, &hostless).await.status, 400);
 }
 
-pub(crate) async fn pages_are_let_in_by_their_origin<R: Runtime>(runtime: &Tracked<R>) {
+pub(crate) async fn pages_are_let_in_by_their_origin<S: Starter>(starter: &S) {
     let listed = AllowedOrigins::List(vec![
         "https://app.example.com".into(),
         "https://b.example:8443".into(),
@@ -254,7 +248,9 @@ pub(crate) async fn pages_are_let_in_by_their_origin<R: Runtime>(runtime: &Track
     ];
     for (allowed, origin, status) in cases {
         let relay = bind(
-            builder(runtime)
+            starter,
+            starter
+                .builder()
                 .hub(config())
                 .allowed_origins(allowed.clone()),
         )
@@ -268,18 +264,16 @@ pub(crate) async fn pages_are_let_in_by_their_origin<R: Runtime>(runtime: &Track
     }
 }
 
-pub(crate) async fn a_host_that_nobody_named_allows_no_origin<R: Runtime>(runtime: &Tracked<R>) {
-    let relay = bind(builder(runtime).hub(config())).await;
+pub(crate) async fn a_host_that_nobody_named_allows_no_origin<S: Starter>(starter: &S) {
+    let relay = bind(starter, starter.builder().hub(config())).await;
     // As after DNS rebinding: a page's own name leads to the relay.
     let request = upgrade_with("/ws", "Origin: http://evil.example:8080");
     let request = request.replace("Host: relay.example.com", "Host: evil.example:8080");
     assert_eq!(Raw::ask(&relay, &request).await.status, 403);
 }
 
-pub(crate) async fn open_mode_needs_an_address_before_the_upgrade<R: Runtime>(
-    runtime: &Tracked<R>,
-) {
-    let relay = open(runtime, config()).await;
+pub(crate) async fn open_mode_needs_an_address_before_the_upgrade<S: Starter>(starter: &S) {
+    let relay = open(starter, config()).await;
     let long = format!("/ws?address=pinch:{}@host", "a".repeat(256));
     let cases = [
         ("/ws", "the address is missing"),
@@ -310,8 +304,8 @@ pub(crate) async fn open_mode_needs_an_address_before_the_upgrade<R: Runtime>(
     assert_eq!(again.hear().await, close);
 }
 
-pub(crate) async fn a_request_may_come_in_tiny_chunks<R: Runtime>(runtime: &Tracked<R>) {
-    let relay = open(runtime, config()).await;
+pub(crate) async fn a_request_may_come_in_tiny_chunks<S: Starter>(starter: &S) {
+    let relay = open(starter, config()).await;
     let request = upgrade_request(&named_target(&address("alice")));
     for size in [1, 2, 7] {
         let mut alice = Raw::connect(&relay).await;
@@ -326,8 +320,8 @@ pub(crate) async fn a_request_may_come_in_tiny_chunks<R: Runtime>(runtime: &Trac
     }
 }
 
-pub(crate) async fn the_head_of_a_request_is_bounded<R: Runtime>(runtime: &Tracked<R>) {
-    let relay = challenge(runtime, config()).await;
+pub(crate) async fn the_head_of_a_request_is_bounded<S: Starter>(starter: &S) {
+    let relay = challenge(starter, config()).await;
     let with_head_of = |len: usize| {
         let start = "GET /health HTTP/1.1\r\nHost: a\r\nx: ";
         let padding = "x".repeat(len - start.len() - 4);
@@ -360,14 +354,14 @@ pub(crate) async fn the_head_of_a_request_is_bounded<R: Runtime>(runtime: &Track
     }
 }
 
-fn impatient<R: Runtime>(runtime: &Tracked<R>) -> Builder<Tracked<R>> {
-    builder(runtime).hub(config()).auth_timeout(millis(200))
+fn impatient<S: Starter>(starter: &S) -> Builder<S::Tag> {
+    starter.builder().hub(config()).auth_timeout(millis(200))
 }
 
-pub(crate) async fn who_does_not_finish_its_request_in_time_is_told_and_cut<R: Runtime>(
-    runtime: &Tracked<R>,
+pub(crate) async fn who_does_not_finish_its_request_in_time_is_told_and_cut<S: Starter>(
+    starter: &S,
 ) {
-    let relay = bind(impatient(runtime)).await;
+    let relay = bind(starter, impatient(starter)).await;
     for beginning in ["", "G", "GET /ws HTTP/1.1\r\nHost: a\r\n"] {
         let mut raw = Raw::connect(&relay).await;
         raw.write(beginning.as_bytes()).await;
@@ -377,8 +371,8 @@ pub(crate) async fn who_does_not_finish_its_request_in_time_is_told_and_cut<R: R
     emptied(&relay).await;
 }
 
-pub(crate) async fn who_trickles_its_request_is_cut_all_the_same<R: Runtime>(runtime: &Tracked<R>) {
-    let relay = bind(impatient(runtime)).await;
+pub(crate) async fn who_trickles_its_request_is_cut_all_the_same<S: Starter>(starter: &S) {
+    let relay = bind(starter, impatient(starter)).await;
     let mut raw = Raw::connect(&relay).await;
     let trickle = async {
         while raw.stream.write_all(b"a").await.is_ok() {
@@ -389,10 +383,10 @@ pub(crate) async fn who_trickles_its_request_is_cut_all_the_same<R: Runtime>(run
     emptied(&relay).await;
 }
 
-pub(crate) async fn who_leaves_in_the_middle_of_its_request_leaves_nothing<R: Runtime>(
-    runtime: &Tracked<R>,
+pub(crate) async fn who_leaves_in_the_middle_of_its_request_leaves_nothing<S: Starter>(
+    starter: &S,
 ) {
-    let relay = challenge(runtime, config()).await;
+    let relay = challenge(starter, config()).await;
     for beginning in ["", "GET /ws HTTP/1.1\r\n", &upgrade_request("/ws")] {
         let mut raw = Raw::connect(&relay).await;
         raw.write(beginning.as_bytes()).await;

@@ -2,7 +2,6 @@
 //! is taken.
 
 use bytes::Bytes;
-use pinch_driver::Runtime;
 use pinch_driver::proto::handshake::signed_bytes;
 use pinch_driver::proto::hub::OnDuplicate;
 use pinch_driver::proto::wire::{Envelope, MessageType, Payload};
@@ -10,8 +9,8 @@ use pinch_driver::proto::wire::{Envelope, MessageType, Payload};
 use crate::envelopes::{address, decode, key, key_address, message, number};
 use crate::peer::{Heard, Peer};
 use crate::raw::{BINARY, CLOSE, PONG, Raw, TEXT, answer, close_payload, frame, upgrade_request};
-use crate::relays::{HOST, Relay, bind, builder, challenge, config, emptied, open};
-use crate::tracked::Tracked;
+use crate::relays::{HOST, bind, challenge, config, emptied, open};
+use crate::starter::{Running, Starter};
 use crate::wait::{LIMIT, eventually, millis};
 
 /// An AUTH_RESULT: whether it is a success, and the address or what is wrong.
@@ -37,8 +36,8 @@ fn failed(text: &str) -> (bool, String) {
     (false, text.into())
 }
 
-pub(crate) async fn a_named_agent_is_there_until_it_leaves<R: Runtime>(runtime: &Tracked<R>) {
-    let relay = open(runtime, config()).await;
+pub(crate) async fn a_named_agent_is_there_until_it_leaves<S: Starter>(starter: &S) {
+    let relay = open(starter, config()).await;
     let alice = Peer::named(&relay, "alice").await;
     let bob = Peer::named(&relay, "bob").await;
     assert_eq!(relay.stats().hub.connections, 2);
@@ -49,8 +48,8 @@ pub(crate) async fn a_named_agent_is_there_until_it_leaves<R: Runtime>(runtime: 
     emptied(&relay).await;
 }
 
-pub(crate) async fn a_proven_agent_is_there_until_it_leaves<R: Runtime>(runtime: &Tracked<R>) {
-    let relay = challenge(runtime, config()).await;
+pub(crate) async fn a_proven_agent_is_there_until_it_leaves<S: Starter>(starter: &S) {
+    let relay = challenge(starter, config()).await;
     let mut alice = Peer::proven(&relay, 1).await;
     let mut bob = Peer::proven(&relay, 2).await;
     let said = message(&alice.address, &bob.address, 1, 10);
@@ -64,10 +63,10 @@ pub(crate) async fn a_proven_agent_is_there_until_it_leaves<R: Runtime>(runtime:
     emptied(&relay).await;
 }
 
-pub(crate) async fn every_challenge_is_fresh_and_says_what_the_protocol_says<R: Runtime>(
-    runtime: &Tracked<R>,
+pub(crate) async fn every_challenge_is_fresh_and_says_what_the_protocol_says<S: Starter>(
+    starter: &S,
 ) {
-    let relay = challenge(runtime, config()).await;
+    let relay = challenge(starter, config()).await;
     let (_first, first) = Raw::challenged(&relay).await;
     let (_second, second) = Raw::challenged(&relay).await;
     assert_ne!(first.nonce, second.nonce);
@@ -78,10 +77,10 @@ pub(crate) async fn every_challenge_is_fresh_and_says_what_the_protocol_says<R: 
     }
 }
 
-pub(crate) async fn auth_result_and_a_ping_come_first_and_the_rest_after_the_pong<R: Runtime>(
-    runtime: &Tracked<R>,
+pub(crate) async fn auth_result_and_a_ping_come_first_and_the_rest_after_the_pong<S: Starter>(
+    starter: &S,
 ) {
-    let relay = challenge(runtime, config().join_timeout(LIMIT)).await;
+    let relay = challenge(starter, config().join_timeout(LIMIT)).await;
     let mut bob = Peer::proven(&relay, 2).await;
     let (mut alice, challenge) = Raw::challenged(&relay).await;
     alice
@@ -107,10 +106,10 @@ pub(crate) async fn auth_result_and_a_ping_come_first_and_the_rest_after_the_pon
     }
 }
 
-pub(crate) async fn without_a_pong_the_rest_follows_after_the_join_timeout<R: Runtime>(
-    runtime: &Tracked<R>,
+pub(crate) async fn without_a_pong_the_rest_follows_after_the_join_timeout<S: Starter>(
+    starter: &S,
 ) {
-    let relay = open(runtime, config().join_timeout(millis(50))).await;
+    let relay = open(starter, config().join_timeout(millis(50))).await;
     let mut bob = Peer::named(&relay, "bob").await;
     let mut alice = Raw::upgraded(&relay, "alice").await;
     alice.ping().await;
@@ -119,10 +118,10 @@ pub(crate) async fn without_a_pong_the_rest_follows_after_the_join_timeout<R: Ru
     assert_eq!(alice.envelope().await, said);
 }
 
-pub(crate) async fn what_shares_a_segment_with_the_upgrade_request_is_heard<R: Runtime>(
-    runtime: &Tracked<R>,
+pub(crate) async fn what_shares_a_segment_with_the_upgrade_request_is_heard<S: Starter>(
+    starter: &S,
 ) {
-    let relay = open(runtime, config()).await;
+    let relay = open(starter, config()).await;
     let alice = address("alice");
     let said = message(&alice, &alice, 1, 9);
     let request = upgrade_request(&crate::raw::named_target(&alice));
@@ -134,10 +133,10 @@ pub(crate) async fn what_shares_a_segment_with_the_upgrade_request_is_heard<R: R
     assert_eq!(raw.envelope().await, said);
 }
 
-pub(crate) async fn what_shares_a_segment_with_the_answer_to_the_challenge_is_heard<R: Runtime>(
-    runtime: &Tracked<R>,
+pub(crate) async fn what_shares_a_segment_with_the_answer_to_the_challenge_is_heard<S: Starter>(
+    starter: &S,
 ) {
-    let relay = challenge(runtime, config()).await;
+    let relay = challenge(starter, config()).await;
     let alice = key_address(1);
     let (mut raw, challenge) = Raw::challenged(&relay).await;
     let answer = frame(BINARY, &answer(&challenge, &key(1), |_| ()));
@@ -154,10 +153,10 @@ pub(crate) async fn what_shares_a_segment_with_the_answer_to_the_challenge_is_he
     }
 }
 
-pub(crate) async fn what_shares_a_segment_with_the_answer_may_be_as_long_as_later<R: Runtime>(
-    runtime: &Tracked<R>,
+pub(crate) async fn what_shares_a_segment_with_the_answer_may_be_as_long_as_later<S: Starter>(
+    starter: &S,
 ) {
-    let relay = challenge(runtime, config()).await;
+    let relay = challenge(starter, config()).await;
     let alice = key_address(1);
     let (mut raw, challenge) = Raw::challenged(&relay).await;
     let answer = frame(BINARY, &answer(&challenge, &key(1), |_| ()));
@@ -172,10 +171,8 @@ pub(crate) async fn what_shares_a_segment_with_the_answer_may_be_as_long_as_late
     assert_eq!(raw.envelope().await, said);
 }
 
-pub(crate) async fn who_answers_a_challenge_wrongly_is_told_so_and_closed<R: Runtime>(
-    runtime: &Tracked<R>,
-) {
-    let relay = challenge(runtime, config()).await;
+pub(crate) async fn who_answers_a_challenge_wrongly_is_told_so_and_closed<S: Starter>(starter: &S) {
+    let relay = challenge(starter, config()).await;
     let (_other, other) = Raw::challenged(&relay).await;
     let signed = |host: &str, nonce: &Bytes| {
         let nonce = nonce.as_ref().try_into().expect("32 bytes");
@@ -211,8 +208,8 @@ pub(crate) async fn who_answers_a_challenge_wrongly_is_told_so_and_closed<R: Run
     assert_eq!(relay.stats().hub.registered, 0);
 }
 
-pub(crate) async fn an_answer_cannot_be_used_twice<R: Runtime>(runtime: &Tracked<R>) {
-    let relay = challenge(runtime, config()).await;
+pub(crate) async fn an_answer_cannot_be_used_twice<S: Starter>(starter: &S) {
+    let relay = challenge(starter, config()).await;
     let (mut first, first_challenge) = Raw::challenged(&relay).await;
     let answer = answer(&first_challenge, &key(1), |_| ());
     first.send(BINARY, &answer).await;
@@ -228,14 +225,12 @@ pub(crate) async fn an_answer_cannot_be_used_twice<R: Runtime>(runtime: &Tracked
     );
 }
 
-async fn emptied_but_for_nobody<R: Runtime>(relay: &Relay<R>) {
+async fn emptied_but_for_nobody(relay: &impl Running) {
     eventually("nobody is there", || relay.stats().hub.connections == 0).await;
 }
 
-pub(crate) async fn what_is_no_answer_to_a_challenge_ends_the_join<R: Runtime>(
-    runtime: &Tracked<R>,
-) {
-    let relay = challenge(runtime, config()).await;
+pub(crate) async fn what_is_no_answer_to_a_challenge_ends_the_join<S: Starter>(starter: &S) {
+    let relay = challenge(starter, config()).await;
     let message = Envelope {
         r#type: MessageType::Message.into(),
         ..Envelope::default()
@@ -272,10 +267,12 @@ pub(crate) async fn what_is_no_answer_to_a_challenge_ends_the_join<R: Runtime>(
     emptied(&relay).await;
 }
 
-pub(crate) async fn who_does_not_answer_its_challenge_in_time_is_cut<R: Runtime>(
-    runtime: &Tracked<R>,
-) {
-    let relay = bind(builder(runtime).hub(config()).auth_timeout(millis(2000))).await;
+pub(crate) async fn who_does_not_answer_its_challenge_in_time_is_cut<S: Starter>(starter: &S) {
+    let relay = bind(
+        starter,
+        starter.builder().hub(config()).auth_timeout(millis(2000)),
+    )
+    .await;
     let (mut silent, challenge) = Raw::challenged(&relay).await;
     assert_eq!(challenge.expires_at_ms - challenge.issued_at_ms, 2000);
     let (mut halfway, halfway_challenge) = Raw::challenged(&relay).await;
@@ -296,8 +293,8 @@ pub(crate) async fn who_does_not_answer_its_challenge_in_time_is_cut<R: Runtime>
     assert_eq!(relay.stats().hub.registered, 0);
 }
 
-pub(crate) async fn a_taken_address_is_refused<R: Runtime>(runtime: &Tracked<R>) {
-    let relay = challenge(runtime, config()).await;
+pub(crate) async fn a_taken_address_is_refused<S: Starter>(starter: &S) {
+    let relay = challenge(starter, config()).await;
     let mut alice = Peer::proven(&relay, 1).await;
     let (mut second, challenge) = Raw::challenged(&relay).await;
     second
@@ -313,21 +310,19 @@ pub(crate) async fn a_taken_address_is_refused<R: Runtime>(runtime: &Tracked<R>)
     assert_eq!(relay.stats().hub.joins_refused_duplicate, 1);
 }
 
-pub(crate) async fn a_taken_name_is_refused<R: Runtime>(runtime: &Tracked<R>) {
-    let relay = open(runtime, config()).await;
+pub(crate) async fn a_taken_name_is_refused<S: Starter>(starter: &S) {
+    let relay = open(starter, config()).await;
     let _alice = Peer::named(&relay, "alice").await;
     let mut second = Raw::upgraded(&relay, "alice").await;
     let close = Heard::close(1008, "address already connected");
     assert_eq!(second.rest().await, [close]);
 }
 
-pub(crate) async fn a_newcomer_takes_over_where_that_is_configured<R: Runtime>(
-    runtime: &Tracked<R>,
-) {
+pub(crate) async fn a_newcomer_takes_over_where_that_is_configured<S: Starter>(starter: &S) {
     let config = config()
         .on_duplicate(OnDuplicate::Replace)
         .join_timeout(LIMIT);
-    let relay = open(runtime, config).await;
+    let relay = open(starter, config).await;
     let mut bob = Peer::named(&relay, "bob").await;
     let mut old = Raw::upgraded(&relay, "alice").await;
     old.ping().await;
@@ -351,11 +346,11 @@ pub(crate) async fn a_newcomer_takes_over_where_that_is_configured<R: Runtime>(
     assert_eq!((stats.replaced, stats.connections), (1, 2));
 }
 
-pub(crate) async fn a_dead_holder_of_an_address_loses_it_after_the_pong_timeout<R: Runtime>(
-    runtime: &Tracked<R>,
+pub(crate) async fn a_dead_holder_of_an_address_loses_it_after_the_pong_timeout<S: Starter>(
+    starter: &S,
 ) {
     let relay = open(
-        runtime,
+        starter,
         config()
             .pong_timeout(millis(1000))
             .close_timeout(millis(100)),
@@ -382,8 +377,8 @@ pub(crate) async fn a_dead_holder_of_an_address_loses_it_after_the_pong_timeout<
     assert_eq!(number(&decode(&alice.envelope().await)), 1);
 }
 
-pub(crate) async fn a_full_relay_says_so<R: Runtime>(runtime: &Tracked<R>) {
-    let relay = challenge(runtime, config().max_connections(1)).await;
+pub(crate) async fn a_full_relay_says_so<S: Starter>(starter: &S) {
+    let relay = challenge(starter, config().max_connections(1)).await;
     let _alice = Peer::proven(&relay, 1).await;
     let (mut bob, challenge) = Raw::challenged(&relay).await;
     bob.send(BINARY, &answer(&challenge, &key(2), |_| ())).await;

@@ -9,30 +9,22 @@ use std::time::Instant;
 use async_io::Async;
 use futures_lite::future::zip;
 use futures_util::future::join_all;
-use pinch_driver::{Auth, Runtime};
+use pinch_driver::Auth;
 
 use crate::envelopes::{address, decode, key, key_address, message, number};
+use crate::harness::nothing_is_held;
 use crate::peer::{Heard, Peer};
 use crate::raw::{BINARY, PONG, Raw, answer};
-use crate::relays::{IDLE_TASKS, bind, builder, challenge, config, connect, emptied, open};
-use crate::tracked::Tracked;
+use crate::relays::{bind, challenge, config, connect, emptied, open};
+use crate::starter::{Running, Starter};
 use crate::wait::{LIMIT, eventually, is_pending, millis, soon};
 
 fn going_away() -> Heard {
     Heard::close(1001, "going away")
 }
 
-/// Waits until nothing lives in the runtime: neither what a relay counts itself nor anything else.
-async fn nothing_is_left<R: Runtime>(runtime: &Tracked<R>) {
-    eventually(
-        || format!("nothing is left, not {:?}", runtime.held()),
-        || runtime.held().is_none(),
-    )
-    .await;
-}
-
-pub(crate) async fn hundreds_join_and_leave_at_once<R: Runtime>(runtime: &Tracked<R>) {
-    let relay = &open(runtime, config()).await;
+pub(crate) async fn hundreds_join_and_leave_at_once<S: Starter>(starter: &S) {
+    let relay = &open(starter, config()).await;
     for round in 0..2 {
         let mut peers = Vec::new();
         for n in 0..300 {
@@ -57,15 +49,13 @@ pub(crate) async fn hundreds_join_and_leave_at_once<R: Runtime>(runtime: &Tracke
     }
 }
 
-pub(crate) async fn a_relay_listens_on_a_socket_that_listens_already<R: Runtime>(
-    runtime: &Tracked<R>,
-) {
+pub(crate) async fn a_relay_listens_on_a_socket_that_listens_already<S: Starter>(starter: &S) {
     // It blocks, and one connection waits already.
     let listener = TcpListener::bind("127.0.0.1:0").expect("it listens");
     let addr = listener.local_addr().expect("it listens");
     let early = TcpStream::connect(addr).expect("it waits");
-    let relay = builder(runtime).hub(config()).auth(Auth::Open);
-    let relay = relay.listen_on(listener).expect("it listens");
+    let relay = starter.builder().hub(config()).auth(Auth::Open);
+    let relay = starter.listen_on(relay, listener).expect("it listens");
     assert_eq!(relay.local_addr(), Some(addr));
     let mut alice = Peer::named(&relay, "alice").await;
     let mut bob = Peer::named(&relay, "bob").await;
@@ -73,17 +63,20 @@ pub(crate) async fn a_relay_listens_on_a_socket_that_listens_already<R: Runtime>
         .send(message(&alice.address, &bob.address, 1, 500))
         .await;
     assert_eq!(number(&decode(&bob.envelope().await)), 1);
-    eventually("all are accepted", || relay.stats().tasks == IDLE_TASKS + 3).await;
+    eventually("all are accepted", || {
+        relay.stats().tasks == relay.idle_tasks() + 3
+    })
+    .await;
     drop((early, alice, bob));
     emptied(&relay).await;
     relay.shutdown().await;
     assert!(TcpStream::connect(addr).is_err(), "nobody listens");
 }
 
-pub(crate) async fn a_shutdown_delivers_what_is_buffered_and_says_going_away<R: Runtime>(
-    runtime: &Tracked<R>,
+pub(crate) async fn a_shutdown_delivers_what_is_buffered_and_says_going_away<S: Starter>(
+    starter: &S,
 ) {
-    let relay = challenge(runtime, config().join_timeout(LIMIT)).await;
+    let relay = challenge(starter, config().join_timeout(LIMIT)).await;
     let mut bob = Peer::proven(&relay, 2).await;
     let (mut alice, challenge) = Raw::challenged(&relay).await;
     alice
@@ -112,11 +105,11 @@ pub(crate) async fn a_shutdown_delivers_what_is_buffered_and_says_going_away<R: 
     assert_eq!((stats.tasks, stats.pending), (0, 0));
     assert_eq!((stats.hub.connections, stats.hub.closing), (0, 0));
     assert_eq!((stats.hub.delivered, stats.hub.returned), (50, 0));
-    nothing_is_left(runtime).await;
+    nothing_is_held(starter).await;
 }
 
-pub(crate) async fn a_shutdown_reaches_hundreds<R: Runtime>(runtime: &Tracked<R>) {
-    let relay = open(runtime, config()).await;
+pub(crate) async fn a_shutdown_reaches_hundreds<S: Starter>(starter: &S) {
+    let relay = open(starter, config()).await;
     let mut peers = Vec::new();
     for n in 0..300 {
         peers.push(Peer::named(&relay, &format!("peer{n}")).await);
@@ -130,10 +123,10 @@ pub(crate) async fn a_shutdown_reaches_hundreds<R: Runtime>(runtime: &Tracked<R>
     assert_eq!(relay.stats().tasks, 0);
 }
 
-pub(crate) async fn a_shutdown_waits_for_the_silent_as_long_as_the_close_timeout<R: Runtime>(
-    runtime: &Tracked<R>,
+pub(crate) async fn a_shutdown_waits_for_the_silent_as_long_as_the_close_timeout<S: Starter>(
+    starter: &S,
 ) {
-    let relay = open(runtime, config().close_timeout(millis(1000))).await;
+    let relay = open(starter, config().close_timeout(millis(1000))).await;
     let mut silent = Raw::named(&relay, "silent").await;
     let begin = Instant::now();
     soon("the shutdown", relay.shutdown()).await;
@@ -142,8 +135,8 @@ pub(crate) async fn a_shutdown_waits_for_the_silent_as_long_as_the_close_timeout
     assert_eq!(silent.rest().await, [going_away()]);
 }
 
-pub(crate) async fn a_shutdown_tells_pending_handshakes<R: Runtime>(runtime: &Tracked<R>) {
-    let relay = challenge(runtime, config()).await;
+pub(crate) async fn a_shutdown_tells_pending_handshakes<S: Starter>(starter: &S) {
+    let relay = challenge(starter, config()).await;
     let mut silent = Raw::connect(&relay).await;
     let mut halfway = Raw::connect(&relay).await;
     halfway.write(b"GET /ws HTTP/1.1\r\nHost: ").await;
@@ -161,10 +154,10 @@ pub(crate) async fn a_shutdown_tells_pending_handshakes<R: Runtime>(runtime: &Tr
     assert_eq!((stats.tasks, stats.pending), (0, 0));
 }
 
-pub(crate) async fn a_shutdown_does_not_wait_for_pending_handshakes_that_stay<R: Runtime>(
-    runtime: &Tracked<R>,
+pub(crate) async fn a_shutdown_does_not_wait_for_pending_handshakes_that_stay<S: Starter>(
+    starter: &S,
 ) {
-    let relay = challenge(runtime, config()).await;
+    let relay = challenge(starter, config()).await;
     let mut silent = Raw::connect(&relay).await;
     let (mut challenged, _) = Raw::challenged(&relay).await;
     eventually("both are joining", || relay.stats().pending == 2).await;
@@ -173,8 +166,8 @@ pub(crate) async fn a_shutdown_does_not_wait_for_pending_handshakes_that_stay<R:
     assert_eq!(challenged.rest().await, [going_away()]);
 }
 
-pub(crate) async fn a_shutdown_tells_connections_that_are_not_accepted_yet<R: Runtime>(
-    runtime: &Tracked<R>,
+pub(crate) async fn a_shutdown_tells_connections_that_are_not_accepted_yet<S: Starter>(
+    starter: &S,
 ) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("it listens");
     let addr = listener.local_addr().expect("it listens");
@@ -183,7 +176,7 @@ pub(crate) async fn a_shutdown_tells_connections_that_are_not_accepted_yet<R: Ru
         let stream = Async::<TcpStream>::connect(addr).await.expect("it waits");
         waiting.push(Raw::new(stream));
     }
-    let relay = builder(runtime).hub(config()).listen_on(listener);
+    let relay = starter.listen_on(starter.builder().hub(config()), listener);
     let relay = relay.expect("it listens");
     let told = async {
         for mut raw in waiting {
@@ -193,10 +186,10 @@ pub(crate) async fn a_shutdown_tells_connections_that_are_not_accepted_yet<R: Ru
     soon("the end of both", zip(relay.shutdown(), told)).await;
 }
 
-pub(crate) async fn a_shutdown_that_is_cancelled_goes_on_and_can_be_awaited_again<R: Runtime>(
-    runtime: &Tracked<R>,
+pub(crate) async fn a_shutdown_that_is_cancelled_goes_on_and_can_be_awaited_again<S: Starter>(
+    starter: &S,
 ) {
-    let relay = open(runtime, config()).await;
+    let relay = open(starter, config()).await;
     let mut alice = Raw::named(&relay, "alice").await;
     assert!(is_pending(relay.shutdown()));
     assert!(is_pending(relay.shutdown()));
@@ -208,8 +201,8 @@ pub(crate) async fn a_shutdown_that_is_cancelled_goes_on_and_can_be_awaited_agai
     assert_eq!(relay.stats().tasks, 0);
 }
 
-pub(crate) async fn a_shutdown_that_nobody_awaits_goes_on<R: Runtime>(runtime: &Tracked<R>) {
-    let relay = open(runtime, config()).await;
+pub(crate) async fn a_shutdown_that_nobody_awaits_goes_on<S: Starter>(starter: &S) {
+    let relay = open(starter, config()).await;
     let mut alice = Raw::named(&relay, "alice").await;
     assert!(is_pending(relay.shutdown()));
     assert_eq!(alice.hear().await, going_away());
@@ -217,18 +210,16 @@ pub(crate) async fn a_shutdown_that_nobody_awaits_goes_on<R: Runtime>(runtime: &
     eventually("its end", || relay.stats().tasks == 0).await;
 }
 
-pub(crate) async fn a_relay_without_connections_shuts_down_at_once<R: Runtime>(
-    runtime: &Tracked<R>,
-) {
+pub(crate) async fn a_relay_without_connections_shuts_down_at_once<S: Starter>(starter: &S) {
     let begin = Instant::now();
-    let relay = open(runtime, config()).await;
+    let relay = open(starter, config()).await;
     soon("the shutdown", relay.shutdown()).await;
     assert!(begin.elapsed() < Duration::from_secs(5));
-    nothing_is_left(runtime).await;
+    nothing_is_held(starter).await;
 }
 
-pub(crate) async fn a_dropped_relay_cuts_everything<R: Runtime>(runtime: &Tracked<R>) {
-    let relay = challenge(runtime, config().join_timeout(LIMIT)).await;
+pub(crate) async fn a_dropped_relay_cuts_everything<S: Starter>(starter: &S) {
+    let relay = challenge(starter, config().join_timeout(LIMIT)).await;
     let addr = relay.local_addr().expect("it listens");
     let mut peer = Peer::proven(&relay, 1).await;
     let mut mute = Raw::connect(&relay).await;
@@ -239,9 +230,9 @@ pub(crate) async fn a_dropped_relay_cuts_everything<R: Runtime>(runtime: &Tracke
         .await;
     challenged.envelope().await;
     challenged.ping().await;
-    assert!(relay.stats().tasks >= IDLE_TASKS + 4);
+    assert!(relay.stats().tasks >= relay.idle_tasks() + 4);
     drop(relay);
-    nothing_is_left(runtime).await;
+    nothing_is_held(starter).await;
     assert_eq!(peer.next().await, Heard::End);
     for raw in [&mut mute, &mut challenged, &mut silent] {
         assert_eq!(raw.hear().await, Heard::End);
@@ -253,43 +244,41 @@ pub(crate) async fn a_dropped_relay_cuts_everything<R: Runtime>(runtime: &Tracke
     );
 }
 
-pub(crate) async fn a_relay_can_be_dropped_in_the_middle_of_its_shutdown<R: Runtime>(
-    runtime: &Tracked<R>,
-) {
-    let relay = open(runtime, config()).await;
+pub(crate) async fn a_relay_can_be_dropped_in_the_middle_of_its_shutdown<S: Starter>(starter: &S) {
+    let relay = open(starter, config()).await;
     let mut alice = Raw::named(&relay, "alice").await;
     assert!(is_pending(relay.shutdown()));
     drop(relay);
-    nothing_is_left(runtime).await;
+    nothing_is_held(starter).await;
     let rest = alice.rest().await;
     assert!(rest.is_empty() || rest == [going_away()], "{rest:?}");
 }
 
-pub(crate) async fn a_bind_that_fails_or_is_cancelled_leaves_nothing<R: Runtime>(
-    runtime: &Tracked<R>,
-) {
-    let relay = open(runtime, config()).await;
+pub(crate) async fn a_bind_that_fails_or_is_cancelled_leaves_nothing<S: Starter>(starter: &S) {
+    let relay = open(starter, config()).await;
     let taken = relay.local_addr().expect("it listens");
-    let error = builder(runtime).bind(taken).await.expect_err("it is taken");
+    let error = starter.bind(starter.builder(), taken).await;
+    let error = error.expect_err("it is taken");
     assert!(
         error
             .to_string()
             .starts_with(&format!("cannot listen on {taken}: ")),
         "{error}"
     );
+    let free = ([127, 0, 0, 1], 0).into();
     let zero = config().close_timeout(Duration::ZERO);
-    let error = builder(runtime).hub(zero).bind(([127, 0, 0, 1], 0)).await;
+    let error = starter.bind(starter.builder().hub(zero), free).await;
     let error = error.expect_err("the settings do not fit").to_string();
     assert_eq!(
         error,
         "invalid settings: close timeout is 0, expected at least 1"
     );
     drop(relay);
-    nothing_is_left(runtime).await;
+    nothing_is_held(starter).await;
 }
 
-pub(crate) async fn who_comes_while_others_leave_is_served<R: Runtime>(runtime: &Tracked<R>) {
-    let relay = bind(builder(runtime).hub(config()).auth_timeout(LIMIT)).await;
+pub(crate) async fn who_comes_while_others_leave_is_served<S: Starter>(starter: &S) {
+    let relay = bind(starter, starter.builder().hub(config()).auth_timeout(LIMIT)).await;
     for _ in 0..50 {
         let leaving = Raw::connect(&relay).await;
         let mut coming = Raw::connect(&relay).await;
@@ -309,11 +298,11 @@ pub(crate) async fn who_comes_while_others_leave_is_served<R: Runtime>(runtime: 
     emptied(&relay).await;
 }
 
-pub(crate) async fn a_relay_that_is_dropped_in_the_middle_of_traffic_leaves_nothing<R: Runtime>(
-    runtime: &Tracked<R>,
+pub(crate) async fn a_relay_that_is_dropped_in_the_middle_of_traffic_leaves_nothing<S: Starter>(
+    starter: &S,
 ) {
     for _ in 0..40 {
-        let relay = open(runtime, config()).await;
+        let relay = open(starter, config()).await;
         let mut threads = Vec::new();
         for n in 0..8 {
             let mut peer = Peer::named(&relay, &format!("peer{n}")).await;
@@ -331,7 +320,7 @@ pub(crate) async fn a_relay_that_is_dropped_in_the_middle_of_traffic_leaves_noth
             threads.push(thread::spawn(|| async_io::block_on(talking)));
         }
         drop(relay);
-        nothing_is_left(runtime).await;
+        nothing_is_held(starter).await;
         for thread in threads {
             thread.join().expect("no panic");
         }

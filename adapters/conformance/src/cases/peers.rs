@@ -1,19 +1,20 @@
 //! What one source address can do to a relay, and how a proxy says where connections come from.
 
-use core::net::{IpAddr, Ipv4Addr};
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::TcpStream;
 
-use futures_util::io::BufWriter;
+use async_io::Async;
 use pinch_driver::proto::hub::RateLimit;
 use pinch_driver::proto::peers::{IpNet, Limits};
-use pinch_driver::{Auth, Builder, HandshakeStats, Runtime, Upgrade};
+use pinch_driver::{Auth, Builder, HandshakeStats};
+use socket2::{Domain, Socket, Type};
 
 use super::http::health;
 use crate::envelopes::{address, key, message};
 use crate::peer::{Heard, Peer};
-use crate::pipe::{Pipe, pipe};
 use crate::raw::{BINARY, Raw, Response, TEXT, answer, named_target, upgrade_request};
-use crate::relays::{Relay, bind, builder, config, emptied};
-use crate::tracked::Tracked;
+use crate::relays::{Relay, bind, config, emptied};
+use crate::starter::{Running, Starter};
 use crate::wait::{eventually, millis};
 
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -28,27 +29,27 @@ fn network(ip: IpAddr) -> Vec<IpNet> {
 }
 
 /// A relay in open mode with `limits`.
-async fn limited<R: Runtime>(runtime: &Tracked<R>, limits: Limits) -> Relay<R> {
-    bind(open_with(runtime, limits)).await
+async fn limited<S: Starter>(starter: &S, limits: Limits) -> Relay<S> {
+    bind(starter, open_with(starter, limits)).await
 }
 
-fn open_with<R: Runtime>(runtime: &Tracked<R>, limits: Limits) -> Builder<Tracked<R>> {
-    let builder = builder(runtime).hub(config()).auth(Auth::Open);
+fn open_with<S: Starter>(starter: &S, limits: Limits) -> Builder<S::Tag> {
+    let builder = starter.builder().hub(config()).auth(Auth::Open);
     builder.limits(limits)
 }
 
-/// A connection from `ip`.
-fn from<R: Runtime>(relay: &Relay<R>, ip: IpAddr) -> Raw<Pipe> {
-    let (near, far) = pipe(1 << 16);
-    relay.adopt_from(far, ip);
-    Raw::new(near)
+/// A connection from another address of this host.
+fn from_elsewhere(relay: &impl Running) -> Raw {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    let elsewhere = SocketAddr::from(([127, 0, 0, 2], 0));
+    socket.bind(&elsewhere.into()).expect("an address");
+    let relay = relay.local_addr().expect("it listens");
+    socket.connect(&relay.into()).expect("the relay accepts");
+    Raw::new(Async::<TcpStream>::try_from(TcpStream::from(socket)).expect("a TCP socket"))
 }
 
 /// Joins as `name`, with the header line `line` in its request if there is one.
-async fn join<S>(mut raw: Raw<S>, name: &str, line: &str) -> (Raw<S>, Response)
-where
-    S: futures_util::AsyncRead + futures_util::AsyncWrite + Unpin,
-{
+async fn join(mut raw: Raw, name: &str, line: &str) -> (Raw, Response) {
     let request = upgrade_request(&named_target(&address(name)));
     let request = request.replacen("\r\n", &format!("\r\n{line}"), 1);
     raw.write(request.as_bytes()).await;
@@ -59,19 +60,17 @@ where
     (raw, response)
 }
 
-pub(crate) async fn a_newcomer_evicts_the_oldest_handshake<R: Runtime>(runtime: &Tracked<R>) {
-    let relay = limited(runtime, Limits::new().total_pending(1)).await;
+pub(crate) async fn a_newcomer_evicts_the_oldest_handshake<S: Starter>(starter: &S) {
+    let relay = limited(starter, Limits::new().total_pending(1)).await;
     let mut oldest = Raw::connect(&relay).await;
     eventually("it waits", || relay.stats().pending == 1).await;
-    // A stream with a buffer of its own is flushed.
-    let (near, far) = pipe(1024);
-    relay.adopt(BufWriter::new(far));
+    let mut newer = Raw::connect(&relay).await;
     let response = oldest.response().await;
     assert_eq!(response.status, 503);
     assert_eq!(response.header("connection"), Some("close"));
     assert_eq!(oldest.hear().await, Heard::End);
     let _newest = Raw::connect(&relay).await;
-    assert_eq!(Raw::new(near).response().await.status, 503);
+    assert_eq!(newer.response().await.status, 503);
     // A joined connection does not count.
     let _alice = Peer::named(&relay, "alice").await;
     let _bob = Peer::named(&relay, "bob").await;
@@ -79,8 +78,8 @@ pub(crate) async fn a_newcomer_evicts_the_oldest_handshake<R: Runtime>(runtime: 
     assert_eq!(health(&relay).await["rejected"]["evicted"], 3);
 }
 
-pub(crate) async fn half_requests_of_one_address_do_not_take_the_relay_away<R: Runtime>(
-    runtime: &Tracked<R>,
+pub(crate) async fn half_requests_of_one_address_do_not_take_the_relay_away<S: Starter>(
+    starter: &S,
 ) {
     const LIMIT: usize = 100;
 
@@ -90,7 +89,7 @@ pub(crate) async fn half_requests_of_one_address_do_not_take_the_relay_away<R: R
         // It has a limit of its own.
         Limits::new().pending(LIMIT).exempt(vec![]),
     ] {
-        let relay = bind(builder(runtime).hub(config()).limits(limits)).await;
+        let relay = bind(starter, starter.builder().hub(config()).limits(limits)).await;
         let mut alice = Peer::proven(&relay, 1).await;
         let mut flood = Vec::new();
         let mut bobs = Vec::new();
@@ -116,11 +115,11 @@ pub(crate) async fn half_requests_of_one_address_do_not_take_the_relay_away<R: R
     }
 }
 
-pub(crate) async fn handshakes_without_an_answer_give_way_too<R: Runtime>(runtime: &Tracked<R>) {
+pub(crate) async fn handshakes_without_an_answer_give_way_too<S: Starter>(starter: &S) {
     const LIMIT: usize = 20;
 
     let limits = Limits::new().total_pending(LIMIT);
-    let relay = bind(builder(runtime).hub(config()).limits(limits)).await;
+    let relay = bind(starter, starter.builder().hub(config()).limits(limits)).await;
     let mut flood = Vec::new();
     for _ in 0..2 * LIMIT {
         flood.push(Raw::challenged(&relay).await.0);
@@ -132,9 +131,9 @@ pub(crate) async fn handshakes_without_an_answer_give_way_too<R: Runtime>(runtim
     assert_eq!(flood[0].hear().await, Heard::End);
 }
 
-pub(crate) async fn connections_of_one_address_are_limited<R: Runtime>(runtime: &Tracked<R>) {
+pub(crate) async fn connections_of_one_address_are_limited<S: Starter>(starter: &S) {
     let limits = Limits::new().connections(1).exempt(vec![]);
-    let relay = limited(runtime, limits).await;
+    let relay = limited(starter, limits).await;
     let alice = Peer::named(&relay, "alice").await;
     let (mut bob, response) = join(Raw::connect(&relay).await, "bob", "").await;
     assert_eq!(response.status, 429);
@@ -144,26 +143,17 @@ pub(crate) async fn connections_of_one_address_are_limited<R: Runtime>(runtime: 
     );
     assert_eq!(bob.hear().await, Heard::End);
     drop(bob);
-    let (near, far) = pipe(1024);
-    let upgrade = Upgrade::trusted().vouched_for(address("carol"));
-    relay.adopt_upgraded(far, upgrade.clone().peer(LOCAL));
-    let told = "too many connections from 127.0.0.1: at most 1";
-    assert_eq!(Raw::new(near).hear().await, Heard::close(1013, told));
     // It may ask for the health all the same, and others may join.
-    let counted = || relay.stats().handshakes.rejected.connections == 2;
-    eventually("both are counted", counted).await;
-    assert_eq!(health(&relay).await["rejected"]["connections"], 2);
-    let (near, far) = pipe(1024);
-    relay.adopt_upgraded(far, upgrade);
-    let mut carol = Raw::new(near);
-    carol.answer_ping().await;
-    let (_dave, response) = join(from(&relay, ip(1)), "dave", "").await;
+    let counted = || relay.stats().handshakes.rejected.connections == 1;
+    eventually("it is counted", counted).await;
+    assert_eq!(health(&relay).await["rejected"]["connections"], 1);
+    let (_dave, response) = join(from_elsewhere(&relay), "dave", "").await;
     assert_eq!(response.status, 101);
 
     drop(alice);
     eventually("alice has left", || {
         let hub = relay.stats().hub;
-        hub.connections + hub.closing <= 2
+        hub.connections + hub.closing <= 1
     })
     .await;
     // The place is free when the connection has ended.
@@ -176,11 +166,11 @@ pub(crate) async fn connections_of_one_address_are_limited<R: Runtime>(runtime: 
     }
 }
 
-pub(crate) async fn joins_of_one_address_are_limited_in_time<R: Runtime>(runtime: &Tracked<R>) {
+pub(crate) async fn joins_of_one_address_are_limited_in_time<S: Starter>(starter: &S) {
     // One token in a thousand seconds.
     let rate = RateLimit::new(0.001, 2).expect("a rate limit");
     let limits = Limits::new().join_rate(Some(rate)).exempt(vec![]);
-    let relay = limited(runtime, limits).await;
+    let relay = limited(starter, limits).await;
     for name in ["alice", "bob"] {
         // Leaving gives no join back.
         drop(Peer::named(&relay, name).await);
@@ -194,17 +184,15 @@ pub(crate) async fn joins_of_one_address_are_limited_in_time<R: Runtime>(runtime
     assert!(matches!(seconds, Some(Ok(1..=1000))), "{response:?}");
     let counted = || relay.stats().handshakes.rejected.join_rate == 1;
     eventually("it is counted", counted).await;
-    let (_, response) = join(from(&relay, ip(1)), "carol", "").await;
+    let (_, response) = join(from_elsewhere(&relay), "carol", "").await;
     assert_eq!(response.status, 101);
     assert_eq!(health(&relay).await["status"], "ok");
 }
 
-pub(crate) async fn a_trusted_proxy_names_its_clients_in_the_request<R: Runtime>(
-    runtime: &Tracked<R>,
-) {
+pub(crate) async fn a_trusted_proxy_names_its_clients_in_the_request<S: Starter>(starter: &S) {
     let limits = Limits::new().connections(1).exempt(vec![]);
-    let relay = open_with(runtime, limits).trusted_proxies(network(LOCAL));
-    let relay = bind(relay).await;
+    let relay = open_with(starter, limits).trusted_proxies(network(LOCAL));
+    let relay = bind(starter, relay).await;
     let (mut joined, mut pipes) = (Vec::new(), Vec::new());
     let cases = [
         ("alice", "X-Forwarded-For: 203.0.113.1\r\n", 101),
@@ -247,7 +235,7 @@ pub(crate) async fn a_trusted_proxy_names_its_clients_in_the_request<R: Runtime>
         ("heidi", "X-Forwarded-For: 198.51.100.2\r\n", 429),
         ("heidi", "X-Forwarded-For: someone\r\n", 429),
     ] {
-        let (raw, response) = join(from(&relay, ip(7)), name, line).await;
+        let (raw, response) = join(from_elsewhere(&relay), name, line).await;
         assert_eq!(response.status, status, "{line:?}");
         pipes.push(raw);
     }
@@ -266,17 +254,17 @@ fn proxy_header(source: IpAddr) -> Vec<u8> {
     header
 }
 
-pub(crate) async fn a_trusted_proxy_names_its_clients_by_the_proxy_protocol<R: Runtime>(
-    runtime: &Tracked<R>,
+pub(crate) async fn a_trusted_proxy_names_its_clients_by_the_proxy_protocol<S: Starter>(
+    starter: &S,
 ) {
     let limits = Limits::new().connections(1).exempt(vec![]);
     let proxied = |trusted| {
-        let builder = open_with(runtime, limits.clone());
+        let builder = open_with(starter, limits.clone());
         builder
             .trusted_proxies(network(trusted))
             .proxy_protocol(true)
     };
-    let relay = bind(proxied(LOCAL)).await;
+    let relay = bind(starter, proxied(LOCAL)).await;
     let v6: IpAddr = "2001:db8::1".parse().expect("an address");
     let own = [&b"\r\n\r\n\0\r\nQUIT\n"[..], &[0x20, 0, 0, 0]].concat();
     let mut joined = Vec::new();
@@ -332,7 +320,7 @@ pub(crate) async fn a_trusted_proxy_names_its_clients_by_the_proxy_protocol<R: R
     }
 
     // From anywhere else, the header is no HTTP.
-    let relay = bind(proxied(ip(1))).await;
+    let relay = bind(starter, proxied(ip(1))).await;
     let mut raw = Raw::connect(&relay).await;
     raw.write(&proxy_header(ip(2))).await;
     raw.write(upgrade_request(&named_target(&address("alice"))).as_bytes())
@@ -341,10 +329,8 @@ pub(crate) async fn a_trusted_proxy_names_its_clients_by_the_proxy_protocol<R: R
     assert_eq!(health(&relay).await["status"], "ok");
 }
 
-pub(crate) async fn rejections_before_the_join_are_counted_by_reason<R: Runtime>(
-    runtime: &Tracked<R>,
-) {
-    let relay = bind(builder(runtime).hub(config())).await;
+pub(crate) async fn rejections_before_the_join_are_counted_by_reason<S: Starter>(starter: &S) {
+    let relay = bind(starter, starter.builder().hub(config())).await;
     let alice = Peer::proven(&relay, 1).await;
     let refused = [
         ("hello\r\n\r\n".into(), 400),
@@ -392,21 +378,18 @@ pub(crate) async fn rejections_before_the_join_are_counted_by_reason<R: Runtime>
     assert_eq!((&shown["origin"], &shown["hub"]), (&1.into(), &1.into()));
     drop(alice);
 
-    let relay = builder(runtime).hub(config()).auth_timeout(millis(200));
-    let relay = bind(relay).await;
+    let relay = starter.builder().hub(config()).auth_timeout(millis(200));
+    let relay = bind(starter, relay).await;
     let mut late = Raw::connect(&relay).await;
     assert_eq!(late.response().await.status, 408);
-    let (near, far) = pipe(1024);
-    relay.adopt_upgraded(far, Upgrade::trusted());
-    let mut silent = Raw::new(near);
-    silent.challenge().await;
+    let (mut silent, _) = Raw::challenged(&relay).await;
     assert!(matches!(silent.hear().await, Heard::Close(1008, _)));
     drop((late, silent));
     assert_eq!(all_ended(&relay, 2).await.rejected.timeout, 2);
 }
 
 /// What came of `accepted` connections, none of which is pending.
-async fn all_ended<R: Runtime>(relay: &Relay<R>, accepted: u64) -> HandshakeStats {
+async fn all_ended(relay: &impl Running, accepted: u64) -> HandshakeStats {
     let ended = || relay.stats().pending == 0 && relay.stats().handshakes.accepted == accepted;
     eventually(|| format!("all have ended, not {:?}", relay.stats()), ended).await;
     let stats = relay.stats().handshakes;

@@ -8,26 +8,23 @@ use futures_lite::future::zip;
 use pinch_driver::proto::hub::{Config, QueueConfig};
 use pinch_driver::proto::queue::{Failure, MemoryQueue};
 use pinch_driver::proto::wire::Payload;
-use pinch_driver::{Auth, BindError, MemoryStore, Runtime, Store, StoreHealth};
+use pinch_driver::{Auth, BindError, MemoryStore, Store, StoreHealth};
 
 use super::stores::{Gate, Mood, Moody};
 use crate::envelopes::{address, decode, key_address, message, number, refusal};
 use crate::peer::{Heard, Peer};
 use crate::raw::{BINARY, CLOSE, PING, Raw, close_payload, frame};
-use crate::relays::{self, Relay, builder, config};
-use crate::tracked::Tracked;
+use crate::relays::{self, Relay, config};
+use crate::starter::{Running, Starter};
 use crate::wait::{LIMIT, eventually, millis, soon};
 
-/// Tasks of a relay that listens, has a store, and has no connections.
-const IDLE_TASKS: usize = relays::IDLE_TASKS + 1;
-
-async fn open<R: Runtime>(runtime: &Tracked<R>, config: Config, store: impl Store) -> Relay<R> {
-    let builder = builder(runtime).hub(config).auth(Auth::Open);
-    relays::bind(builder.store(store)).await
+async fn open<S: Starter>(starter: &S, config: Config, store: impl Store) -> Relay<S> {
+    let builder = starter.builder().hub(config).auth(Auth::Open);
+    relays::bind(starter, builder.store(store)).await
 }
 
 /// Waits until all connections have ended, and the store has everything.
-async fn emptied<R: Runtime>(relay: &Relay<R>) {
+async fn emptied(relay: &impl Running) {
     eventually(
         || format!("an empty relay, not {relay:?}"),
         || {
@@ -36,7 +33,7 @@ async fn emptied<R: Runtime>(relay: &Relay<R>) {
             let connections = hub.connections + hub.closing;
             let envelopes = hub.queued + hub.queued_bytes + hub.in_flight + hub.backlogged;
             let held = connections + envelopes + hub.storing + hub.store_unanswered;
-            (held, stats.tasks) == (0, IDLE_TASKS)
+            (held, stats.tasks) == (0, relay.idle_tasks() + 1)
         },
     )
     .await;
@@ -51,17 +48,17 @@ fn status(message: &[u8]) -> i32 {
 }
 
 /// Waits until the store has `count` envelopes.
-async fn stored<R: Runtime>(relay: &Relay<R>, count: u64) {
+async fn stored(relay: &impl Running, count: u64) {
     let what = || format!("{count} stored, not {relay:?}");
     eventually(what, || relay.stats().hub.stored == count).await;
 }
 
-pub(crate) async fn who_was_away_hears_how_much_waits_and_gets_it_in_order<R: Runtime>(
-    runtime: &Tracked<R>,
+pub(crate) async fn who_was_away_hears_how_much_waits_and_gets_it_in_order<S: Starter>(
+    starter: &S,
 ) {
     let store = Arc::new(MemoryStore::new());
-    let builder = builder(runtime).hub(config()).store(Arc::clone(&store));
-    let relay = relays::bind(builder).await;
+    let builder = starter.builder().hub(config()).store(Arc::clone(&store));
+    let relay = relays::bind(starter, builder).await;
     let mut alice = Peer::proven(&relay, 1).await;
     let bob = key_address(2);
     let sent: Vec<_> = (0..50)
@@ -97,11 +94,11 @@ pub(crate) async fn who_was_away_hears_how_much_waits_and_gets_it_in_order<R: Ru
 }
 
 pub(crate) async fn who_is_cut_in_the_middle_gets_the_rest_and_what_it_had_not_confirmed<
-    R: Runtime,
+    S: Starter,
 >(
-    runtime: &Tracked<R>,
+    starter: &S,
 ) {
-    let relay = open(runtime, config(), MemoryStore::new()).await;
+    let relay = open(starter, config(), MemoryStore::new()).await;
     let mut alice = Peer::named(&relay, "alice").await;
     for number in 0..100 {
         let message = message(&alice.address, &address("bob"), number, 1000);
@@ -133,15 +130,15 @@ pub(crate) async fn who_is_cut_in_the_middle_gets_the_rest_and_what_it_had_not_c
     emptied(&relay).await;
 }
 
-pub(crate) async fn a_reader_that_stops_spills_and_gets_everything_in_order<R: Runtime>(
-    runtime: &Tracked<R>,
+pub(crate) async fn a_reader_that_stops_spills_and_gets_everything_in_order<S: Starter>(
+    starter: &S,
 ) {
     const OUTBOX: usize = 128 << 10;
     const COUNT: u64 = 2000;
     let config = config().outbox_bytes(OUTBOX).unconfirmed_bytes(OUTBOX);
     let queue = QueueConfig::new().recipient_count(COUNT);
     let store = Arc::new(MemoryStore::new());
-    let relay = open(runtime, config.queue(queue), Arc::clone(&store)).await;
+    let relay = open(starter, config.queue(queue), Arc::clone(&store)).await;
     let mut reader = Raw::named(&relay, "reader").await;
     let mut sender = Peer::named(&relay, "sender").await;
     for number in 0..COUNT {
@@ -163,12 +160,12 @@ pub(crate) async fn a_reader_that_stops_spills_and_gets_everything_in_order<R: R
     assert_eq!(sender.envelope().await, own, "nothing was to be told");
 }
 
-pub(crate) async fn a_shutdown_keeps_what_was_not_confirmed_for_the_next_relay<R: Runtime>(
-    runtime: &Tracked<R>,
+pub(crate) async fn a_shutdown_keeps_what_was_not_confirmed_for_the_next_relay<S: Starter>(
+    starter: &S,
 ) {
     let store = Arc::new(MemoryStore::new());
     let config_of_first = config().close_timeout(millis(50)).ack_probe_interval(LIMIT);
-    let relay = open(runtime, config_of_first, Arc::clone(&store)).await;
+    let relay = open(starter, config_of_first, Arc::clone(&store)).await;
     let mut alice = Peer::named(&relay, "alice").await;
     let mut bob = Raw::named(&relay, "bob").await;
     let sent: Vec<_> = (0..10)
@@ -185,7 +182,7 @@ pub(crate) async fn a_shutdown_keeps_what_was_not_confirmed_for_the_next_relay<R
     assert_eq!(relay.stats().tasks, 0);
     assert_eq!(store.with_queue(MemoryQueue::len), 10);
 
-    let relay = open(runtime, config(), store).await;
+    let relay = open(starter, config(), store).await;
     let mut bob = Peer::named(&relay, "bob").await;
     assert_eq!(status(&bob.envelope().await), 10);
     for message in &sent {
@@ -193,11 +190,11 @@ pub(crate) async fn a_shutdown_keeps_what_was_not_confirmed_for_the_next_relay<R
     }
 }
 
-pub(crate) async fn a_goodbye_that_crosses_that_of_a_shutdown_confirms_nothing<R: Runtime>(
-    runtime: &Tracked<R>,
+pub(crate) async fn a_goodbye_that_crosses_that_of_a_shutdown_confirms_nothing<S: Starter>(
+    starter: &S,
 ) {
     let store = Arc::new(MemoryStore::new());
-    let relay = open(runtime, config(), Arc::clone(&store)).await;
+    let relay = open(starter, config(), Arc::clone(&store)).await;
     let mut alice = Peer::named(&relay, "alice").await;
     let mut bob = Peer::named(&relay, "bob").await;
     for number in 0..10 {
@@ -216,9 +213,9 @@ pub(crate) async fn a_goodbye_that_crosses_that_of_a_shutdown_confirms_nothing<R
     assert_eq!(store.with_queue(MemoryQueue::len), 10);
 }
 
-pub(crate) async fn a_dropped_relay_keeps_what_was_not_confirmed<R: Runtime>(runtime: &Tracked<R>) {
+pub(crate) async fn a_dropped_relay_keeps_what_was_not_confirmed<S: Starter>(starter: &S) {
     let store = Arc::new(MemoryStore::new());
-    let relay = open(runtime, config(), Arc::clone(&store)).await;
+    let relay = open(starter, config(), Arc::clone(&store)).await;
     let mut alice = Peer::named(&relay, "alice").await;
     let _bob = Raw::named(&relay, "bob").await;
     for number in 0..10 {
@@ -231,11 +228,11 @@ pub(crate) async fn a_dropped_relay_keeps_what_was_not_confirmed<R: Runtime>(run
     eventually("the store has them", kept).await;
 }
 
-pub(crate) async fn blocks_outlive_the_relay<R: Runtime>(runtime: &Tracked<R>) {
+pub(crate) async fn blocks_outlive_the_relay<S: Starter>(starter: &S) {
     use pinch_driver::proto::wire::{BlockNotification, Envelope};
 
     let store = Arc::new(MemoryStore::new());
-    let relay = open(runtime, config(), Arc::clone(&store)).await;
+    let relay = open(starter, config(), Arc::clone(&store)).await;
     let mut bob = Peer::named(&relay, "bob").await;
     let payload = Payload::BlockNotification(BlockNotification {
         blocked_address: address("alice").as_str().into(),
@@ -252,7 +249,7 @@ pub(crate) async fn blocks_outlive_the_relay<R: Runtime>(runtime: &Tracked<R>) {
     eventually("the store knows", known).await;
     drop(relay);
 
-    let relay = open(runtime, config(), store).await;
+    let relay = open(starter, config(), store).await;
     let mut alice = Peer::named(&relay, "alice").await;
     let message = message(&alice.address, &address("bob"), 0, 0);
     alice.send(message).await;
@@ -260,10 +257,10 @@ pub(crate) async fn blocks_outlive_the_relay<R: Runtime>(runtime: &Tracked<R>) {
     assert_eq!(relay.stats().hub.accepted, 0);
 }
 
-pub(crate) async fn many_senders_share_a_commit<R: Runtime>(runtime: &Tracked<R>) {
+pub(crate) async fn many_senders_share_a_commit<S: Starter>(starter: &S) {
     const SENDERS: u64 = 50;
     let store = Arc::new(Gate::new(MemoryStore::new()));
-    let relay = open(runtime, config(), Arc::clone(&store)).await;
+    let relay = open(starter, config(), Arc::clone(&store)).await;
     let mut senders = Vec::new();
     for number in 0..SENDERS {
         senders.push(Peer::named(&relay, &format!("sender{number}")).await);
@@ -287,11 +284,11 @@ pub(crate) async fn many_senders_share_a_commit<R: Runtime>(runtime: &Tracked<R>
     assert!(store.batches() - before <= 2, "{} batches", store.batches());
 }
 
-pub(crate) async fn a_store_that_fails_is_told_and_shown_and_live_traffic_goes_on<R: Runtime>(
-    runtime: &Tracked<R>,
+pub(crate) async fn a_store_that_fails_is_told_and_shown_and_live_traffic_goes_on<S: Starter>(
+    starter: &S,
 ) {
     let store = Arc::new(Moody::new(MemoryStore::new()));
-    let relay = open(runtime, config(), Arc::clone(&store)).await;
+    let relay = open(starter, config(), Arc::clone(&store)).await;
     let mut alice = Peer::named(&relay, "alice").await;
     let mut bob = Peer::named(&relay, "bob").await;
     assert_eq!(relay.stats().store, StoreHealth::Working);
@@ -322,10 +319,10 @@ pub(crate) async fn a_store_that_fails_is_told_and_shown_and_live_traffic_goes_o
 
 /// A relay that alice and bob have joined, their queues known to be empty, before its store comes into
 /// `mood`.
-async fn drained_before<R: Runtime>(runtime: &Tracked<R>, mood: Mood) -> (Relay<R>, Peer, Peer) {
+async fn drained_before<S: Starter>(starter: &S, mood: Mood) -> (Relay<S>, Peer, Peer) {
     let store = Arc::new(Moody::new(MemoryStore::new()));
     let queue = QueueConfig::new().answer_timeout(millis(100));
-    let relay = open(runtime, config().queue(queue), Arc::clone(&store)).await;
+    let relay = open(starter, config().queue(queue), Arc::clone(&store)).await;
     let alice = Peer::named(&relay, "alice").await;
     let bob = Peer::named(&relay, "bob").await;
     let drained = || relay.stats().hub.backlogged == 0;
@@ -334,10 +331,10 @@ async fn drained_before<R: Runtime>(runtime: &Tracked<R>, mood: Mood) -> (Relay<
     (relay, alice, bob)
 }
 
-pub(crate) async fn a_store_that_is_silent_holds_up_neither_traffic_nor_the_end<R: Runtime>(
-    runtime: &Tracked<R>,
+pub(crate) async fn a_store_that_is_silent_holds_up_neither_traffic_nor_the_end<S: Starter>(
+    starter: &S,
 ) {
-    let (relay, mut alice, mut bob) = drained_before(runtime, Mood::Silent).await;
+    let (relay, mut alice, mut bob) = drained_before(starter, Mood::Silent).await;
     alice
         .send(message(&alice.address, &address("away"), 1, 0))
         .await;
@@ -357,11 +354,9 @@ pub(crate) async fn a_store_that_is_silent_holds_up_neither_traffic_nor_the_end<
     assert_eq!(relay.stats().tasks, 0);
 }
 
-pub(crate) async fn a_store_that_gives_too_few_outcomes_has_failed<R: Runtime>(
-    runtime: &Tracked<R>,
-) {
+pub(crate) async fn a_store_that_gives_too_few_outcomes_has_failed<S: Starter>(starter: &S) {
     let store = Arc::new(Moody::new(MemoryStore::new()));
-    let relay = open(runtime, config(), Arc::clone(&store)).await;
+    let relay = open(starter, config(), Arc::clone(&store)).await;
     let mut alice = Peer::named(&relay, "alice").await;
     store.set(Mood::Forgets);
     alice
@@ -374,11 +369,11 @@ pub(crate) async fn a_store_that_gives_too_few_outcomes_has_failed<R: Runtime>(
 }
 
 pub(crate) async fn a_store_that_panics_shows_in_the_health_and_does_not_hold_up_the_end<
-    R: Runtime,
+    S: Starter,
 >(
-    runtime: &Tracked<R>,
+    starter: &S,
 ) {
-    let (relay, mut alice, mut bob) = drained_before(runtime, Mood::Panics).await;
+    let (relay, mut alice, mut bob) = drained_before(starter, Mood::Panics).await;
     let away = message(&alice.address, &address("away"), 1, 0);
     alice.send(away).await;
     let (about, _) = refusal(&alice.envelope().await).expect("a refusal");
@@ -406,17 +401,16 @@ pub(crate) async fn a_store_that_panics_shows_in_the_health_and_does_not_hold_up
     assert_eq!(relay.stats().tasks, 0);
 }
 
-pub(crate) async fn a_queue_needs_a_store<R: Runtime>(runtime: &Tracked<R>) {
+pub(crate) async fn a_queue_needs_a_store<S: Starter>(starter: &S) {
     let config = config().queue(QueueConfig::new());
-    let relay = builder(runtime).hub(config).detached();
+    let localhost = ([127, 0, 0, 1], 0).into();
+    let relay = starter.bind(starter.builder().hub(config), localhost).await;
     assert!(matches!(relay, Err(BindError::NoStore)), "{relay:?}");
 }
 
-pub(crate) async fn a_pong_and_a_close_wait_for_what_the_store_says<R: Runtime>(
-    runtime: &Tracked<R>,
-) {
+pub(crate) async fn a_pong_and_a_close_wait_for_what_the_store_says<S: Starter>(starter: &S) {
     let config = config().queue(QueueConfig::new().recipient_count(1));
-    let relay = open(runtime, config, MemoryStore::new()).await;
+    let relay = open(starter, config, MemoryStore::new()).await;
     let mut alice = Raw::named(&relay, "alice").await;
     let envelope = |number| {
         let message = message(&address("alice"), &address("bob"), number, 100);

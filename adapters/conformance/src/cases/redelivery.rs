@@ -17,7 +17,8 @@ use pinch_driver::{Auth, MemoryStore, Runtime};
 use crate::agents::{Client, client, url};
 use crate::envelopes::{address, decode, message};
 use crate::peer::Peer;
-use crate::relays::{self, builder, config};
+use crate::relays::{self, config};
+use crate::starter::Starter as _;
 use crate::tracked::Tracked;
 use crate::wait::{eventually, millis, soon};
 
@@ -85,8 +86,8 @@ pub(crate) async fn a_client_that_is_cut_before_it_has_confirmed_hands_everythin
 >(
     runtime: &Tracked<R>,
 ) {
-    let relay = builder(runtime).hub(config()).auth(Auth::Open);
-    let relay = relays::bind(relay.store(MemoryStore::new())).await;
+    let relay = runtime.builder().hub(config()).auth(Auth::Open);
+    let relay = relays::bind(runtime, relay.store(MemoryStore::new())).await;
     let (from, to) = (address("alice"), address("bob"));
     let numbered = |number| message(&from, &to, number, 100);
     let mut alice = Peer::named(&relay, "alice").await;

@@ -6,13 +6,13 @@ use futures_util::AsyncWriteExt as _;
 use pinch_driver::proto::hub::AckOnClose;
 use pinch_driver::proto::queue::MemoryQueue;
 use pinch_driver::proto::wire::Payload;
-use pinch_driver::{AllowedOrigins, Auth, MemoryStore, Runtime};
+use pinch_driver::{AllowedOrigins, Auth, MemoryStore};
 
 use crate::envelopes::{address, decode, message};
 use crate::peer::{Heard, Peer};
 use crate::raw::{BINARY, CLOSE, Raw, close_payload, upgrade_request};
-use crate::relays::{self, Relay, builder, config};
-use crate::tracked::Tracked;
+use crate::relays::{self, Relay, config};
+use crate::starter::{Running, Starter};
 use crate::wait::eventually;
 
 /// How a session ends that has read its queue and answered no ping behind it.
@@ -30,21 +30,18 @@ enum Ending {
     Shutdown,
 }
 
-async fn open<R: Runtime>(
-    runtime: &Tracked<R>,
-    policy: AckOnClose,
-    store: &Arc<MemoryStore>,
-) -> Relay<R> {
-    let builder = builder(runtime)
+async fn open<S: Starter>(starter: &S, policy: AckOnClose, store: &Arc<MemoryStore>) -> Relay<S> {
+    let builder = starter
+        .builder()
         .hub(config().ack_on_close(policy))
         .auth(Auth::Open)
         .allowed_origins(AllowedOrigins::Any)
         .store(Arc::clone(store));
-    relays::bind(builder).await
+    relays::bind(starter, builder).await
 }
 
 /// A session of bob that has read everything but answered only the ping of its join.
-async fn session<R: Runtime>(relay: &Relay<R>, query: &str, fields: &str, waiting: usize) -> Raw {
+async fn session(relay: &impl Running, query: &str, fields: &str, waiting: usize) -> Raw {
     let mut bob = Raw::connect(relay).await;
     let target = format!("/ws?address={}{query}", address("bob"));
     let request = upgrade_request(&target);
@@ -61,7 +58,7 @@ async fn session<R: Runtime>(relay: &Relay<R>, query: &str, fields: &str, waitin
     bob
 }
 
-async fn end<R: Runtime>(relay: &Relay<R>, mut bob: Raw, ending: Ending) {
+async fn end(relay: &impl Running, mut bob: Raw, ending: Ending) {
     match ending {
         Ending::Clean | Ending::ResetAfterClose => {
             bob.send(CLOSE, &close_payload(1000, "")).await;
@@ -83,7 +80,7 @@ async fn end<R: Runtime>(relay: &Relay<R>, mut bob: Raw, ending: Ending) {
     }
 }
 
-pub(crate) async fn only_a_clean_close_by_the_peer_acknowledges<R: Runtime>(runtime: &Tracked<R>) {
+pub(crate) async fn only_a_clean_close_by_the_peer_acknowledges<S: Starter>(starter: &S) {
     use AckOnClose::{Clean, Never};
     const ORIGIN: &str = "Origin: https://app.example.com\r\n";
     let cases = [
@@ -100,7 +97,7 @@ pub(crate) async fn only_a_clean_close_by_the_peer_acknowledges<R: Runtime>(runt
     for case in cases {
         let (policy, query, fields, ending, left) = case;
         let store = Arc::new(MemoryStore::new());
-        let relay = open(runtime, policy, &store).await;
+        let relay = open(starter, policy, &store).await;
         let mut alice = Peer::named(&relay, "alice").await;
         for number in 0..3 {
             let message = message(&alice.address, &address("bob"), number, 100);
@@ -119,11 +116,9 @@ pub(crate) async fn only_a_clean_close_by_the_peer_acknowledges<R: Runtime>(runt
     }
 }
 
-pub(crate) async fn a_row_of_short_sessions_gets_each_envelope_once<R: Runtime>(
-    runtime: &Tracked<R>,
-) {
+pub(crate) async fn a_row_of_short_sessions_gets_each_envelope_once<S: Starter>(starter: &S) {
     let store = Arc::new(MemoryStore::new());
-    let relay = open(runtime, AckOnClose::Clean, &store).await;
+    let relay = open(starter, AckOnClose::Clean, &store).await;
     let mut alice = Peer::named(&relay, "alice").await;
     for number in 0..20 {
         let message = message(&alice.address, &address("bob"), number, 100);
@@ -147,11 +142,11 @@ pub(crate) async fn a_row_of_short_sessions_gets_each_envelope_once<R: Runtime>(
     }
 }
 
-pub(crate) async fn a_session_that_only_sends_lives_beside_the_one_that_receives<R: Runtime>(
-    runtime: &Tracked<R>,
+pub(crate) async fn a_session_that_only_sends_lives_beside_the_one_that_receives<S: Starter>(
+    starter: &S,
 ) {
     let store = Arc::new(MemoryStore::new());
-    let relay = open(runtime, AckOnClose::Clean, &store).await;
+    let relay = open(starter, AckOnClose::Clean, &store).await;
     let mut listener = Peer::named(&relay, "bob").await;
     let own = address("bob");
     let target = format!("/ws?address={own}&receive=0");

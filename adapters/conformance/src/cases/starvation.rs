@@ -10,7 +10,8 @@ use pinch_driver::Runtime;
 
 use crate::envelopes::{address, message};
 use crate::peer::Peer;
-use crate::relays::{IDLE_TASKS, config, emptied, open};
+use crate::relays::{config, emptied, open};
+use crate::starter::Running as _;
 use crate::tracked::Tracked;
 use crate::wait::{eventually, millis};
 
@@ -58,7 +59,7 @@ async fn held_up<R: Runtime>(runtime: &Tracked<R>, threads: usize) {
             thread::sleep(until.saturating_duration_since(Instant::now()));
         });
     }
-    let tasks = || runtime.held().tasks == IDLE_TASKS + PEERS;
+    let tasks = || runtime.held().tasks == relay.idle_tasks() + PEERS;
     eventually("the threads go on", tasks).await;
 
     let mut last = Peer::named(&relay, "last").await;

@@ -4,20 +4,16 @@
 use bytes::Bytes;
 use futures_lite::future::zip;
 use futures_util::future::join_all;
-use pinch_driver::Runtime;
-use pinch_driver::proto::hub::{OnDuplicate, RateLimit};
+use pinch_driver::proto::hub::RateLimit;
 use pinch_driver::proto::wire::{BlockNotification, Envelope, MessageType, Payload};
 
 use crate::envelopes::{
     address, decode, envelope, key_address, message, message_of, number, refusal,
 };
 use crate::peer::{Heard, Peer};
-use crate::pipe::pipe;
-use crate::raw::{
-    BINARY, CLOSE, FIRST, LAST, MIDDLE, PING, Raw, close_payload, frame, named_target,
-};
+use crate::raw::{BINARY, CLOSE, FIRST, LAST, MIDDLE, PING, Raw, close_payload, frame};
 use crate::relays::{challenge, config, emptied, open};
-use crate::tracked::Tracked;
+use crate::starter::{Running, Starter};
 use crate::wait::eventually;
 
 /// The number of the refused envelope, and why it was refused.
@@ -26,10 +22,8 @@ fn refused(message: &Bytes) -> (u64, String) {
     (number, refusal.reason)
 }
 
-pub(crate) async fn envelopes_arrive_byte_for_byte_in_both_directions<R: Runtime>(
-    runtime: &Tracked<R>,
-) {
-    let relay = open(runtime, config()).await;
+pub(crate) async fn envelopes_arrive_byte_for_byte_in_both_directions<S: Starter>(starter: &S) {
+    let relay = open(starter, config()).await;
     let mut alice = Peer::named(&relay, "alice").await;
     let mut bob = Peer::named(&relay, "bob").await;
     for _ in 0..2 {
@@ -57,18 +51,18 @@ pub(crate) async fn envelopes_arrive_byte_for_byte_in_both_directions<R: Runtime
     }
 }
 
-pub(crate) async fn an_agent_can_write_to_itself<R: Runtime>(runtime: &Tracked<R>) {
-    let relay = challenge(runtime, config()).await;
+pub(crate) async fn an_agent_can_write_to_itself<S: Starter>(starter: &S) {
+    let relay = challenge(starter, config()).await;
     let mut alice = Peer::proven(&relay, 1).await;
     let said = message(&alice.address, &alice.address, 1, 9);
     alice.send(said.clone()).await;
     assert_eq!(alice.envelope().await, said);
 }
 
-pub(crate) async fn many_pipelined_envelopes_keep_their_order<R: Runtime>(runtime: &Tracked<R>) {
+pub(crate) async fn many_pipelined_envelopes_keep_their_order<S: Starter>(starter: &S) {
     const EACH: u64 = 2000;
     let relay = open(
-        runtime,
+        starter,
         config().outbox_count(1 << 20).outbox_bytes(64 << 20),
     )
     .await;
@@ -100,10 +94,8 @@ pub(crate) async fn many_pipelined_envelopes_keep_their_order<R: Runtime>(runtim
     emptied(&relay).await;
 }
 
-pub(crate) async fn many_envelopes_in_one_segment_are_many_envelopes<R: Runtime>(
-    runtime: &Tracked<R>,
-) {
-    let relay = open(runtime, config()).await;
+pub(crate) async fn many_envelopes_in_one_segment_are_many_envelopes<S: Starter>(starter: &S) {
+    let relay = open(starter, config()).await;
     let mut bob = Peer::named(&relay, "bob").await;
     let mut alice = Raw::named(&relay, "alice").await;
     let said: Vec<Bytes> = (0..500)
@@ -116,10 +108,10 @@ pub(crate) async fn many_envelopes_in_one_segment_are_many_envelopes<R: Runtime>
     }
 }
 
-pub(crate) async fn an_envelope_may_come_in_fragments_with_pings_in_between<R: Runtime>(
-    runtime: &Tracked<R>,
+pub(crate) async fn an_envelope_may_come_in_fragments_with_pings_in_between<S: Starter>(
+    starter: &S,
 ) {
-    let relay = open(runtime, config()).await;
+    let relay = open(starter, config()).await;
     let mut bob = Peer::named(&relay, "bob").await;
     let mut alice = Raw::named(&relay, "alice").await;
     let said = message_of(&address("alice"), &bob.address, 1, 65_536);
@@ -140,8 +132,8 @@ pub(crate) async fn an_envelope_may_come_in_fragments_with_pings_in_between<R: R
     assert_eq!(bob.envelope().await, said);
 }
 
-pub(crate) async fn an_envelope_may_come_byte_by_byte<R: Runtime>(runtime: &Tracked<R>) {
-    let relay = open(runtime, config()).await;
+pub(crate) async fn an_envelope_may_come_byte_by_byte<S: Starter>(starter: &S) {
+    let relay = open(starter, config()).await;
     let mut alice = Raw::named(&relay, "alice").await;
     let said = message(&address("alice"), &address("alice"), 1, 200);
     for byte in frame(BINARY, &said) {
@@ -150,10 +142,8 @@ pub(crate) async fn an_envelope_may_come_byte_by_byte<R: Runtime>(runtime: &Trac
     assert_eq!(alice.envelope().await, said);
 }
 
-pub(crate) async fn pings_are_answered_in_order_and_a_close_is_echoed<R: Runtime>(
-    runtime: &Tracked<R>,
-) {
-    let relay = open(runtime, config()).await;
+pub(crate) async fn pings_are_answered_in_order_and_a_close_is_echoed<S: Starter>(starter: &S) {
+    let relay = open(starter, config()).await;
     let mut alice = Raw::named(&relay, "alice").await;
     let pings: Vec<Vec<u8>> = (0..100).map(|n| frame(PING, &[n; 125])).collect();
     alice.write(&pings.concat()).await;
@@ -168,8 +158,8 @@ pub(crate) async fn pings_are_answered_in_order_and_a_close_is_echoed<R: Runtime
     emptied(&relay).await;
 }
 
-pub(crate) async fn a_close_code_is_echoed_if_it_may_be_sent<R: Runtime>(runtime: &Tracked<R>) {
-    let relay = open(runtime, config()).await;
+pub(crate) async fn a_close_code_is_echoed_if_it_may_be_sent<S: Starter>(starter: &S) {
+    let relay = open(starter, config()).await;
     let broken = (1002, "WebSocket protocol error");
     let cases = [
         (1000, (1000, "so")),
@@ -193,10 +183,8 @@ pub(crate) async fn a_close_code_is_echoed_if_it_may_be_sent<R: Runtime>(runtime
     }
 }
 
-pub(crate) async fn who_cannot_be_reached_is_named_in_the_refusal<R: Runtime>(
-    runtime: &Tracked<R>,
-) {
-    let relay = challenge(runtime, config()).await;
+pub(crate) async fn who_cannot_be_reached_is_named_in_the_refusal<S: Starter>(starter: &S) {
+    let relay = challenge(starter, config()).await;
     let mut alice = Peer::proven(&relay, 1).await;
     let bob = key_address(2);
     let offline = "recipient is offline and no queue is configured";
@@ -225,10 +213,10 @@ pub(crate) async fn who_cannot_be_reached_is_named_in_the_refusal<R: Runtime>(
     }
 }
 
-pub(crate) async fn an_envelope_that_is_too_large_is_refused_with_its_size<R: Runtime>(
-    runtime: &Tracked<R>,
+pub(crate) async fn an_envelope_that_is_too_large_is_refused_with_its_size<S: Starter>(
+    starter: &S,
 ) {
-    let relay = open(runtime, config()).await;
+    let relay = open(starter, config()).await;
     let mut alice = Peer::named(&relay, "alice").await;
     for len in [65_537, 131_072] {
         let number = u64::try_from(len).expect("a length");
@@ -243,9 +231,9 @@ pub(crate) async fn an_envelope_that_is_too_large_is_refused_with_its_size<R: Ru
     assert_eq!(alice.envelope().await, fits);
 }
 
-pub(crate) async fn who_sends_too_fast_is_told_when_to_go_on<R: Runtime>(runtime: &Tracked<R>) {
+pub(crate) async fn who_sends_too_fast_is_told_when_to_go_on<S: Starter>(starter: &S) {
     let limit = RateLimit::new(0.01, 3).expect("a limit");
-    let relay = open(runtime, config().rate_limit(Some(limit))).await;
+    let relay = open(starter, config().rate_limit(Some(limit))).await;
     let mut alice = Peer::named(&relay, "alice").await;
     for number in 0..5 {
         alice
@@ -270,10 +258,8 @@ pub(crate) async fn who_sends_too_fast_is_told_when_to_go_on<R: Runtime>(runtime
     assert_eq!((arrived, limited), (vec![0, 1, 2], vec![3, 4]));
 }
 
-pub(crate) async fn what_a_blocked_sender_says_goes_nowhere_in_silence<R: Runtime>(
-    runtime: &Tracked<R>,
-) {
-    let relay = open(runtime, config()).await;
+pub(crate) async fn what_a_blocked_sender_says_goes_nowhere_in_silence<S: Starter>(starter: &S) {
+    let relay = open(starter, config()).await;
     let mut alice = Peer::named(&relay, "alice").await;
     let mut bob = Peer::named(&relay, "bob").await;
     let block = BlockNotification {
@@ -301,8 +287,8 @@ pub(crate) async fn what_a_blocked_sender_says_goes_nowhere_in_silence<R: Runtim
     assert_eq!(relay.stats().hub.blocked, 1);
 }
 
-pub(crate) async fn a_heartbeat_for_the_relay_is_not_answered<R: Runtime>(runtime: &Tracked<R>) {
-    let relay = open(runtime, config()).await;
+pub(crate) async fn a_heartbeat_for_the_relay_is_not_answered<S: Starter>(starter: &S) {
+    let relay = open(starter, config()).await;
     let mut alice = Peer::named(&relay, "alice").await;
     let heartbeat = Envelope {
         to_address: String::new(),
@@ -315,50 +301,10 @@ pub(crate) async fn a_heartbeat_for_the_relay_is_not_answered<R: Runtime>(runtim
     assert_eq!(relay.stats().hub.consumed, 1);
 }
 
-/// The pong of a ping says that everything before it has arrived: an agent forgets it then.
-pub(crate) async fn a_ping_behind_what_is_not_taken_is_not_answered<R: Runtime>(
-    runtime: &Tracked<R>,
-) {
-    let relay = open(runtime, config().on_duplicate(OnDuplicate::Replace)).await;
-    let mut bob = Peer::named(&relay, "bob").await;
-    let said = message(&address("alice"), &bob.address, 1, 9);
-    let unheard = [frame(BINARY, &said), frame(PING, b"?")].concat();
-
-    // Its socket takes nothing while another connection replaces it.
-    let (far, near) = pipe(1024);
-    relay.adopt(near);
-    let mut old = Raw::new(far);
-    old.upgrade(&named_target(&address("alice"))).await;
-    old.answer_ping().await;
-    let large = message(&bob.address, &address("alice"), 1, 8 << 10);
-    bob.send(large.clone()).await;
-    let is_underway = || relay.stats().hub.in_flight == 1;
-    eventually("more than fits is underway", is_underway).await;
-    let new = Peer::named(&relay, "alice").await;
-    old.write(&unheard).await;
-    eventually("it is not taken", || relay.stats().hub.late > 0).await;
-    assert_eq!(old.hear().await, Heard::Envelope(large));
-    old.ping().await;
-    let replaced = Heard::close(4001, "replaced by a new connection");
-    assert_eq!(old.hear().await, replaced);
-    new.leave().await;
-
-    // It breaks a rule, and goes on.
-    let mut rude = Raw::named(&relay, "alice").await;
-    rude.write(&[frame(BINARY, b"?"), unheard].concat()).await;
-    let Heard::Close(1007, _) = rude.hear().await else {
-        panic!("a pong");
-    };
-
-    let after = message(&bob.address, &bob.address, 2, 9);
-    bob.send(after.clone()).await;
-    assert_eq!(bob.envelope().await, after, "nothing of it was taken");
-}
-
 /// Or the pong would say that all is well, and a connection that breaks behind it takes the refusal
 /// along.
-pub(crate) async fn a_refusal_comes_before_the_pong_behind_it<R: Runtime>(runtime: &Tracked<R>) {
-    let relay = open(runtime, config()).await;
+pub(crate) async fn a_refusal_comes_before_the_pong_behind_it<S: Starter>(starter: &S) {
+    let relay = open(starter, config()).await;
     let mut alice = Raw::named(&relay, "alice").await;
     for count in [1, 300] {
         say_unheard(&mut alice, count, &frame(PING, b"?")).await;
@@ -367,8 +313,8 @@ pub(crate) async fn a_refusal_comes_before_the_pong_behind_it<R: Runtime>(runtim
 }
 
 /// Likewise the answer to its close frame, which is the last it hears.
-pub(crate) async fn a_refusal_comes_before_the_answer_to_a_close<R: Runtime>(runtime: &Tracked<R>) {
-    let relay = open(runtime, config()).await;
+pub(crate) async fn a_refusal_comes_before_the_answer_to_a_close<S: Starter>(starter: &S) {
+    let relay = open(starter, config()).await;
     for count in [1, 300] {
         let mut alice = Raw::named(&relay, "alice").await;
         let bye = frame(CLOSE, &close_payload(1000, "bye"));

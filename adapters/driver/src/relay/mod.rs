@@ -139,8 +139,10 @@ impl Settings {
     }
 }
 
-impl<R: Runtime> Builder<R> {
-    fn new(runtime: R) -> Self {
+impl<R> Builder<R> {
+    /// The default settings of a relay on `runtime`.
+    #[expect(clippy::missing_panics_doc, reason = "localhost is a host")]
+    pub fn new(runtime: R) -> Self {
         let host = Host::parse("localhost").expect("localhost is a host");
         let settings = Settings {
             auth: Auth::default(),
@@ -251,7 +253,9 @@ impl<R: Runtime> Builder<R> {
         self.settings.health_counters.push((name, count));
         self
     }
+}
 
+impl<R: Runtime> Builder<R> {
     /// Starts the relay on `addr`; port 0 lets the system pick one.
     ///
     /// # Errors
