@@ -66,6 +66,7 @@ mod proxy;
 mod relay;
 mod resolve;
 mod runtime;
+pub mod session;
 mod store;
 mod tcp;
 
@@ -76,9 +77,8 @@ pub use self::client::{
     dial,
 };
 pub use self::http::{AllowedOrigins, Auth, Upgrade, UpgradeError};
-pub use self::relay::{
-    BindError, Builder, HandshakeStats, Rejected, Relay, RelayStats, StoreHealth,
-};
+pub use self::relay::{BindError, Builder, HandshakeStats, Relay, RelayStats, StoreHealth};
 pub use self::runtime::{Runtime, Stream};
+pub use self::session::Rejected;
 pub use self::store::{MemoryStore, Store};
 pub use self::tcp::{LateAck, bind, disable_nagle};

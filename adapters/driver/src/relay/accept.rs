@@ -24,13 +24,14 @@ use tracing::debug;
 
 use super::connection::Connection;
 use super::counts::TaskCount;
-use super::peers::{Outcome, Pending, Reason};
+use super::peers::Pending;
 use super::reports::Report;
 use super::switchboard::Shared;
 use crate::clock::unix_now;
 use crate::codec::{Decoder, Incoming, encode};
 use crate::ends::{Turns, farewell, read_head, read_proxy_header, say};
 use crate::http::{self as head, Route};
+use crate::session::{Outcome, Reason};
 use crate::{Runtime, Stream, Upgrade};
 
 /// How long a peer that is turned away may take to read why.
@@ -184,7 +185,7 @@ async fn join<R: Runtime>(
         }
         Err(Rejection::Lost) => None,
         Err(Rejection::Evicted(bytes)) => {
-            pending.report_eviction();
+            pending.set_outcome(Outcome::Evicted);
             // There is no place in which to wait for a peer that does not take it.
             let _ = say(stream, &bytes).now_or_never();
             None

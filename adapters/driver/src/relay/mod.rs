@@ -42,7 +42,7 @@ use pinch_proto::peers::{IpNet, Limits, contains};
 
 use self::accept::Entry;
 pub use self::keeper::StoreHealth;
-pub use self::peers::{HandshakeStats, Rejected};
+pub use self::peers::HandshakeStats;
 use self::switchboard::Shared;
 use crate::http::{self, Route};
 use crate::{AllowedOrigins, Auth, Runtime, Store, Stream, Upgrade, UpgradeError, tcp};

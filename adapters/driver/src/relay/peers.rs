@@ -14,6 +14,7 @@ use super::reports::Report;
 use super::switchboard::Shared;
 use super::sync::{Mutex, MutexGuard};
 use crate::Runtime;
+use crate::session::{Outcome, Rejected};
 
 /// What became of connections before they joined.
 ///
@@ -33,78 +34,6 @@ pub struct HandshakeStats {
     pub rejected: Rejected,
     /// Addresses that are known now: see [`PeerStats::sources`].
     pub sources: usize,
-}
-
-macro_rules! rejected {
-    ($($(#[$doc:meta])* $reason:ident: $variant:ident,)*) => {
-        /// Connections that were rejected before they joined, by reason.
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-        #[non_exhaustive]
-        pub struct Rejected {
-            /// They gave way to newcomers, without progress for longest.
-            pub evicted: u64,
-            $($(#[$doc])* pub $reason: u64,)*
-        }
-
-        /// Why a connection is rejected.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub(super) enum Reason {
-            $($variant,)*
-        }
-
-        impl Reason {
-            /// How logs and `/health` name it.
-            pub(super) const fn as_str(self) -> &'static str {
-                match self {
-                    $(Self::$variant => stringify!($reason),)*
-                }
-            }
-        }
-
-        impl Rejected {
-            /// All of them.
-            #[must_use]
-            pub const fn total(&self) -> u64 {
-                self.evicted $(+ self.$reason)*
-            }
-
-            /// Each reason and its count.
-            pub(super) fn each(&self) -> impl Iterator<Item = (&'static str, u64)> {
-                [("evicted", self.evicted) $(, (stringify!($reason), self.$reason))*].into_iter()
-            }
-
-            fn count(&mut self, reason: Reason) {
-                let count = match reason {
-                    $(Reason::$variant => &mut self.$reason,)*
-                };
-                *count += 1;
-            }
-        }
-    };
-}
-
-rejected! {
-    /// Their address has too many connections.
-    connections: Connections,
-    /// Their address had too many joins lately.
-    join_rate: JoinRate,
-    /// The head of the request did not come in time, or the answer to the challenge.
-    timeout: Timeout,
-    /// No HTTP, no PROXY header where one is expected, or no address of a proxy's client.
-    malformed: Malformed,
-    /// A request for something else than an upgrade or `/health`.
-    request: Request,
-    /// The page of a browser that may not connect.
-    origin: Origin,
-    /// The handshake failed: a wrong signature, or no answer to the challenge.
-    authentication: Authentication,
-    /// A violation of the WebSocket protocol in the handshake.
-    protocol: Protocol,
-    /// The relay was shutting down.
-    shutting_down: ShuttingDown,
-    /// The hub refused them: see `joins_refused_duplicate` and `joins_refused_capacity` in
-    /// [`HubStats`](pinch_proto::hub::HubStats).
-    hub: Hub,
 }
 
 /// What the lock protects.
@@ -180,14 +109,6 @@ impl<R: Runtime> Shared<R> {
     }
 }
 
-/// What becomes of a handshake.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
-    Left,
-    Answered,
-    Rejected(Reason),
-}
-
 /// One connection that has not joined, in [`RelayStats::pending`](super::RelayStats::pending).
 pub(super) struct Pending<R: Runtime> {
     shared: Arc<Shared<R>>,
@@ -239,14 +160,11 @@ impl<R: Runtime> Pending<R> {
     /// It will end without having joined, and why.
     pub(super) fn set_outcome(&mut self, outcome: Outcome) {
         self.outcome = outcome;
-        if let Outcome::Rejected(reason) = outcome {
-            self.report(reason.as_str());
+        match outcome {
+            Outcome::Rejected(reason) => self.report(reason.as_str()),
+            Outcome::Evicted => self.report("evicted"),
+            Outcome::Left | Outcome::Answered => {}
         }
-    }
-
-    /// It has been evicted.
-    pub(super) fn report_eviction(&self) {
-        self.report("evicted");
     }
 
     fn report(&self, reason: &'static str) {
@@ -276,7 +194,7 @@ impl<R: Runtime> Drop for Pending<R> {
         desk.peers.remove(self.id, self.shared.clock.now());
         desk.waker_of(Some(self.id));
         match self.outcome {
-            Outcome::Left => desk.stats.left += 1,
+            Outcome::Left | Outcome::Evicted => desk.stats.left += 1,
             Outcome::Answered => desk.stats.answered += 1,
             Outcome::Rejected(reason) => desk.stats.rejected.count(reason),
         }
