@@ -68,4 +68,11 @@ impl SealedEnvelope {
     pub(crate) fn view(&self) -> EnvelopeView<'_> {
         self.outline.view(&self.bytes)
     }
+
+    pub(crate) fn to_message(&self) -> Message {
+        Message {
+            bytes: self.bytes.clone(),
+            outline: Ok(self.outline),
+        }
+    }
 }

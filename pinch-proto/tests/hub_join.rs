@@ -417,6 +417,7 @@ fn a_closing_connection_hears_what_is_left_and_says_nothing_any_more() {
             | Input::Partial { .. }
             | Input::Faulty { .. }
             | Input::Stored { .. }
+            | Input::Forwarded { .. }
             | Input::Shutdown => expected.late += 1,
         }
         assert_eq!(world.give(input.clone()), [], "{input:?}");

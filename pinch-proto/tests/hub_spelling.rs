@@ -30,7 +30,11 @@ fn register(world: &mut World, text: &str, send_only: bool) -> Result<ConnId, Jo
     let answer = outputs.iter().find_map(|output| match output {
         Output::Registered { conn, .. } => Some(Ok(*conn)),
         Output::Refused { refusal, .. } => Some(Err(*refusal)),
-        Output::Wake { .. } | Output::Closed { .. } | Output::Store(_) | Output::ShutDown => None,
+        Output::Wake { .. }
+        | Output::Closed { .. }
+        | Output::Store(_)
+        | Output::Forward { .. }
+        | Output::ShutDown => None,
     });
     answer.expect("an answer to a join")
 }

@@ -168,6 +168,7 @@ impl LiveHub {
                 Output::Refused { .. }
                 | Output::Closed { .. }
                 | Output::Store(_)
+                | Output::Forward { .. }
                 | Output::ShutDown => {}
             }
         }

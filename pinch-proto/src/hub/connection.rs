@@ -149,6 +149,8 @@ pub(super) struct Connection {
     pub(super) unsettled: Unsettled,
     /// The driver is to read nothing from it until it comes again.
     pub(super) paused: bool,
+    /// A link to another shard has little room left: it is to send no more until there is some.
+    pub(super) awaits_link: bool,
     /// Nothing was transmitted last: it must be woken when something is there.
     pub(super) asleep: bool,
     /// Frames were handed out that the socket has not taken.
@@ -192,6 +194,7 @@ impl Connection {
             confirm_credits: 0,
             unsettled: Unsettled::default(),
             paused: false,
+            awaits_link: false,
             asleep: false,
             writing: false,
             stalled: false,
@@ -208,7 +211,8 @@ impl Connection {
     /// Whether so many rejections wait for it, or may still come, that it is to send no more.
     pub(super) fn is_congested(&self, limits: &OutboxLimits) -> bool {
         let may_come = self.unsettled.len() as usize * REJECTION_BYTES;
-        !self.is_closing() && self.outbox.control_bytes() + may_come > limits.control_bytes
+        let is_full = self.outbox.control_bytes() + may_come > limits.control_bytes;
+        !self.is_closing() && (is_full || self.awaits_link)
     }
 
     /// Whether it can be told what becomes of what it sent: the last word to it is not said.

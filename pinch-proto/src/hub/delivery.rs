@@ -10,7 +10,8 @@ use super::backlog::{Backlog, Step};
 use super::connection::Connection;
 use super::io::{CloseCause, ConnId};
 use super::outbox::{ENVELOPE_OVERHEAD, Queued};
-use super::shares::{Claim, NO_PLACE};
+use super::routing::{Author, Fate};
+use super::shares::Claim;
 use super::unconfirmed::Confirmed;
 use super::undeliverable::Undeliverable;
 use super::{Delivery, Hub, SlowReader};
@@ -36,25 +37,24 @@ impl Hub {
     /// it but what its sender hears.
     pub(super) fn deliver(
         &mut self,
-        sender: ConnId,
+        author: Author,
         recipient: ConnId,
-        envelope: SealedEnvelope,
+        envelope: &SealedEnvelope,
         discard: bool,
-    ) {
+    ) -> Fate {
         let bytes = envelope.bytes.len();
         let held = self
             .connections
             .get(recipient.0)
             .map(Connection::held_bytes);
         let has_memory = self.make_room(bytes + ENVELOPE_OVERHEAD, held.unwrap_or_default());
-        let sent_by = self.connections.get(sender.0);
-        let sent_by = sent_by.map_or(NO_PLACE, |sent_by| sent_by.place);
+        let sent_by = self.place_of(author, &envelope.view());
         let Some(connection) = self.connections.get_mut(recipient.0) else {
-            return;
+            return Fate::Done;
         };
         if connection.is_closing() {
             // It had to give way itself.
-            return self.take_for_offline(sender, envelope, discard);
+            return self.take_for_offline(author, envelope, discard);
         }
         let held = connection.backlog.as_ref().map(|backlog| backlog.held());
         let held = held.unwrap_or_default();
@@ -67,22 +67,22 @@ impl Hub {
             shares.claim(sent_by, place, bytes, &queue.limits)
         });
         match &connection.backlog {
-            None if !fits => return self.overflow(sender, recipient, envelope, has_room, discard),
+            None if !fits => return self.overflow(author, recipient, envelope, has_room, discard),
             None if claim == Claim::Unknown => {
-                return self.overtake(sender, recipient, envelope, discard);
+                return self.overtake(author, recipient, envelope, discard);
             }
             // Behind a read it may yet have to be appended, so it needs a place.
             Some(backlog) if !fits || claim != Claim::Granted || !backlog.holds() => {
                 if !discard {
                     self.spill(recipient);
                 }
-                return self.enqueue(sender, Some(recipient), envelope, discard);
+                return self.enqueue(author, Some(recipient), envelope, discard);
             }
             None | Some(_) => {}
         }
         if discard {
             self.stats.blocked += 1;
-            return;
+            return Fate::Done;
         }
         let reserved = claim == Claim::Granted;
         if reserved {
@@ -94,7 +94,7 @@ impl Hub {
             reserved,
             sender: sent_by,
             confirmable: is_confirmable(&envelope.view()),
-            message: envelope.bytes,
+            message: envelope.bytes.clone(),
         };
         match &mut connection.backlog {
             None => connection.outbox.push_data(queued, &mut self.spares),
@@ -105,6 +105,7 @@ impl Hub {
         self.stats.queued += 1;
         self.stats.queued_bytes += bytes as u64;
         self.wake(recipient);
+        Fate::Done
     }
 
     /// How many bytes may be in use while connections that hold something get more.
@@ -143,21 +144,21 @@ impl Hub {
     /// An envelope comes for a recipient without a backlog for whom there is no room.
     fn overflow(
         &mut self,
-        sender: ConnId,
+        author: Author,
         recipient: ConnId,
-        envelope: SealedEnvelope,
+        envelope: &SealedEnvelope,
         outbox_has_room: bool,
         discard: bool,
-    ) {
+    ) -> Fate {
         let has_queue = self.config.queue.is_some();
         match self.config.slow_reader {
-            SlowReader::Spill if has_queue => self.overtake(sender, recipient, envelope, discard),
+            SlowReader::Spill if has_queue => self.overtake(author, recipient, envelope, discard),
             SlowReader::Disconnect if !outbox_has_room => {
                 if !discard {
                     self.stats.stalls += 1;
                     self.close(recipient, CloseCause::TooSlow);
                 }
-                self.take_for_offline(sender, envelope, discard);
+                self.take_for_offline(author, envelope, discard)
             }
             SlowReader::Spill | SlowReader::Refuse | SlowReader::Disconnect if outbox_has_room => {
                 self.stats.refused_memory += 1;
@@ -167,13 +168,13 @@ impl Hub {
                     .map(Connection::held_bytes);
                 let limit = memory_limit(self.config.total_outbox_bytes, held.unwrap_or_default());
                 let reason = Undeliverable::OutOfMemory { limit };
-                self.tell_undeliverable(sender, &envelope.view(), reason);
+                Fate::Rejected(reason)
             }
             SlowReader::Spill | SlowReader::Refuse | SlowReader::Disconnect => {
                 self.stats.refused_full += 1;
                 let (bytes, count) = (self.config.outbox_bytes, self.config.outbox_count);
                 let reason = Undeliverable::OutboxFull { bytes, count };
-                self.tell_undeliverable(sender, &envelope.view(), reason);
+                Fate::Rejected(reason)
             }
         }
     }
@@ -181,34 +182,35 @@ impl Hub {
     /// Puts an envelope into the queue of a recipient without a backlog, which is read from then on.
     fn overtake(
         &mut self,
-        sender: ConnId,
+        author: Author,
         recipient: ConnId,
-        envelope: SealedEnvelope,
+        envelope: &SealedEnvelope,
         discard: bool,
-    ) {
+    ) -> Fate {
         let after = self.next_seq.0.checked_sub(1).map(Seq);
         if !discard && let Some(connection) = self.connections.get_mut(recipient.0) {
             connection.backlog = Some(Box::new(Backlog::behind(after)));
             self.stats.backlogged += 1;
         }
-        self.enqueue(sender, Some(recipient), envelope, discard);
+        let fate = self.enqueue(author, Some(recipient), envelope, discard);
         if !discard {
             self.read_on(recipient);
         }
+        fate
     }
 
     /// Accepts an envelope for a recipient that is not connected, or refuses it.
     pub(super) fn take_for_offline(
         &mut self,
-        sender: ConnId,
-        envelope: SealedEnvelope,
+        author: Author,
+        envelope: &SealedEnvelope,
         discard: bool,
-    ) {
+    ) -> Fate {
         if self.config.queue.is_some() {
-            return self.enqueue(sender, None, envelope, discard);
+            return self.enqueue(author, None, envelope, discard);
         }
         self.stats.refused_offline += 1;
-        self.tell_undeliverable(sender, &envelope.view(), Undeliverable::Offline);
+        Fate::Rejected(Undeliverable::Offline)
     }
 
     /// A peer has confirmed envelopes: the store can forget those that it has.
@@ -297,7 +299,10 @@ impl Hub {
         let Ok(view) = EnvelopeView::parse(message) else {
             return;
         };
-        if let Some(sender) = self.listens(author, &view) {
+        if let Some(shard) = self.other_shard(view.from_address()) {
+            let rejection = self.rejection(&view, reason);
+            self.send_rejection(shard, rejection, false);
+        } else if let Some(sender) = self.listens(author, view.from_address()) {
             self.tell_undeliverable(sender, &view, reason);
         }
     }
@@ -309,7 +314,10 @@ impl Hub {
         let Ok(view) = EnvelopeView::parse(message) else {
             return;
         };
-        if let Some(sender) = self.listens(None, &view)
+        if let Some(shard) = self.other_shard(view.from_address()) {
+            let rejection = self.rejection(&view, Undeliverable::GaveWay);
+            self.send_rejection(shard, rejection, true);
+        } else if let Some(sender) = self.listens(None, view.from_address())
             && let Some(connection) = self.connections.get(sender.0)
             && !connection.is_congested(&self.outbox_limits)
         {
@@ -319,12 +327,12 @@ impl Hub {
 
     /// The connection that is told what becomes of an envelope: its author if that is open, else
     /// another one of its sender.
-    fn listens(&self, author: Option<ConnId>, view: &EnvelopeView<'_>) -> Option<ConnId> {
+    pub(super) fn listens(&self, author: Option<ConnId>, sender: &str) -> Option<ConnId> {
         let author = author.filter(|author| {
             let author = self.connections.get(author.0);
             author.is_some_and(Connection::hears_rejections)
         });
-        let address = Address::normalized(view.from_address());
+        let address = Address::normalized(sender);
         let other = || {
             self.lookup(&address)
                 .or_else(|| self.send_only.last_of(&address))

@@ -8,8 +8,10 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
+use super::links::Parcel;
 use super::rate::retry_after_ms;
 use super::send_only::MAX_PER_ADDRESS;
+use super::shards::ShardId;
 use super::slab::Key;
 use crate::close::RETRY_IN;
 use crate::queue::{Outcome, Request, Ticket};
@@ -169,6 +171,13 @@ pub enum Input {
         /// What it came to.
         outcome: Outcome,
     },
+    /// The hub of another shard has said something to this one ([`Output::Forward`]).
+    Forwarded {
+        /// The shard from which it comes.
+        shard: ShardId,
+        /// What it is.
+        parcel: Parcel,
+    },
     /// Close every connection, admit no more. Answered by [`Output::ShutDown`] in the end.
     Shutdown,
 }
@@ -208,8 +217,17 @@ pub enum Output {
     /// Have the store do this, after everything that it was to do before. Answered by
     /// [`Input::Stored`]. Said only if the [`Config`](super::Config) has a queue.
     Store(Request),
-    /// After [`Input::Shutdown`]: the last connection has ended, and the store owes no answer that
-    /// somebody waits for.
+    /// Hand this to the hub of another shard, as [`Input::Forwarded`], behind what it was handed before.
+    /// Said only by a hub that is one of several.
+    Forward {
+        /// The shard for which it is.
+        shard: ShardId,
+        /// What it is.
+        parcel: Parcel,
+    },
+    /// After [`Input::Shutdown`]: the last connection has ended, and neither the store nor another shard
+    /// owes an answer that somebody waits for. A hub that is one of several still takes what comes from
+    /// others until all of them have said this.
     ShutDown,
 }
 
@@ -411,6 +429,8 @@ pub enum WakeupReason {
     Read,
     /// An answer of the store that does not come.
     Store,
+    /// A verdict of another shard that does not come.
+    Verdict,
     /// What has expired in the store.
     Expiry,
     /// A connection that is being closed.

@@ -410,6 +410,7 @@ impl Hub {
         if self.shutdown == Shutdown::Draining
             && self.connections.len() == 0
             && self.tickets.is_settled()
+            && self.links.unanswered() == 0
         {
             self.shutdown = Shutdown::Done;
             self.outputs.push_back(Output::ShutDown);

@@ -138,14 +138,17 @@ mod config;
 mod connection;
 mod deadlines;
 mod delivery;
+mod forwarding;
 mod io;
 mod lifecycle;
+mod links;
 mod outbox;
 mod queueing;
 mod rate;
 mod routing;
 mod seeded;
 mod send_only;
+mod shards;
 mod shares;
 mod shortage;
 mod slab;
@@ -161,6 +164,7 @@ mod unsettled;
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+use core::num::NonZeroU16;
 
 use hashbrown::HashSet;
 
@@ -171,16 +175,19 @@ pub use self::io::{
     Admission, CloseCause, ConnId, Fault, Input, JoinOptions, JoinRefusal, Output, Violation,
     Wakeup, WakeupReason,
 };
+pub use self::links::{Item, Parcel};
 pub use self::outbox::ENVELOPE_OVERHEAD;
 pub use self::rate::RateLimit;
 pub(crate) use self::rate::TokenBucket;
 pub(crate) use self::seeded::Seeded;
+pub use self::shards::{Shard, ShardId, Shards};
 pub(crate) use self::slab::{Key, Slab};
 pub use self::stats::HubStats;
 pub use self::turn::Turn;
 
 use self::blocks::Blocks;
 use self::connection::{Connection, Phase, Ping, Window};
+use self::forwarding::Links;
 use self::outbox::OutboxLimits;
 use self::rate::ParkedBuckets;
 use self::send_only::SendOnly;
@@ -240,6 +247,7 @@ pub struct Hub {
     abandoned_reads: HashSet<Address, Seeded>,
     /// When the store is to forget what has expired, unless it is doing so.
     next_expiry: Option<Time>,
+    links: Links,
     shutdown: Shutdown,
     stats: HubStats,
 }
@@ -260,6 +268,18 @@ impl Hub {
     /// hub hears [otherwise](Self::set_wall_clock).
     #[must_use]
     pub fn new(config: Config, seed: [u8; 16], now: Time, unix: UnixMillis) -> Self {
+        let place = Shard::new(Shards::new(NonZeroU16::MIN, seed), ShardId(0));
+        Self::new_shard(config, place, now, unix)
+    }
+
+    /// The hub at `place` in a relay of several, without connections. `config` has the settings of the
+    /// whole relay: its part of the memory, connections, rate buckets and blocks is that of one shard.
+    ///
+    /// Only addresses that [live](Shards::of) in this shard may be registered.
+    #[must_use]
+    pub fn new_shard(config: Config, place: Shard, now: Time, unix: UnixMillis) -> Self {
+        let config = config.of_shard(place.shards.count());
+        let seed = place.shards.seed();
         let seeded = Seeded::new(seed);
         let attended = AttendedClock::new(config.shortest_timeout());
         let answer_timeout = config.queue.unwrap_or_default().answer_timeout;
@@ -280,7 +300,7 @@ impl Hub {
                 count: config.unconfirmed_count,
             },
             now,
-            deadlines: Deadlines::new(&config, &attended),
+            deadlines: Deadlines::new(&config, &place, &attended),
             unix_at_zero: unix.0.saturating_sub(millis(now)),
             first_unix_at_zero: unix.0.saturating_sub(millis(now)),
             connections: Slab::new(),
@@ -292,7 +312,11 @@ impl Hub {
             blocks: Blocks::new(config.max_blocks_per_agent, config.max_blocks, seed),
             next_seq: Seq(0),
             tickets: Tickets::new(answer_timeout + attended.grace(), seeded.clone()),
-            shares: Shares::new(seeded.clone()),
+            shares: Shares::new(
+                seeded.clone(),
+                place.shards.count().get().into(),
+                config.max_parked_buckets,
+            ),
             abandoned_reads: HashSet::with_hasher(seeded.clone()),
             unknown_owners: Vec::new(),
             seeded,
@@ -304,6 +328,7 @@ impl Hub {
             spares: Spares::default(),
             sweep: 0,
             next_ping: 1,
+            links: Links::new(place, config.link_bytes),
             shutdown: Shutdown::No,
             stats: HubStats::default(),
             config,
@@ -312,7 +337,9 @@ impl Hub {
 
     /// The hub, with what its store held when it was opened.
     #[must_use]
-    pub fn with_restored(mut self, restored: Restored) -> Self {
+    pub fn with_restored(mut self, mut restored: Restored) -> Self {
+        let place = self.links.place();
+        place.shards.retain(place.id, &mut restored);
         let after = restored.last_seq.map(|seq| Seq(seq.0.saturating_add(1)));
         self.next_seq = self.next_seq.max(after.unwrap_or_default());
         self.restore_blocks(restored);
@@ -344,6 +371,7 @@ impl Hub {
             Input::PeerClosed { conn, close } => self.peer_closed(conn, close),
             Input::Closed { conn, clean } => self.closed(conn, clean),
             Input::Stored { ticket, outcome } => self.stored(ticket, outcome),
+            Input::Forwarded { shard, parcel } => self.forwarded(shard, parcel),
             Input::Shutdown => self.shut_down(),
         }
         Turn::new(self)
@@ -415,9 +443,10 @@ impl Hub {
             blocks: self.blocks.len() as u64,
             block_owners: self.blocks.owners() as u64,
             store_unanswered: self.tickets.len() as u64,
-            held_bytes: self.counted_bytes(),
+            held_bytes: self.counted_bytes() + self.links.bytes() as u64,
+            unanswered: self.links.unanswered() as u64,
             unstored_bytes: self.unstored_bytes(),
-            memory_bytes: self.config.total_outbox_bytes as u64,
+            memory_bytes: (self.config.total_outbox_bytes + self.links.limit()) as u64,
             begun_bytes: self.begun_bytes,
             ..self.stats
         }
@@ -510,6 +539,7 @@ impl Hub {
             ),
             (self.deadlines.retry.next_due(), WakeupReason::Read),
             (attended(self.tickets.next_due()), WakeupReason::Store),
+            (self.deadlines.resend.next_due(), WakeupReason::Verdict),
             (self.next_expiry, WakeupReason::Expiry),
             (
                 attended(self.deadlines.close.next_due()),

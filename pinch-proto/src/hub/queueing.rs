@@ -10,6 +10,7 @@ use super::backlog::{Backlog, Step};
 use super::delivery::is_confirmable;
 use super::io::{ConnId, Output};
 use super::outbox::{ENVELOPE_OVERHEAD, Queued};
+use super::routing::{Author, Fate};
 use super::shares::NO_PLACE;
 use super::tickets::{Asked, Charge};
 use super::undeliverable::Undeliverable;
@@ -28,22 +29,26 @@ impl Hub {
     /// or refuses it. With `discard`, nothing comes of it but what its sender hears.
     pub(super) fn enqueue(
         &mut self,
-        sender: ConnId,
+        author: Author,
         to: Option<ConnId>,
-        envelope: SealedEnvelope,
+        envelope: &SealedEnvelope,
         discard: bool,
-    ) {
-        let (Some(queue), Some(author)) = (self.config.queue, self.connections.get(sender.0))
-        else {
-            return;
+    ) -> Fate {
+        let Some(queue) = self.config.queue else {
+            return Fate::Done;
         };
-        let (place, author) = (author.place, author.address.clone());
+        let view = envelope.view();
+        let place = self.place_of(author, &view);
         if !self.may_ask(envelope.bytes.len()) {
             self.stats.refused_store += 1;
-            return self.tell_undeliverable(sender, &envelope.view(), self.store_busy());
+            return Fate::Rejected(self.store_busy());
         }
-        let recipient = Address::parse(envelope.view().to_address())
+        let recipient = Address::parse(view.to_address())
             .expect("the recipient's address was checked, or is connected");
+        let sender = self.shares.address(place).cloned();
+        let Some(sender) = sender.or_else(|| Address::parse(view.from_address()).ok()) else {
+            return Fate::Done;
+        };
         let seq = self.next_seq;
         let append = Append {
             now: self.expiry_unix(),
@@ -52,9 +57,9 @@ impl Hub {
             reserved: self.shares.held(place, &recipient),
             reached: self.reached(to, &recipient, seq),
             recipient,
-            sender: author,
+            sender,
             seq,
-            message: envelope.bytes,
+            message: envelope.bytes.clone(),
             discard,
         };
         if discard {
@@ -64,7 +69,12 @@ impl Hub {
             self.stats.accepted += 1;
             self.stats.storing += 1;
         }
-        self.append(append, place, Some(sender), to.filter(|_| !discard));
+        let origin = match author {
+            Author::Conn(conn) => self.begin_settling(conn),
+            Author::Item(id) => Some(Origin::Item(id)),
+        };
+        self.append(append, place, origin, to.filter(|_| !discard));
+        Fate::Asked
     }
 
     /// The last envelope of a queue that may have been handed to a connection, where the next is
@@ -164,8 +174,7 @@ impl Hub {
 
     /// Has the store keep an envelope of the sender at `place`, which came `from` a connection or had
     /// its place before.
-    fn append(&mut self, append: Append, place: u32, from: Option<ConnId>, to: Option<ConnId>) {
-        let from = from.and_then(|from| self.begin_settling(from));
+    fn append(&mut self, append: Append, place: u32, from: Option<Origin>, to: Option<ConnId>) {
         let recipient = to.and_then(|to| self.connections.get(to.0));
         let to_place = recipient.map_or(NO_PLACE, |recipient| recipient.place);
         let charge = Charge {
@@ -219,10 +228,10 @@ impl Hub {
     }
 
     /// Counts a request that a connection causes: its replies wait for the answer.
-    fn begin_settling(&mut self, conn: ConnId) -> Option<Origin> {
+    pub(super) fn begin_settling(&mut self, conn: ConnId) -> Option<Origin> {
         let connection = self.connections.get_mut(conn.0)?;
         let span = connection.unsettled.begin();
-        Some(Origin { conn, span })
+        Some(Origin::Conn { conn, span })
     }
 
     fn ask(&mut self, asked: Asked, operation: Operation) {
@@ -409,11 +418,8 @@ impl Hub {
                     | Outcome::Entries { .. }
                     | Outcome::Expired { .. } => Some(Failure::Broken),
                 };
-                if let Some(failure) = failure {
-                    let reason = Undeliverable::ChangeNotStored(failure);
-                    self.tell_author(Some(from.conn), &message, reason);
-                }
-                self.settled(Some(from));
+                let reason = failure.map(Undeliverable::ChangeNotStored);
+                self.settle_origin(Some(from), &message, reason);
             }
             Asked::Upkeep => {}
         }
@@ -435,13 +441,11 @@ impl Hub {
                 let accepted = u64::from(!charge.discard);
                 self.stats.storing -= accepted;
                 self.stats.returned += accepted;
-                let author = from.map(|from| from.conn);
-                self.tell_author(author, &message, Undeliverable::StoreSilent);
-                self.settled(from);
+                self.settle_origin(from, &message, Some(Undeliverable::StoreSilent));
             }
             Asked::Change { message, from } => {
-                self.tell_author(Some(from.conn), &message, Undeliverable::ChangeUnanswered);
-                self.settled(Some(from));
+                let reason = Some(Undeliverable::ChangeUnanswered);
+                self.settle_origin(Some(from), &message, reason);
             }
             // What is held behind it must not wait for as long as that.
             Asked::Read { conn, .. } => self.spill(conn),
@@ -451,10 +455,30 @@ impl Hub {
         true
     }
 
-    /// The store has answered for what a connection sent, which was told: replies to it that waited
+    /// The store has answered for an envelope: whoever waits for that is told what it came to.
+    fn settle_origin(
+        &mut self,
+        from: Option<Origin>,
+        message: &Bytes,
+        rejected: Option<Undeliverable>,
+    ) {
+        if let Some(Origin::Item(id)) = from {
+            let view = EnvelopeView::parse(message).ok();
+            let rejection = rejected
+                .zip(view)
+                .map(|(reason, view)| self.rejection(&view, reason));
+            return self.settle_item(id, rejection);
+        }
+        if let Some(reason) = rejected {
+            self.tell_author(from.and_then(Origin::conn), message, reason);
+        }
+        self.settled(from);
+    }
+
+    /// What a connection waits for is answered, and it was told: replies to it that waited
     /// for that go, and it may send on.
-    fn settled(&mut self, from: Option<Origin>) {
-        let Some(Origin { conn, span }) = from else {
+    pub(super) fn settled(&mut self, from: Option<Origin>) {
+        let Some(Origin::Conn { conn, span }) = from else {
             return;
         };
         let sender = self.connections.get_mut(conn.0);
@@ -462,6 +486,11 @@ impl Hub {
         if let Some(replies) = replies.filter(|replies| !replies.is_empty()) {
             self.release_replies(conn, replies);
         }
+        self.wake_paused(conn);
+    }
+
+    /// Wakes a connection that is to send on.
+    pub(super) fn wake_paused(&mut self, conn: ConnId) {
         if let Some(sender) = self.connections.get_mut(conn.0)
             && sender.paused
             && sender.asleep
@@ -484,7 +513,7 @@ impl Hub {
         let reason = match outcome {
             Outcome::Appended { .. } => {
                 self.stats.stored += accepted;
-                return self.settled(from);
+                return self.settle_origin(from, message, None);
             }
             Outcome::Refused(refusal) => Undeliverable::QueueFull(*refusal),
             Outcome::Failed { failure, .. } => Undeliverable::NotStored(*failure),
@@ -493,8 +522,7 @@ impl Hub {
             }
         };
         self.stats.returned += accepted;
-        self.tell_author(from.map(|from| from.conn), message, reason);
-        self.settled(from);
+        self.settle_origin(from, message, Some(reason));
     }
 
     /// What was read goes behind what is in the outbox, and what is held goes behind that.

@@ -10,6 +10,8 @@ use super::blocks::Inserted;
 use super::connection::Connection;
 use super::delivery::is_confirmable;
 use super::io::{CloseCause, ConnId, Violation};
+use super::links::ItemId;
+use super::shares::NO_PLACE;
 use super::undeliverable::{NotAnAddress, Undeliverable};
 use super::{Addressing, Hub, rate};
 use crate::message::SealedEnvelope;
@@ -23,6 +25,26 @@ const MAX_ECHOED_ID: usize = 64;
 
 /// The longest `to_address` that a refusal repeats, in bytes.
 const MAX_ECHOED_ADDRESS: usize = 256;
+
+/// Who has sent an envelope.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Author {
+    /// A connection of this shard.
+    Conn(ConnId),
+    /// An agent of another one.
+    Item(ItemId),
+}
+
+/// What has become of an envelope.
+#[derive(Debug)]
+pub(super) enum Fate {
+    /// It was accepted.
+    Done,
+    /// The store decides, and its author waits for that.
+    Asked,
+    /// It was not.
+    Rejected(Undeliverable),
+}
 
 impl Hub {
     pub(super) fn receive(&mut self, conn: ConnId, message: Message) {
@@ -68,7 +90,15 @@ impl Hub {
             Some(MessageType::Heartbeat) if view.to_address().is_empty() => {
                 self.stats.consumed += 1;
             }
-            _ => self.forward(conn, envelope),
+            _ => {
+                let fate = match self.other_shard(view.to_address()) {
+                    Some(shard) => self.forward(shard, conn, &envelope),
+                    None => self.route(Author::Conn(conn), &envelope),
+                };
+                if let Fate::Rejected(reason) = fate {
+                    self.tell_undeliverable(conn, &view, reason);
+                }
+            }
         }
     }
 
@@ -103,33 +133,44 @@ impl Hub {
         false
     }
 
-    fn forward(&mut self, conn: ConnId, envelope: SealedEnvelope) {
+    /// Accepts an envelope for an agent of this shard, or rejects it.
+    pub(super) fn route(&mut self, author: Author, envelope: &SealedEnvelope) -> Fate {
         let view = envelope.view();
+        let conn = author.conn();
         // Most write to whom they wrote before, so that is where it looks first.
-        let before = self.recipient_before(conn, view.recipient_bytes());
+        let before = conn.and_then(|conn| self.recipient_before(conn, view.recipient_bytes()));
         let to = match before {
             Some(_) => Cow::Borrowed(view.to_address()),
             None => Address::normalized(view.to_address()),
         };
         // What a blocked sender hears is what any other would.
-        let discard = self.is_blocked(conn, &to);
+        let discard = !self.blocks.is_empty() && {
+            let from = Address::normalized(view.from_address());
+            self.blocks.contains(&to, &from)
+        };
         if let Some(recipient) = before.or_else(|| self.find_recipient(conn, &to)) {
-            return self.deliver(conn, recipient, envelope, discard);
+            return self.deliver(author, recipient, envelope, discard);
         }
         if let Err(fault) = self.check_address(view.to_address()) {
             self.stats.refused_address += 1;
-            return self.tell_undeliverable(conn, &view, Undeliverable::NotAnAddress(fault));
+            return Fate::Rejected(Undeliverable::NotAnAddress(fault));
         }
-        self.take_for_offline(conn, envelope, discard);
+        self.take_for_offline(author, envelope, discard)
     }
 
-    /// Whether the agent `to` has blocked the sender `conn`.
-    fn is_blocked(&self, conn: ConnId, to: &str) -> bool {
-        if self.blocks.is_empty() {
-            return false;
+    /// The place of an author among the shares.
+    pub(super) fn place_of(&mut self, author: Author, view: &EnvelopeView<'_>) -> u32 {
+        match author {
+            Author::Conn(conn) => {
+                let connection = self.connections.get(conn.0);
+                connection.map_or(NO_PLACE, |connection| connection.place)
+            }
+            Author::Item(_) if self.config.queue.is_none() => NO_PLACE,
+            Author::Item(_) => {
+                let address = Address::normalized(view.from_address());
+                self.shares.enter_stranger(&address)
+            }
         }
-        let sender = self.connections.get(conn.0);
-        sender.is_some_and(|sender| self.blocks.contains(to, sender.address.as_str()))
     }
 
     /// The connection that `sender` wrote to before, if its address is exactly `to`.
@@ -146,9 +187,12 @@ impl Hub {
     }
 
     /// Looks a recipient up, and remembers it for the next envelope of `sender`.
-    fn find_recipient(&mut self, sender: ConnId, to: &str) -> Option<ConnId> {
+    fn find_recipient(&mut self, sender: Option<ConnId>, to: &str) -> Option<ConnId> {
         let found = self.table.find(to.as_bytes(), &self.connections)?;
-        self.connections.get_mut(sender.0)?.last_recipient = found.0.index;
+        let sender = sender.and_then(|sender| self.connections.get_mut(sender.0));
+        if let Some(sender) = sender {
+            sender.last_recipient = found.0.index;
+        }
         Some(found)
     }
 
@@ -253,31 +297,58 @@ impl Hub {
         view: &EnvelopeView<'_>,
         reason: Undeliverable,
     ) {
-        let to = view.to_address();
-        let end = (0..=to.len().min(MAX_ECHOED_ADDRESS))
-            .rev()
-            .find(|&at| to.is_char_boundary(at))
-            .unwrap_or(0);
-        let payload = Payload::QueueFull(QueueFull {
-            recipient_address: to.get(..end).unwrap_or_default().into(),
-            reason: reason.into(),
-        });
-        self.tell(sender, payload, view);
+        self.tell(sender, queue_full(view, reason), view);
+    }
+
+    /// The envelope that tells that.
+    pub(super) fn rejection(&self, view: &EnvelopeView<'_>, reason: Undeliverable) -> Bytes {
+        let to = Address::normalized(view.from_address());
+        self.about(view, queue_full(view, reason), &to)
     }
 
     /// Says something about the envelope `about` to its sender.
     fn tell(&mut self, sender: ConnId, payload: Payload, about: &EnvelopeView<'_>) {
+        let Some(connection) = self.connections.get(sender.0) else {
+            return;
+        };
+        let message = self.about(about, payload, connection.address.as_str());
+        if let Some(connection) = self.connections.get_mut(sender.0) {
+            let frame = Frame::Message(message);
+            connection.outbox.push_control(frame, &mut self.spares);
+        }
+        self.wake(sender);
+    }
+
+    /// An envelope of the relay about the envelope `about`.
+    fn about(&self, about: &EnvelopeView<'_>, payload: Payload, to: &str) -> Bytes {
         let mut envelope = Envelope::from_relay(payload, self.unix());
         if about.message_id().len() <= MAX_ECHOED_ID {
             envelope.message_id = Bytes::copy_from_slice(about.message_id());
         }
-        let Some(connection) = self.connections.get_mut(sender.0) else {
-            return;
-        };
-        envelope.to_address = connection.address.as_str().into();
-        connection
-            .outbox
-            .push_control(Frame::Message(envelope.to_bytes()), &mut self.spares);
-        self.wake(sender);
+        envelope.to_address = to.into();
+        envelope.to_bytes()
     }
+}
+
+impl Author {
+    /// The connection, if it is one.
+    const fn conn(self) -> Option<ConnId> {
+        match self {
+            Self::Conn(conn) => Some(conn),
+            Self::Item(_) => None,
+        }
+    }
+}
+
+/// Tells that an envelope will not arrive, and why.
+fn queue_full(view: &EnvelopeView<'_>, reason: Undeliverable) -> Payload {
+    let to = view.to_address();
+    let end = (0..=to.len().min(MAX_ECHOED_ADDRESS))
+        .rev()
+        .find(|&at| to.is_char_boundary(at))
+        .unwrap_or(0);
+    Payload::QueueFull(QueueFull {
+        recipient_address: to.get(..end).unwrap_or_default().into(),
+        reason: reason.into(),
+    })
 }

@@ -4,7 +4,7 @@
 ///
 /// Three equations hold after every turn whose outputs were drained:
 ///
-/// - `received = accepted + consumed + blocked + refused() + violations`
+/// - `received + arrived = accepted + consumed + blocked + refused() + violations + forwarded`
 /// - `accepted + read = delivered + returned + unconfirmed + stored + kept + queued + in_flight +
 ///   storing`
 /// - `registered = connections + closing + closed`
@@ -50,6 +50,10 @@ pub struct HubStats {
     pub received: u64,
     /// Envelopes that were put into a recipient's outbox or queue.
     pub accepted: u64,
+    /// Envelopes that were handed to the recipient's shard.
+    pub forwarded: u64,
+    /// Envelopes that came from other shards.
+    pub arrived: u64,
     /// Envelopes for the relay itself.
     pub consumed: u64,
     /// Envelopes dropped because the recipient blocks the sender; it may be told later that one was not
@@ -92,7 +96,7 @@ pub struct HubStats {
     pub in_flight_bytes: u64,
     /// Bytes that count towards [`Config::total_outbox_bytes`](super::Config::total_outbox_bytes): those
     /// of envelopes that wait or are in flight, [`ENVELOPE_OVERHEAD`](super::ENVELOPE_OVERHEAD) for each of
-    /// them, and what was set aside for reads of the store.
+    /// them, what was set aside for reads of the store, and what is on its way to other shards.
     pub held_bytes: u64,
     /// Bytes beyond [`QueueConfig::unanswered_bytes`](super::QueueConfig::unanswered_bytes) that the
     /// store was given by connections that were closed, and has not answered for. While there are some,
@@ -120,6 +124,8 @@ pub struct HubStats {
     pub store_failures: u64,
     /// Requests that the store has not answered now.
     pub store_unanswered: u64,
+    /// Items for other shards now that have no verdict.
+    pub unanswered: u64,
     /// Connections now whose queue is not empty, or not known to be.
     pub backlogged: u64,
 

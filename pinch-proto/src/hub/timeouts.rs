@@ -9,6 +9,7 @@
 use super::connection::{Connection, Phase, Ping};
 use super::deadlines::DeadlineList;
 use super::io::{CloseCause, ConnId, Output};
+use super::shards::Shard;
 use super::{Config, Hub};
 use crate::attended::{AttendedClock, AttendedTime};
 
@@ -34,10 +35,12 @@ pub(super) struct Deadlines {
     /// Replies that wait for the store.
     pub(super) reply: DeadlineList<AttendedTime>,
     pub(super) close: DeadlineList<AttendedTime>,
+    /// By the index of a shard: items for it that have no verdict.
+    pub(super) resend: DeadlineList,
 }
 
 impl Deadlines {
-    pub(super) fn new(config: &Config, attended: &AttendedClock) -> Self {
+    pub(super) fn new(config: &Config, place: &Shard, attended: &AttendedClock) -> Self {
         let grace = attended.grace();
         Self {
             ping: DeadlineList::new(config.heartbeat_interval),
@@ -50,6 +53,7 @@ impl Deadlines {
             ack: DeadlineList::new(config.stall_timeout + grace),
             reply: DeadlineList::new(config.reply_timeout + grace),
             close: DeadlineList::new(config.close_timeout + grace),
+            resend: DeadlineList::new(place.resend_after.unwrap_or_default()),
         }
     }
 
@@ -103,6 +107,8 @@ impl Hub {
         } else if let Some(conn) = self.conn_at(|deadlines| deadlines.ping.pop_due(now)) {
             self.deadlines.ping.arm(conn.0.index, now);
             self.ping(conn);
+        } else if let Some(index) = self.deadlines.resend.pop_due(now) {
+            self.resend(index);
         } else {
             return self.expire_ticket()
                 || self.expire_stored()

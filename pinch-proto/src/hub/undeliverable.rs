@@ -34,6 +34,8 @@ pub(super) enum Undeliverable {
     TooLarge { bytes: usize, limit: usize },
     #[error("to_address is no address of this relay: {0}")]
     NotAnAddress(NotAnAddress),
+    #[error("relay is too busy: {limit} bytes are on their way to the recipient's shard")]
+    ShardBusy { limit: usize },
     #[error("relay is out of memory for envelopes: at most {limit} bytes wait in all")]
     OutOfMemory { limit: usize },
     #[error("{0}; the change holds until the relay restarts")]

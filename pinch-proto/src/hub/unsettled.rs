@@ -9,14 +9,27 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
+use super::links::ItemId;
 use super::outbox::MAX_PONGS;
 use crate::Frame;
 
-/// The connection that caused a request to the store, and the span that the request belongs to.
+/// What caused a request to the store, or an item for another shard, and waits for the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Origin {
-    pub(super) conn: super::ConnId,
-    pub(super) span: u64,
+pub(super) enum Origin {
+    /// A connection, and the span that the request belongs to.
+    Conn { conn: super::ConnId, span: u64 },
+    /// An item from another shard.
+    Item(ItemId),
+}
+
+impl Origin {
+    /// The connection, if it is one.
+    pub(super) const fn conn(self) -> Option<super::ConnId> {
+        match self {
+            Self::Conn { conn, .. } => Some(conn),
+            Self::Item(_) => None,
+        }
+    }
 }
 
 /// Requests between two replies, and the replies behind them.

@@ -291,7 +291,7 @@ impl World {
                 }
                 Output::Store(request) => self.store.asked.push_back(request.clone()),
                 Output::ShutDown => self.shut_down += 1,
-                Output::Refused { .. } => {}
+                Output::Refused { .. } | Output::Forward { .. } => {}
             }
         }
     }

@@ -352,6 +352,7 @@ impl Watched {
                 }
             }
             Output::Store(request) => panic!("there is no queue: {request:?}"),
+            Output::Forward { .. } => panic!("there is one shard"),
             Output::ShutDown => {
                 assert!(self.shutdown && self.live.is_empty());
                 self.shut_down += 1;

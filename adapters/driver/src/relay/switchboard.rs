@@ -573,6 +573,7 @@ impl Outside<'_> {
                 }
                 Output::Store(request) => self.store.requests.push(request),
                 Output::ShutDown => *self.shut_down = true,
+                Output::Forward { .. } => unreachable!("the relay has one shard"),
             }
         }
         if *self.shut_down || !self.store.requests.is_empty() {

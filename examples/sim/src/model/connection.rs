@@ -2,14 +2,14 @@
 
 use bytes::Bytes;
 use pinch_proto::hub::{AckOnClose, CloseCause, ConnId, Delivery, ENVELOPE_OVERHEAD, JoinOptions};
-use pinch_proto::queue::{Seq, Ticket};
+use pinch_proto::queue::Seq;
 use pinch_proto::wire::MessageType;
 use pinch_proto::{Address, Close, EnvelopeView, Frame};
 
 use super::fates::FateId;
 use super::queue::Backlog;
 use super::rate::Bucket;
-use super::replies::Held;
+use super::replies::{Awaited, Held};
 use crate::story::Settings;
 
 /// Behind so many bytes, or so many envelopes, an ack probe goes at once.
@@ -76,8 +76,8 @@ pub(super) struct Connection {
     pub(super) control: Vec<Frame>,
     /// Replies that wait until the store has answered for what came before them.
     pub(super) held: Vec<Held>,
-    /// Requests to the store for which no reply waits any more.
-    pub(super) given_up: Vec<Ticket>,
+    /// What was not answered, and no reply waits for any more.
+    pub(super) given_up: Vec<Awaited>,
     /// Envelopes that wait.
     pub(super) data: Vec<Letter>,
     /// What it was given, if somebody wants to know whether that arrives.
@@ -103,6 +103,8 @@ pub(super) struct Connection {
     pub(super) is_unresolved: bool,
     /// How many confirmations it may send for nothing.
     pub(super) credits: u32,
+    /// A link to another shard has little room left.
+    pub(super) awaits_link: bool,
     /// It is to send no more before its driver comes again.
     pub(super) paused: bool,
     /// Nothing was transmitted to it last.

@@ -13,52 +13,53 @@ use super::alarms::Kind;
 use super::connection::{Connection, Given, Letter};
 use super::fates::Fate;
 use super::queue::Backlog;
+use super::routing::{Author, Verdict, sender_of};
 
 impl Model {
     /// An envelope for somebody who is connected.
     pub(super) fn deliver(
         &mut self,
-        sender: ConnId,
+        author: Author,
         recipient: ConnId,
         view: &EnvelopeView<'_>,
         message: &Bytes,
         discard: bool,
-    ) {
+    ) -> Verdict {
         let (bytes, settings) = (message.len(), self.settings);
         let Some(connection) = self.get(recipient) else {
-            return;
+            return Verdict::Accepted;
         };
         let held = connection.held_bytes();
         let has_memory = self.make_room(bytes + ENVELOPE_OVERHEAD, held);
         let Some(connection) = self.get(recipient) else {
-            return;
+            return Verdict::Accepted;
         };
         if !connection.is_open() {
-            return self.take_for_offline(sender, view, message, discard);
+            return self.take_for_offline(author, view, message, discard);
         }
         let has_room = connection.waiting_bytes() + bytes <= settings.outbox_bytes
             && connection.waiting_count() < settings.outbox_count;
         let is_held = connection.backlog.as_ref().map(Backlog::holds);
-        let claim = self.claim(sender, recipient, message);
+        let claim = self.claim(&sender_of(view), recipient, message);
         match is_held {
             None if !has_memory || !has_room => {
-                return self.overflow(sender, recipient, view, message, (has_room, discard));
+                return self.overflow(author, recipient, view, message, (has_room, discard));
             }
             None if claim.is_none() => {
-                return self.overtake(sender, recipient, view, message, discard);
+                return self.overtake(author, recipient, view, message, discard);
             }
             Some(holds) if !has_memory || !has_room || claim != Some(true) || !holds => {
                 // What comes goes behind what is stored, and so does what waits for a read.
                 if !discard {
                     self.spill(recipient);
                 }
-                return self.enqueue(sender, Some(recipient), view, message, discard);
+                return self.enqueue(author, Some(recipient), view, message, discard);
             }
             None | Some(_) => {}
         }
         if discard {
             self.happened.blocked += 1;
-            return;
+            return Verdict::Accepted;
         }
         self.happened.accepted += 1;
         let letter = Letter {
@@ -75,20 +76,21 @@ impl Model {
             }
         }
         self.wake(recipient);
+        Verdict::Accepted
     }
 
     /// An envelope for somebody who reads too slowly.
     fn overflow(
         &mut self,
-        sender: ConnId,
+        author: Author,
         recipient: ConnId,
         view: &EnvelopeView<'_>,
         message: &Bytes,
         (has_room, discard): (bool, bool),
-    ) {
+    ) -> Verdict {
         let settings = self.settings;
         if settings.slow_reader == SlowReader::Spill && settings.queue.is_some() {
-            self.overtake(sender, recipient, view, message, discard);
+            self.overtake(author, recipient, view, message, discard)
         } else if has_room {
             // It is the hub that is full, for which nobody is to blame.
             self.happened.refused_memory += 1;
@@ -96,59 +98,56 @@ impl Model {
             let limit = self.memory_limit(held.unwrap_or_default());
             let reason =
                 format!("relay is out of memory for envelopes: at most {limit} bytes wait in all");
-            self.tell_lost(sender, view, &reason);
+            Verdict::Rejected(reason)
         } else if settings.slow_reader == SlowReader::Disconnect {
             if !discard {
                 self.happened.stalls += 1;
                 self.close(recipient, CloseCause::TooSlow);
             }
-            self.take_for_offline(sender, view, message, discard);
+            self.take_for_offline(author, view, message, discard)
         } else {
             self.happened.refused_full += 1;
             let (bytes, count) = (settings.outbox_bytes, settings.outbox_count);
             let reason = format!(
                 "recipient's outbox is full: at most {bytes} bytes or {count} envelopes wait for a connection"
             );
-            self.tell_lost(sender, view, &reason);
+            Verdict::Rejected(reason)
         }
     }
 
     /// From here on a recipient has something in its queue that it was not given.
     fn overtake(
         &mut self,
-        sender: ConnId,
+        author: Author,
         recipient: ConnId,
         view: &EnvelopeView<'_>,
         message: &Bytes,
         discard: bool,
-    ) {
+    ) -> Verdict {
         if discard {
-            return self.enqueue(sender, Some(recipient), view, message, discard);
+            return self.enqueue(author, Some(recipient), view, message, discard);
         }
         let after = self.next_seq.checked_sub(1).map(Seq);
         if let Some(connection) = self.get_mut(recipient) {
             connection.backlog = Some(Backlog::behind(after));
         }
-        self.enqueue(sender, Some(recipient), view, message, discard);
+        let verdict = self.enqueue(author, Some(recipient), view, message, discard);
         self.read_on(recipient);
+        verdict
     }
 
     pub(super) fn take_for_offline(
         &mut self,
-        sender: ConnId,
+        author: Author,
         view: &EnvelopeView<'_>,
         message: &Bytes,
         discard: bool,
-    ) {
+    ) -> Verdict {
         if self.settings.queue.is_some() {
-            self.enqueue(sender, None, view, message, discard);
+            self.enqueue(author, None, view, message, discard)
         } else {
             self.happened.refused_offline += 1;
-            self.tell_lost(
-                sender,
-                view,
-                "recipient is offline and no queue is configured",
-            );
+            Verdict::Rejected("recipient is offline and no queue is configured".into())
         }
     }
 

@@ -243,7 +243,10 @@ impl Model {
     /// Does one thing that is due; false if nothing is.
     pub(super) fn do_next_due(&mut self) -> bool {
         let Some((kind, conn)) = self.alarms.next_due(self.now) else {
-            return self.expire_answer() || self.expire_stored() || self.forget_bucket();
+            return self.resend()
+                || self.expire_answer()
+                || self.expire_stored()
+                || self.forget_bucket();
         };
         match kind {
             Kind::Reply => self.give_up_settling(conn),

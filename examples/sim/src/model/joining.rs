@@ -99,6 +99,7 @@ impl Model {
             drained: false,
             is_unresolved: false,
             credits: 0,
+            awaits_link: false,
             paused: false,
             asleep: false,
             writing: false,
@@ -272,7 +273,11 @@ impl Model {
     /// The relay is down when everybody has gone and nobody waits for the store.
     pub(super) fn check_shutdown(&mut self) {
         let awaited = self.owed.iter().any(|owed| !owed.overdue);
-        if self.shutdown == Shutdown::Draining && self.connections.is_empty() && !awaited {
+        if self.shutdown == Shutdown::Draining
+            && self.connections.is_empty()
+            && !awaited
+            && self.unanswered() == 0
+        {
             self.shutdown = Shutdown::Done;
             self.outputs.push(Output::ShutDown);
         }

@@ -15,6 +15,7 @@ mod begun;
 mod connection;
 mod delivery;
 mod fates;
+mod forwarding;
 mod heartbeat;
 mod joining;
 mod patience;
@@ -29,13 +30,14 @@ mod words;
 use core::time::Duration;
 
 use bytes::Bytes;
-use pinch_proto::hub::{ConnId, HubStats, Input, Output, Wakeup, WakeupReason};
+use pinch_proto::hub::{ConnId, HubStats, Input, Output, Shard, Wakeup, WakeupReason};
 use pinch_proto::queue::{Restored, Seq};
 use pinch_proto::{Address, Frame, Time, UnixMillis};
 
 use self::alarms::{Alarms, Kind};
 use self::connection::Connection;
 use self::fates::Fates;
+use self::forwarding::Link;
 use self::queue::{Backlog, Owed};
 use self::rate::Parked;
 use crate::story::Settings;
@@ -49,6 +51,10 @@ pub struct Unnamed(pub Address);
 #[derive(Clone, Debug)]
 pub struct Model {
     settings: Settings,
+    /// Which part of a relay it is.
+    place: Shard,
+    links: Vec<Link>,
+    next_resend_order: u64,
     now: Time,
     /// The wall clock when the other showed zero.
     unix_at_zero: i64,
@@ -71,6 +77,8 @@ pub struct Model {
     /// What is known of the shares of the queue.
     agents: Vec<shares::Agent>,
     total: shares::Known,
+    /// Agents of other shards that are not forgotten yet, the one that came first at the beginning.
+    strangers: Vec<Address>,
     /// What is on its way from a connection to the queue of its agent.
     leaving: (Option<Address>, Vec<connection::Letter>),
     next_expiry: Option<Time>,
@@ -93,12 +101,19 @@ enum Shutdown {
 }
 
 impl Model {
-    /// A hub without connections; `now` and `unix` are the same moment.
+    /// The hub at `place` in a relay with these settings, without connections; `now` and `unix` are the
+    /// same moment.
     #[must_use]
-    pub fn new(settings: Settings, now: Time, unix: UnixMillis) -> Self {
+    pub fn new(settings: Settings, place: Shard, now: Time, unix: UnixMillis) -> Self {
+        let settings = settings.of_shard();
+        let others = place.shards.all().filter(|shard| *shard != place.id);
+        let links = others.map(Link::new).collect();
         let expiry = Duration::from_millis(Settings::EXPIRY_INTERVAL);
         Self {
             settings,
+            place,
+            links,
+            next_resend_order: 0,
             now,
             unix_at_zero: unix.0 - millis(now),
             connections: vec![],
@@ -112,6 +127,7 @@ impl Model {
             owed: vec![],
             agents: vec![],
             total: shares::Known::default(),
+            strangers: vec![],
             leaving: (None, vec![]),
             next_expiry: settings.queue.map(|_| now + expiry),
             next_ping: 1,
@@ -126,7 +142,10 @@ impl Model {
 
     /// The same, after a restart.
     #[must_use]
-    pub fn with_restored(mut self, restored: Restored) -> Self {
+    pub fn with_restored(mut self, mut restored: Restored) -> Self {
+        let is_here = |address: &Address| self.other_shard(address.as_str()).is_none();
+        restored.blocks.retain(|(blocker, _)| is_here(blocker));
+        restored.owners.retain(|(owner, _)| is_here(owner));
         self.next_seq = restored.last_seq.map_or(0, |seq| seq.0 + 1);
         let mut owners = restored.owners;
         owners.sort_by_key(|(_, at)| *at);
@@ -179,6 +198,7 @@ impl Model {
             Input::PeerClosed { conn, close } => self.peer_closed(conn, close),
             Input::Closed { conn, clean } => self.closed(conn, clean),
             Input::Stored { ticket, outcome } => self.stored(ticket, outcome),
+            Input::Forwarded { shard, parcel } => self.forwarded(shard, parcel),
             Input::Shutdown => self.shut_down(),
         }
         self.leave_shares();
@@ -221,13 +241,15 @@ impl Model {
                 WakeupReason::Store,
             )
         });
+        let resend = self.next_resend().map(|at| (at, WakeupReason::Verdict));
         let bucket = self
             .parked
             .iter()
             .chain(&self.joins)
             .map(|parked| (parked.until, WakeupReason::Bucket));
         let alarms = self.alarms.all(self.now);
-        let all = alarms.chain(expiry).chain(answer).chain(bucket);
+        let all = alarms.chain(expiry).chain(answer).chain(resend);
+        let all = all.chain(bucket);
         let (at, reason) = all.min()?;
         Some(if at > self.now {
             Wakeup { at, reason }
@@ -333,7 +355,7 @@ impl Model {
             | Input::Blocked { conn, .. }
             | Input::Closed { conn, .. } => !self.holds(*conn),
             Input::Stored { ticket, .. } => !self.owed.iter().any(|owed| owed.ticket == *ticket),
-            Input::Register { .. } | Input::Shutdown => false,
+            Input::Register { .. } | Input::Forwarded { .. } | Input::Shutdown => false,
         }
     }
 

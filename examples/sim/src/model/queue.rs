@@ -17,6 +17,8 @@ use super::Model;
 use super::alarms::Kind;
 use super::connection::Letter;
 use super::fates::Fate;
+use super::replies::Awaited;
+use super::routing::{Author, Verdict, sender_of};
 use super::shares::Marks;
 use crate::story::{Queue, Settings};
 
@@ -90,18 +92,18 @@ pub(super) struct Charge {
 #[derive(Clone, Debug)]
 enum About {
     /// An envelope, and the connection that sent it, if it did not have its place before.
-    Append(Letter, Option<ConnId>, Charge),
+    Append(Letter, Option<Author>, Charge),
     /// For which connection, for how many bytes there has to be room, and for which address.
     Read(ConnId, usize, Address, Marks),
     /// A block, or its end, that this message of a connection wants.
-    Change(Bytes, ConnId),
+    Change(Bytes, Author),
     Expire,
     Upkeep,
 }
 
 impl About {
-    /// The connection that may hear something about it.
-    const fn caused_by(&self) -> Option<ConnId> {
+    /// Who may hear something about it.
+    const fn caused_by(&self) -> Option<Author> {
         match self {
             Self::Append(_, from, _) => *from,
             Self::Change(_, from) => Some(*from),
@@ -114,26 +116,24 @@ impl Model {
     /// An envelope for the queue.
     pub(super) fn enqueue(
         &mut self,
-        sender: ConnId,
+        author: Author,
         to: Option<ConnId>,
         view: &EnvelopeView<'_>,
         message: &Bytes,
         discard: bool,
-    ) {
-        let (Some(queue), Some(author)) = (self.settings.queue, self.get(sender)) else {
-            return;
-        };
-        let author = author.address.clone();
+    ) -> Verdict {
+        let queue = self.settings.queue.expect("there is a queue");
+        let sender = sender_of(view);
         if !self.may_ask(message.len()) {
-            return self.refuse_busy(sender, view);
+            return Verdict::Rejected(self.refuse_busy());
         }
         let recipient = Address::parse(view.to_address()).expect("it was checked");
         let now = self.unix();
         let append = Append {
-            reserved: self.held(&recipient, &author),
+            reserved: self.held(&recipient, &sender),
             reached: self.reached(&recipient, to),
             recipient,
-            sender: author,
+            sender,
             seq: Seq(self.next_seq),
             message: message.clone(),
             now,
@@ -156,7 +156,8 @@ impl Model {
             stored: false,
             message: message.clone(),
         };
-        self.append(append, letter, Some(sender), to.filter(|_| !discard));
+        self.append(append, letter, Some(author), to.filter(|_| !discard));
+        Verdict::Asked
     }
 
     /// What the store was asked to keep and has not answered for.
@@ -193,14 +194,13 @@ impl Model {
         self.owed_bytes().saturating_sub(limit)
     }
 
-    pub(super) fn refuse_busy(&mut self, sender: ConnId, view: &EnvelopeView<'_>) {
+    pub(super) fn refuse_busy(&mut self) -> String {
         self.happened.refused_store += 1;
         let limit = self
             .settings
             .queue
             .map_or(0, |queue| queue.unanswered_bytes);
-        let reason = format!("relay's store is too busy: it owes answers for {limit} bytes");
-        self.tell_lost(sender, view, &reason);
+        format!("relay's store is too busy: it owes answers for {limit} bytes")
     }
 
     /// The room that is set aside for what is being read.
@@ -243,7 +243,7 @@ impl Model {
         self.append(append, letter, None, to);
     }
 
-    fn append(&mut self, append: Append, letter: Letter, from: Option<ConnId>, to: Option<ConnId>) {
+    fn append(&mut self, append: Append, letter: Letter, from: Option<Author>, to: Option<ConnId>) {
         let charge = Charge {
             sender: append.sender.clone(),
             recipient: append.recipient.clone(),
@@ -285,7 +285,10 @@ impl Model {
     /// Asks for what `message` wants, whose sender is told if it fails.
     pub(super) fn change(&mut self, from: ConnId, message: &Bytes, operation: Operation) {
         if self.settings.queue.is_some() {
-            self.ask(About::Change(message.clone(), from), operation);
+            self.ask(
+                About::Change(message.clone(), Author::Conn(from)),
+                operation,
+            );
         }
     }
 
@@ -422,7 +425,6 @@ impl Model {
         let position = self.owed.iter().position(|owed| owed.ticket == ticket);
         let Some(position) = position else { return };
         let Owed { overdue, about, .. } = self.owed.remove(position);
-        let caused_by = about.caused_by().filter(|_| !overdue);
         let failed = matches!(outcome, Outcome::Failed { .. });
         // A request counts as failed once: it may have been too late, too.
         self.happened.store_failures += u64::from(failed && !overdue);
@@ -431,7 +433,8 @@ impl Model {
         }
         match about {
             About::Append(letter, from, charge) if !overdue => {
-                self.appended(&letter, from, charge.discard, &outcome);
+                let rejected = self.appended(&letter, charge.discard, &outcome);
+                self.answered(from, ticket, &letter.message, rejected);
             }
             About::Change(message, from) if !overdue => {
                 let failure = match outcome {
@@ -442,10 +445,9 @@ impl Model {
                     | Outcome::Entries { .. }
                     | Outcome::Expired { .. } => Some(Failure::Broken),
                 };
-                if let Some(failure) = failure {
-                    let reason = format!("{failure}; the change holds until the relay restarts");
-                    self.tell_author(Some(from), &message, &reason);
-                }
+                let reason =
+                    |failure| format!("{failure}; the change holds until the relay restarts");
+                self.answered(Some(from), ticket, &message, failure.map(reason));
             }
             About::Append(..) | About::Change(..) | About::Upkeep => {}
             About::Read(conn, _, recipient, marks) if self.is_open(conn) => {
@@ -467,23 +469,40 @@ impl Model {
                 self.next_expiry = Some(self.now + interval);
             }
         }
-        if let Some(conn) = caused_by {
-            self.settle(conn, ticket);
-            self.go_on(conn);
-        }
         self.check_shutdown();
     }
 
-    fn appended(
+    /// The store has answered for what somebody has sent, who waits for that, or is too late.
+    fn answered(
         &mut self,
-        letter: &Letter,
-        from: Option<ConnId>,
-        discard: bool,
-        outcome: &Outcome,
+        from: Option<Author>,
+        ticket: Ticket,
+        message: &Bytes,
+        rejected: Option<String>,
     ) {
+        if let Some(Author::Item(item)) = from {
+            let rejection = rejected.map(|reason| self.rejection(message, &reason));
+            return self.give_verdict(item, rejection);
+        }
+        let conn = from.and_then(Author::conn);
+        if let Some(reason) = rejected {
+            self.tell_author(conn, message, &reason);
+        }
+        if let Some(conn) = conn {
+            self.settle(conn, Awaited::Answer(ticket));
+            self.go_on(conn);
+        }
+    }
+
+    /// Returns why an envelope is not in the store, if it is not.
+    fn appended(&mut self, letter: &Letter, discard: bool, outcome: &Outcome) -> Option<String> {
         let reason = match outcome {
-            Outcome::Appended { .. } if discard => return,
-            Outcome::Appended { .. } => return self.fates.set(letter.fate, Fate::Stored),
+            Outcome::Appended { .. } => {
+                if !discard {
+                    self.fates.set(letter.fate, Fate::Stored);
+                }
+                return None;
+            }
             Outcome::Refused(refusal) => refusal.to_string(),
             Outcome::Failed { failure, .. } => failure.to_string(),
             Outcome::Done | Outcome::Entries { .. } | Outcome::Expired { .. } => {
@@ -493,11 +512,11 @@ impl Model {
         if !discard {
             self.fates.set(letter.fate, Fate::Returned);
         }
-        self.tell_author(from, &letter.message, &reason);
+        Some(reason)
     }
 
     /// A sender that was to send no more may go on, if the store has answered enough.
-    fn go_on(&mut self, conn: ConnId) {
+    pub(super) fn go_on(&mut self, conn: ConnId) {
         let is_congested = self.is_congested(conn);
         if let Some(connection) = self.get_mut(conn)
             && connection.paused
@@ -517,14 +536,17 @@ impl Model {
         };
         let may_come = self.unsettled(conn).len() * REJECTION_BYTES;
         let unread: usize = connection.control.iter().map(Frame::len).sum();
-        unread + may_come > self.settings.refusal_bytes
+        connection.awaits_link || unread + may_come > self.settings.refusal_bytes
     }
 
-    /// What a connection sent for which the store has not answered, and is not too late.
-    pub(super) fn unsettled(&self, conn: ConnId) -> Vec<Ticket> {
-        let waits = |owed: &&Owed| !owed.overdue && owed.about.caused_by() == Some(conn);
+    /// What a connection sent for which the store has not answered, and is not too late, or another
+    /// shard has not given its verdict.
+    pub(super) fn unsettled(&self, conn: ConnId) -> Vec<Awaited> {
+        let author = Some(Author::Conn(conn));
+        let waits = |owed: &&Owed| !owed.overdue && owed.about.caused_by() == author;
         let all = self.owed.iter().filter(waits);
-        all.map(|owed| owed.ticket).collect()
+        let answers = all.map(|owed| Awaited::Answer(owed.ticket));
+        answers.chain(self.unanswered_of(conn)).collect()
     }
 
     fn was_read(&mut self, conn: ConnId, outcome: Outcome) {
@@ -616,7 +638,6 @@ impl Model {
         };
         owed.overdue = true;
         let (about, ticket) = (owed.about.clone(), owed.ticket);
-        let caused_by = about.caused_by();
         self.happened.store_failures += 1;
         match about {
             About::Append(letter, from, charge) => {
@@ -624,19 +645,15 @@ impl Model {
                     self.fates.set(letter.fate, Fate::Returned);
                 }
                 let reason = "relay's store does not answer; the envelope may arrive nevertheless";
-                self.tell_author(from, &letter.message, reason);
+                self.answered(from, ticket, &letter.message, Some(reason.into()));
             }
             About::Change(message, from) => {
                 let reason = "relay's store does not answer; the change may hold only until the relay \
                               restarts";
-                self.tell_author(Some(from), &message, reason);
+                self.answered(Some(from), ticket, &message, Some(reason.into()));
             }
             About::Read(conn, ..) => self.spill(conn),
             About::Expire | About::Upkeep => {}
-        }
-        if let Some(conn) = caused_by {
-            self.settle(conn, ticket);
-            self.go_on(conn);
         }
         self.check_shutdown();
         true

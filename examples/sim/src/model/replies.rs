@@ -1,7 +1,7 @@
 //! Pongs, and the answers to close frames: they go when it is known what became of what came before.
 
 use bytes::Bytes;
-use pinch_proto::hub::{CloseCause, ConnId};
+use pinch_proto::hub::{CloseCause, ConnId, ShardId};
 use pinch_proto::queue::Ticket;
 use pinch_proto::{Close, Frame};
 
@@ -12,12 +12,21 @@ use super::connection::Phase;
 /// More pongs than so many do not wait: the newest are kept.
 const MAX_PONGS: usize = 128;
 
+/// What a reply may wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Awaited {
+    /// The store's answer.
+    Answer(Ticket),
+    /// The verdict of the shard with this number about an item.
+    Verdict(ShardId, u64),
+}
+
 /// A reply that waits.
 #[derive(Clone, Debug)]
 pub(super) struct Held {
     reply: Frame,
-    /// What the store has to answer first.
-    waits_for: Vec<Ticket>,
+    /// What has to be answered first.
+    waits_for: Vec<Awaited>,
 }
 
 impl Model {
@@ -57,14 +66,14 @@ impl Model {
         }
     }
 
-    /// The store has answered a request of a connection, or is too late.
-    pub(super) fn settle(&mut self, conn: ConnId, ticket: Ticket) {
+    /// Something of a connection is answered, or the answer is too late.
+    pub(super) fn settle(&mut self, conn: ConnId, answered: Awaited) {
         let Some(connection) = self.get_mut(conn) else {
             return;
         };
-        connection.given_up.retain(|given_up| *given_up != ticket);
+        connection.given_up.retain(|given_up| *given_up != answered);
         for held in &mut connection.held {
-            held.waits_for.retain(|awaited| *awaited != ticket);
+            held.waits_for.retain(|awaited| *awaited != answered);
         }
         let waits = |held: &Held| !held.waits_for.is_empty();
         let end = connection.held.iter().position(waits);

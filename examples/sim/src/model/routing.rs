@@ -8,6 +8,7 @@ use pinch_proto::{Address, EnvelopeView, Frame};
 use prost::Message as _;
 
 use super::connection::Connection;
+use super::forwarding::ItemId;
 use super::{Model, words};
 use crate::story::HOST;
 
@@ -19,9 +20,42 @@ const MAX_ECHOED_ADDRESS: usize = 256;
 /// A day, in milliseconds.
 pub(super) const DAY: i64 = 24 * 60 * 60 * 1000;
 
+/// Who has sent an envelope that was checked.
+pub(super) fn sender_of(view: &EnvelopeView<'_>) -> Address {
+    Address::parse(view.from_address()).expect("the address of an agent")
+}
+
 /// Whether `text` is `address`; the case of hosts does not count.
 pub(super) fn is_same(text: &str, address: &Address) -> bool {
     Address::parse(text).is_ok_and(|it| it == *address)
+}
+
+/// Who has sent an envelope.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Author {
+    /// A connection of this hub.
+    Conn(ConnId),
+    /// An agent of another one.
+    Item(ItemId),
+}
+
+impl Author {
+    /// The connection, if it is one.
+    pub(super) const fn conn(self) -> Option<ConnId> {
+        match self {
+            Self::Conn(conn) => Some(conn),
+            Self::Item(_) => None,
+        }
+    }
+}
+
+/// What has become of an envelope.
+#[derive(Clone, Debug)]
+pub(super) enum Verdict {
+    Accepted,
+    /// The store will say.
+    Asked,
+    Rejected(String),
 }
 
 impl Model {
@@ -69,7 +103,13 @@ impl Model {
         } else if is(MessageType::Heartbeat) && view.to_address().is_empty() {
             self.happened.consumed += 1;
         } else {
-            self.forward(conn, &view, message);
+            let verdict = match self.other_shard(view.to_address()) {
+                Some(shard) => self.forward(shard, conn, message),
+                None => self.route(Author::Conn(conn), &view, message),
+            };
+            if let Verdict::Rejected(reason) = verdict {
+                self.tell_lost(conn, &view, &reason);
+            }
         }
     }
 
@@ -78,7 +118,12 @@ impl Model {
         self.close(conn, CloseCause::Violation(violation));
     }
 
-    fn forward(&mut self, sender: ConnId, view: &EnvelopeView<'_>, message: &Bytes) {
+    pub(super) fn route(
+        &mut self,
+        author: Author,
+        view: &EnvelopeView<'_>,
+        message: &Bytes,
+    ) -> Verdict {
         let (from, to) = (view.from_address(), view.to_address());
         let blocked = |(blocker, blocked): &(Address, Address)| {
             is_same(to, blocker) && is_same(from, blocked)
@@ -86,16 +131,12 @@ impl Model {
         // Then nothing comes of it, but its sender hears what any other would.
         let discard = self.blocks.iter().any(blocked);
         if let Some(recipient) = self.lookup(to) {
-            self.deliver(sender, recipient, view, message, discard);
+            self.deliver(author, recipient, view, message, discard)
         } else if let Err(fault) = self.check_address(to) {
             self.happened.refused_address += 1;
-            self.tell_lost(
-                sender,
-                view,
-                &format!("to_address is no address of this relay: {fault}"),
-            );
+            Verdict::Rejected(format!("to_address is no address of this relay: {fault}"))
         } else {
-            self.take_for_offline(sender, view, message, discard);
+            self.take_for_offline(author, view, message, discard)
         }
     }
 
@@ -122,7 +163,8 @@ impl Model {
         message: &Bytes,
     ) {
         if self.settings.queue.is_some() && !self.may_ask(message.len()) {
-            return self.refuse_busy(conn, view);
+            let reason = self.refuse_busy();
+            return self.tell_lost(conn, view, &reason);
         }
         let payload = Envelope::decode(&message[..])
             .ok()
@@ -233,16 +275,7 @@ impl Model {
 
     /// Tells a sender that an envelope of it will not arrive, and why.
     pub(super) fn tell_lost(&mut self, sender: ConnId, view: &EnvelopeView<'_>, reason: &str) {
-        let to = view.to_address();
-        let mut end = to.len().min(MAX_ECHOED_ADDRESS);
-        while !to.is_char_boundary(end) {
-            end -= 1;
-        }
-        let payload = Payload::QueueFull(QueueFull {
-            recipient_address: to[..end].into(),
-            reason: reason.into(),
-        });
-        self.tell(sender, payload, view);
+        self.tell(sender, queue_full(view, reason), view);
     }
 
     /// The same, if the sender is there.
@@ -254,25 +287,37 @@ impl Model {
     /// the one that receives, or the last that only sends.
     pub(super) fn tell_author(&mut self, from: Option<ConnId>, message: &Bytes, reason: &str) {
         let view = EnvelopeView::parse(message).expect("an envelope that was accepted");
-        if let Some(sender) = self.listens(from, message) {
+        if let Some(shard) = self.other_shard(view.from_address()) {
+            let rejection = self.rejection(message, reason);
+            self.send_rejection(shard, rejection, false);
+        } else if let Some(sender) = self.listens(from, view.from_address()) {
             self.tell_lost(sender, &view, reason);
         }
     }
 
+    /// What tells the sender of `message` that it is lost.
+    pub(super) fn rejection(&self, message: &Bytes, reason: &str) -> Bytes {
+        let view = EnvelopeView::parse(message).expect("an envelope that was accepted");
+        let payload = queue_full(&view, reason);
+        self.about(&view, payload, &sender_of(&view))
+    }
+
     /// Tells a sender that an envelope of it gave way, if it reads what it is told.
     pub(super) fn tell_displaced(&mut self, message: &Bytes) {
-        let listens = self.listens(None, message);
-        if listens.is_some_and(|sender| !self.is_congested(sender)) {
-            let reason = "recipient's queue is full, and this envelope gave way to one of a sender with \
-                          fewer in it";
+        let reason = "recipient's queue is full, and this envelope gave way to one of a sender with \
+                      fewer in it";
+        let view = EnvelopeView::parse(message).expect("an envelope that was accepted");
+        let listens = self.listens(None, view.from_address());
+        if let Some(shard) = self.other_shard(view.from_address()) {
+            let rejection = self.rejection(message, reason);
+            self.send_rejection(shard, rejection, true);
+        } else if listens.is_some_and(|sender| !self.is_congested(sender)) {
             self.tell_author(None, message, reason);
         }
     }
 
     /// Who is told.
-    fn listens(&self, from: Option<ConnId>, message: &Bytes) -> Option<ConnId> {
-        let view = EnvelopeView::parse(message).expect("an envelope that was accepted");
-        let address = view.from_address();
+    pub(super) fn listens(&self, from: Option<ConnId>, address: &str) -> Option<ConnId> {
         let sends = |connection: &&Connection| {
             connection.is_open() && is_same(address, &connection.address)
         };
@@ -287,19 +332,38 @@ impl Model {
 
     /// Says something about an envelope to its sender.
     pub(super) fn tell(&mut self, sender: ConnId, payload: Payload, about: &EnvelopeView<'_>) {
+        let hears =
+            |connection: &&Connection| !connection.is_silent() || connection.hears_rejections();
+        let Some(connection) = self.get(sender).filter(hears) else {
+            return;
+        };
+        let message = self.about(about, payload, &connection.address);
+        if let Some(connection) = self.get_mut(sender) {
+            connection.control.push(Frame::Message(message));
+        }
+        self.wake(sender);
+    }
+
+    /// What the relay says to `to` about an envelope.
+    fn about(&self, about: &EnvelopeView<'_>, payload: Payload, to: &Address) -> Bytes {
         let mut envelope = Envelope::from_relay(payload, self.unix());
         if about.message_id().len() <= MAX_ECHOED_ID {
             envelope.message_id = about.message_id().to_vec().into();
         }
-        let Some(connection) = self
-            .get_mut(sender)
-            .filter(|connection| !connection.is_silent() || connection.hears_rejections())
-        else {
-            return;
-        };
-        envelope.to_address = connection.address.as_str().into();
-        let message = envelope.to_bytes();
-        connection.control.push(Frame::Message(message));
-        self.wake(sender);
+        envelope.to_address = to.as_str().into();
+        envelope.to_bytes()
     }
+}
+
+/// What tells that an envelope is lost.
+fn queue_full(view: &EnvelopeView<'_>, reason: &str) -> Payload {
+    let to = view.to_address();
+    let mut end = to.len().min(MAX_ECHOED_ADDRESS);
+    while !to.is_char_boundary(end) {
+        end -= 1;
+    }
+    Payload::QueueFull(QueueFull {
+        recipient_address: to[..end].into(),
+        reason: reason.into(),
+    })
 }

@@ -65,6 +65,18 @@ impl Model {
         }
     }
 
+    /// Somebody of another shard sends something, and is known for a while.
+    pub(super) fn enter_stranger(&mut self, address: &Address) {
+        self.enter_shares(address);
+        if !self.strangers.contains(address) {
+            self.strangers.push(address.clone());
+            if self.strangers.len() > self.settings.max_parked_buckets {
+                self.strangers.remove(0);
+                self.leave_shares();
+            }
+        }
+    }
+
     /// Whoever has no connection, and for whom and of whom nothing is held, is forgotten.
     pub(super) fn leave_shares(&mut self) {
         let is_there = |address: &Address| {
@@ -74,6 +86,7 @@ impl Model {
             self.connections.iter().any(is_it)
                 || [held.recipient_count, held.sender_bytes] != [0, 0]
                 || [pending.recipient_count, pending.sender_bytes] != [0, 0]
+                || self.strangers.contains(address)
         };
         let there: Vec<_> = self
             .agents
@@ -121,13 +134,16 @@ impl Model {
 
     /// Whether an envelope for a connection has a place in the queue; `None` if that is not known, or
     /// its sender has no share left.
-    pub(super) fn claim(&self, sender: ConnId, recipient: ConnId, message: &Bytes) -> Option<bool> {
-        let (Some(queue), Some(sender), Some(recipient)) =
-            (self.settings.queue, self.get(sender), self.get(recipient))
-        else {
+    pub(super) fn claim(
+        &self,
+        sender: &Address,
+        recipient: ConnId,
+        message: &Bytes,
+    ) -> Option<bool> {
+        let (Some(queue), Some(recipient)) = (self.settings.queue, self.get(recipient)) else {
             return Some(false);
         };
-        let (sender, recipient) = (&sender.address, &recipient.address);
+        let recipient = &recipient.address;
         let find = |address: &Address| self.agents.iter().find(|one| one.address == *address);
         let (from, to) = (find(sender)?, find(recipient)?);
         let (held, pending) = (
@@ -139,6 +155,8 @@ impl Model {
         let fits = |known: Known, held, pending, more, limit| {
             Some(known.stored? + held + pending + more <= limit)
         };
+        // What is left of what all shards share is divided among them.
+        let shards = u64::from(self.place.shards.count().get());
         let received = fits(
             to.received,
             held.recipient_count,
@@ -148,16 +166,16 @@ impl Model {
         )?;
         let own = fits(
             from.sent,
-            held.sender_bytes,
-            pending.sender_bytes,
-            cost,
+            shards * held.sender_bytes,
+            shards * pending.sender_bytes,
+            shards * cost,
             limits.sender_bytes,
         )?;
         let total = fits(
             self.total,
-            held.total_bytes,
-            pending.total_bytes,
-            cost,
+            shards * held.total_bytes,
+            shards * pending.total_bytes,
+            shards * cost,
             limits.total_bytes,
         )?;
         own.then_some(received && total)

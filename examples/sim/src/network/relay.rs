@@ -158,6 +158,7 @@ impl World {
                 let life = relay.life;
                 self.schedule.push(at, Event::Answers(index, life));
             }
+            Output::Forward { .. } => unreachable!("the relay has one shard"),
             Output::ShutDown => self.relay_ends(index),
         }
     }

@@ -258,7 +258,11 @@ fn check_equations(stats: &HubStats) -> Result<(), String> {
     let envelopes = ended + stats.queued + stats.in_flight + stats.storing;
     let connections = stats.connections + stats.closing + stats.closed;
     let equations = [
-        ("messages", stats.received, messages),
+        (
+            "messages",
+            stats.received + stats.arrived,
+            messages + stats.forwarded,
+        ),
         ("envelopes", stats.accepted + stats.read, envelopes),
         ("connections", stats.registered, connections),
     ];

@@ -215,6 +215,7 @@ impl Ledger {
             | Output::Wake { .. }
             | Output::Closed { .. }
             | Output::Store(_)
+            | Output::Forward { .. }
             | Output::ShutDown => Ok(()),
         }
     }

@@ -3,7 +3,7 @@
 use core::fmt::Write as _;
 use core::time::Duration;
 
-use pinch_proto::hub::{ConnId, Input, Output};
+use pinch_proto::hub::{ConnId, Input, Item, Output, Parcel};
 use pinch_proto::queue::{Operation, Request};
 use pinch_proto::wire::{Envelope, Payload};
 use pinch_proto::{EnvelopeView, Frame, Time};
@@ -139,6 +139,9 @@ fn input(input: &Input, names: &Names) -> String {
             format!("{}: {how}", name(*conn, names))
         }
         Input::Stored { ticket, outcome } => format!("store, ticket {}: {outcome:?}", ticket.0),
+        Input::Forwarded { shard, parcel } => {
+            format!("from shard {}: {}", shard.index(), self::parcel(parcel))
+        }
         Input::Shutdown => "shutdown".into(),
     }
 }
@@ -156,7 +159,29 @@ fn output(output: &Output, names: &Names) -> String {
         Output::Store(Request { ticket, operation }) => {
             format!("ticket {}: {}", ticket.0, self::operation(operation))
         }
+        Output::Forward { shard, parcel } => {
+            format!("to shard {}: {}", shard.index(), self::parcel(parcel))
+        }
         Output::ShutDown => "the relay is down".into(),
+    }
+}
+
+fn parcel(parcel: &Parcel) -> String {
+    match parcel {
+        Parcel::Item { number, item, .. } => match item {
+            Item::Envelope(message) => format!("item {number}, {}", envelope(message.bytes())),
+            Item::Rejection { message, .. } => format!("item {number}, {}", envelope(message)),
+        },
+        Parcel::Verdict {
+            first,
+            last,
+            rejection,
+            ..
+        } => {
+            let verdict = rejection.as_ref();
+            let verdict = verdict.map_or("accepted".into(), |rejection| envelope(rejection));
+            format!("{first} to {last}: {verdict}")
+        }
     }
 }
 

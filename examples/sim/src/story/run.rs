@@ -77,7 +77,7 @@ impl Run {
         let mut run = Self {
             settings,
             hub: Hub::new(settings.config(), [7; 16], START, UNIX_START),
-            model: Model::new(settings, START, UNIX_START),
+            model: Model::new(settings, place([7; 16], 1), START, UNIX_START),
             now: START,
             latest: START,
             wakeup: None,
@@ -315,7 +315,8 @@ impl Run {
         self.beginning = (self.now, unix, restored.clone());
         self.hub = Hub::new(self.settings.config(), [8; 16], self.now, unix)
             .with_restored(restored.clone());
-        self.model = Model::new(self.settings, self.now, unix).with_restored(restored);
+        self.model =
+            Model::new(self.settings, place([8; 16], 1), self.now, unix).with_restored(restored);
         self.timeout()
     }
 
@@ -349,4 +350,10 @@ impl Run {
     pub(super) fn beginning(&self) -> (Time, UnixMillis, Restored) {
         self.beginning.clone()
     }
+}
+
+fn place(seed: [u8; 16], count: u16) -> pinch_proto::hub::Shard {
+    let shards = pinch_proto::hub::Shards::new(count.try_into().expect("some"), seed);
+    let id = shards.all().next().expect("one");
+    pinch_proto::hub::Shard::new(shards, id)
 }

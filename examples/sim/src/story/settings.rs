@@ -76,6 +76,15 @@ pub struct Settings {
     #[arbitrary(with = from(&Self::RATE_LIMIT))]
     pub rate_limit: Option<Rate>,
     pub queue: Option<Queue>,
+    /// How many shards the relay has. The other settings are those of all of them together.
+    #[arbitrary(value = 1)]
+    pub shards: u16,
+    /// The bus between the shards may lose, repeat and reorder what it carries.
+    #[arbitrary(default)]
+    pub bus_loses: bool,
+    /// How much may be on its way to another shard: what [`of_shard`](Self::of_shard) says.
+    #[arbitrary(default)]
+    pub link_bytes: usize,
 }
 
 /// The settings of the queue in a story. Times are in milliseconds.
@@ -151,6 +160,8 @@ impl Settings {
         }),
     ];
 
+    pub const SHARDS: [u16; 6] = [1, 1, 1, 2, 3, 4];
+
     pub const HEARTBEAT_INTERVAL: u64 = 150;
     pub const JOIN_TIMEOUT: u64 = 50;
     pub const CLOSE_TIMEOUT: u64 = 90;
@@ -159,6 +170,7 @@ impl Settings {
     pub const ACK_PROBE_INTERVAL: u64 = 20;
     pub const RETRY_INTERVAL: u64 = 30;
     pub const EXPIRY_INTERVAL: u64 = 400;
+    pub const RESEND_AFTER: u64 = 35;
 }
 
 #[allow(
@@ -209,6 +221,9 @@ impl Default for Settings {
             stall_timeout: Self::STALL_TIMEOUT[0],
             rate_limit: Self::RATE_LIMIT[0],
             queue: None,
+            shards: 1,
+            bus_loses: false,
+            link_bytes: 0,
         }
     }
 }
@@ -238,6 +253,27 @@ impl Settings {
             burst: 4,
         };
         (self.refusal_bytes < Self::REFUSAL_BYTES[0]).then_some(rate)
+    }
+
+    /// What one shard has of these settings: the same part of each limit of the whole, but room for one
+    /// envelope. An eighth of its memory is for the links to the others.
+    #[must_use]
+    pub fn of_shard(mut self) -> Self {
+        if self.shards > 1 {
+            let count = usize::from(self.shards);
+            let one = self.envelope_bytes + ENVELOPE_OVERHEAD;
+            let memory = self.total_outbox_bytes.div_ceil(count);
+            self.total_outbox_bytes = (memory - memory / 8).max(one);
+            self.max_connections = self.max_connections.div_ceil(count);
+            self.max_parked_buckets = self.max_parked_buckets.div_ceil(count);
+            self.max_blocks.1 = self.max_blocks.1.div_ceil(count);
+            self.link_bytes = (memory / 8 / (count - 1)).max(2 * one);
+            if let Some(queue) = &mut self.queue {
+                let bytes = queue.unanswered_bytes.div_ceil(count);
+                queue.unanswered_bytes = bytes.max(one);
+            }
+        }
+        self
     }
 
     /// These settings, or the nearest that a hub takes: an envelope has to fit everywhere.

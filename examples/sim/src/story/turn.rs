@@ -213,7 +213,7 @@ impl Run {
                 person.ended = matches!(output, Output::Closed { .. });
                 person.awake |= matches!(output, Output::Wake { .. });
             }
-            Output::Refused { .. } | Output::ShutDown => {}
+            Output::Refused { .. } | Output::Forward { .. } | Output::ShutDown => {}
         }
         self.ledger
             .observe(output)
@@ -249,6 +249,7 @@ fn registered(output: &Output) -> Option<ConnId> {
         | Output::Wake { .. }
         | Output::Closed { .. }
         | Output::Store(_)
+        | Output::Forward { .. }
         | Output::ShutDown => None,
     }
 }

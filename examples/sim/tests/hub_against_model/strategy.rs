@@ -84,6 +84,7 @@ pub(crate) fn settings() -> impl Strategy<Value = Settings> {
             stall_timeout,
             rate_limit,
             queue,
+            ..Settings::default()
         }
     })
 }

@@ -4,6 +4,7 @@ mod error;
 mod policies;
 mod queue;
 
+use core::num::{NonZeroU16, NonZeroUsize};
 use core::time::Duration;
 
 pub use self::error::ConfigError;
@@ -59,6 +60,8 @@ pub struct Config {
     pub(super) max_blocks_per_agent: usize,
     pub(super) max_blocks: usize,
     pub(super) block_ttl: Duration,
+    /// How many bytes of envelopes may wait for the verdicts of each other shard; 0 where there is none.
+    pub(super) link_bytes: usize,
 }
 
 impl Config {
@@ -97,6 +100,7 @@ impl Config {
             max_blocks_per_agent: 1000,
             max_blocks: 1 << 20,
             block_ttl: Duration::from_secs(180 * 24 * 60 * 60),
+            link_bytes: 0,
         }
     }
 
@@ -398,6 +402,24 @@ impl Config {
             });
         }
         Ok(self)
+    }
+
+    /// The settings of one of `count` shards: its part of what the whole relay may hold, but never less
+    /// than one envelope takes. An eighth of its memory is for envelopes on their way to other shards.
+    pub(super) fn of_shard(mut self, count: NonZeroU16) -> Self {
+        let Some(links) = NonZeroUsize::new(usize::from(count.get() - 1)) else {
+            return self;
+        };
+        let count = usize::from(count.get());
+        let one = self.envelope_bytes + ENVELOPE_OVERHEAD;
+        let memory = self.total_outbox_bytes.div_ceil(count);
+        self.link_bytes = (memory / 8 / links).max(2 * one);
+        self.total_outbox_bytes = (memory - memory / 8).max(one);
+        self.max_connections = self.max_connections.div_ceil(count);
+        self.max_parked_buckets = self.max_parked_buckets.div_ceil(count);
+        self.max_blocks = self.max_blocks.div_ceil(count);
+        self.queue = self.queue.map(|queue| queue.of_shard(count, one));
+        self
     }
 
     /// The shortest of the timeouts that a pause of the process does not use up.

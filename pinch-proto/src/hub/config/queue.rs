@@ -129,6 +129,13 @@ impl QueueConfig {
         self
     }
 
+    /// The settings of one of `count` shards, of which each may ask the store at least for `one`
+    /// envelope. The limits are those of the store that all of them have.
+    pub(super) fn of_shard(mut self, count: usize, one: usize) -> Self {
+        self.unanswered_bytes = self.unanswered_bytes.div_ceil(count).max(one);
+        self
+    }
+
     /// A setting that is 0 and must not be. (To read 0 bytes at once is to read one envelope.)
     pub(super) fn zero(&self) -> Option<&'static str> {
         let settings = [

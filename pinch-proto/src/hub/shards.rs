@@ -1,0 +1,187 @@
+//! Which hub of a relay an address belongs to.
+//!
+//! A relay is one hub or several: shards. Each address lives in one of them, with its connections, its
+//! outbox, its queue and its block list; so nothing is shared, and all envelopes of one sender to one
+//! recipient take one way.
+
+use core::hash::{BuildHasher as _, Hasher as _};
+use core::num::NonZeroU16;
+use core::time::Duration;
+
+use super::seeded::Seeded;
+use crate::Address;
+use crate::queue::Restored;
+
+/// Names one shard of a relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct ShardId(pub(super) u16);
+
+impl ShardId {
+    /// Returns its number: 0 for the first.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// How the addresses of a relay are spread over its shards.
+///
+/// ```
+/// use core::num::NonZeroU16;
+/// use pinch_proto::hub::Shards;
+///
+/// let shards = Shards::new(NonZeroU16::new(4).ok_or("0")?, [7; 16]);
+/// let shard = shards.of("pinch:alice@relay.example.com");
+/// assert!(shard.index() < 4);
+/// assert_eq!(shards.of("pinch:alice@RELAY.example.com"), shard);
+/// # Ok::<(), &str>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Shards {
+    count: NonZeroU16,
+    seed: [u8; 16],
+    seeded: Seeded,
+}
+
+impl Shards {
+    /// Spreads addresses over `count` shards by their hash under `seed`, which should be unpredictable:
+    /// then nobody can choose addresses that share a shard.
+    #[must_use]
+    pub fn new(count: NonZeroU16, seed: [u8; 16]) -> Self {
+        Self {
+            count,
+            seed,
+            seeded: Seeded::new(seed),
+        }
+    }
+
+    /// Returns the number of shards.
+    #[must_use]
+    pub const fn count(&self) -> NonZeroU16 {
+        self.count
+    }
+
+    /// Returns the shards, in order.
+    pub fn all(&self) -> impl Iterator<Item = ShardId> + use<> {
+        (0..self.count.get()).map(ShardId)
+    }
+
+    /// Returns the shard in which `address` lives, whatever the case of its host. A text that is no
+    /// address has one as well.
+    #[must_use]
+    pub fn of(&self, address: &str) -> ShardId {
+        if self.count.get() == 1 {
+            return ShardId(0);
+        }
+        let mut hasher = self.seeded.build_hasher();
+        hasher.write(Address::normalized(address).as_bytes());
+        // The routing table uses the lower half.
+        let upper = hasher.finish() >> 32;
+        let shard = (upper * u64::from(self.count.get())) >> 32;
+        ShardId(u16::try_from(shard).unwrap_or_default())
+    }
+
+    pub(super) const fn seed(&self) -> [u8; 16] {
+        self.seed
+    }
+
+    /// Takes out of `restored` what does not belong to `shard`.
+    pub(super) fn retain(&self, shard: ShardId, restored: &mut Restored) {
+        let is_own = |address: &Address| self.of(address.as_str()) == shard;
+        restored.blocks.retain(|(owner, _)| is_own(owner));
+        restored.owners.retain(|(owner, _)| is_own(owner));
+    }
+}
+
+/// The place of one hub in its relay.
+#[derive(Clone, Debug)]
+pub struct Shard {
+    /// The shards of the relay. All its hubs have the same.
+    pub shards: Shards,
+    /// Which one this is.
+    pub id: ShardId,
+    /// A number above that of every earlier hub in this place that others may remember: where shards
+    /// begin and end together, 0.
+    pub instance: u64,
+    /// How long an item waits for a verdict before it is sent again. `None` where the bus between the
+    /// shards neither loses nor duplicates anything: then nothing is kept for that.
+    pub resend_after: Option<Duration>,
+}
+
+impl Shard {
+    /// A place in a relay whose shards begin and end together, and whose bus loses nothing.
+    #[must_use]
+    pub const fn new(shards: Shards, id: ShardId) -> Self {
+        Self {
+            shards,
+            id,
+            instance: 0,
+            resend_after: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::format;
+    use alloc::vec;
+    use alloc::vec::Vec;
+
+    use super::*;
+
+    fn shards(count: u16) -> Shards {
+        Shards::new(NonZeroU16::new(count).unwrap(), [7; 16])
+    }
+
+    #[test]
+    fn addresses_are_spread_evenly_and_a_single_shard_has_all() {
+        for count in [1, 2, 3, 16] {
+            let shards = shards(count);
+            let mut sizes = vec![0_u32; count.into()];
+            for number in 0..16_000 {
+                sizes[shards.of(&format!("pinch:agent{number}@r")).index()] += 1;
+            }
+            let even = 16_000 / u32::from(count);
+            assert!(
+                sizes.iter().all(|size| size.abs_diff(even) < even / 5),
+                "{sizes:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_was_restored_is_divided_and_nothing_is_lost() {
+        let address = |number| Address::parse(&format!("pinch:agent{number}@r")).unwrap();
+        let restored = Restored {
+            last_seq: None,
+            blocks: (0..100)
+                .map(|number| (address(number), address(0)))
+                .collect(),
+            owners: (0..100)
+                .map(|number| (address(number), crate::UnixMillis(0)))
+                .collect(),
+        };
+        let shards = shards(3);
+        let parts: Vec<_> = shards
+            .all()
+            .map(|shard| {
+                let mut part = restored.clone();
+                shards.retain(shard, &mut part);
+                assert!(
+                    part.blocks
+                        .iter()
+                        .all(|(owner, _)| shards.of(owner.as_str()) == shard)
+                );
+                part
+            })
+            .collect();
+        assert_eq!(
+            parts.iter().map(|part| part.blocks.len()).sum::<usize>(),
+            100
+        );
+        assert_eq!(
+            parts.iter().map(|part| part.owners.len()).sum::<usize>(),
+            100
+        );
+    }
+}
