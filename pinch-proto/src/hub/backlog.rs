@@ -5,7 +5,7 @@
 //!       (none) ────────────────────────────► Due ◄──────────────────┐
 //!         ▲                                   │ room in the outbox   │ more is stored, or was
 //!         │                                   ▼                     │ appended meanwhile, or
-//!         └────────────────────────────────  Asked ─────────────────┘ the store has failed
+//!         └────────────────────────────── Reading ───────────────────────┘ the store has failed
 //!             that was all
 //! ```
 //! While a read is under way, what comes is held behind it in memory, so that a queue that is read
@@ -23,9 +23,9 @@ pub(super) enum Step {
     /// The store is to be read when there is room for what it has.
     Due,
     /// It is being read.
-    Asked {
+    Reading {
         /// Something was appended since, which that read may not have seen.
-        overtaken: bool,
+        stale: bool,
     },
 }
 
@@ -37,8 +37,8 @@ pub(super) struct Backlog {
     pub(super) after: Option<Seq>,
     /// The recipient has just joined: it hears how much there is before it gets any of it.
     pub(super) unannounced: bool,
-    held: VecDeque<Queued>,
-    held_bytes: usize,
+    deferred: VecDeque<Queued>,
+    deferred_bytes: usize,
 }
 
 impl Backlog {
@@ -57,29 +57,30 @@ impl Backlog {
             step: Step::Due,
             after,
             unannounced,
-            held: VecDeque::new(),
-            held_bytes: 0,
+            deferred: VecDeque::new(),
+            deferred_bytes: 0,
         }
     }
 
-    /// Whether what comes now can be held in memory without passing what is stored.
-    pub(super) const fn holds(&self) -> bool {
-        matches!(self.step, Step::Asked { overtaken: false })
+    /// Whether what comes now can wait in memory without overtaking what is stored.
+    pub(super) const fn can_defer(&self) -> bool {
+        matches!(self.step, Step::Reading { stale: false })
     }
 
-    pub(super) fn hold(&mut self, queued: Queued) {
-        self.held_bytes += queued.message.len();
-        self.held.push_back(queued);
+    /// Keeps an envelope until the read is over.
+    pub(super) fn defer(&mut self, queued: Queued) {
+        self.deferred_bytes += queued.message.len();
+        self.deferred.push_back(queued);
     }
 
-    /// How many envelopes are held, and their bytes.
-    pub(super) fn held(&self) -> (usize, usize) {
-        (self.held.len(), self.held_bytes)
+    /// How many envelopes are deferred, and their bytes.
+    pub(super) fn deferred(&self) -> (usize, usize) {
+        (self.deferred.len(), self.deferred_bytes)
     }
 
     /// Takes them, in order.
-    pub(super) fn take_held(&mut self) -> VecDeque<Queued> {
-        self.held_bytes = 0;
-        core::mem::take(&mut self.held)
+    pub(super) fn take_deferred(&mut self) -> VecDeque<Queued> {
+        self.deferred_bytes = 0;
+        core::mem::take(&mut self.deferred)
     }
 }

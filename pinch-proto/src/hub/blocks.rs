@@ -15,7 +15,7 @@ use core::hash::Hasher as _;
 use hashbrown::{HashMap, HashTable};
 use siphasher::sip128::{Hasher128 as _, SipHasher24};
 
-use super::Hub;
+use super::core::Core;
 use super::slab::Slab;
 use crate::queue::{Operation, Restored};
 use crate::{Address, UnixMillis};
@@ -311,16 +311,17 @@ impl Blocks {
     }
 }
 
-impl Hub {
+impl Core {
     /// An agent is seen: has the store remember that, if it has a block list.
     pub(super) fn see(&mut self, address: &Address) {
-        if self.blocks.touch(address.as_str(), self.today()) {
+        let today = self.today();
+        if self.blocks.touch(address.as_str(), today) {
             self.keep_seen(address.clone());
         }
     }
 
     pub(super) fn keep_seen(&mut self, blocker: Address) {
-        let at = self.expiry_unix();
+        let at = self.clock.expiry_unix();
         self.upkeep(Operation::Seen { blocker, at });
     }
 
@@ -333,7 +334,7 @@ impl Hub {
     /// Forgets block lists whose owner was not seen for too long.
     pub(super) fn expire_blocks(&mut self) {
         let ttl = i64::try_from(self.config.block_ttl.as_millis()).unwrap_or(i64::MAX);
-        let oldest = self.expiry_unix().0.saturating_sub(ttl);
+        let oldest = self.clock.expiry_unix().0.saturating_sub(ttl);
         for _ in 0..OWNERS_PER_SWEEP {
             let Some(owner) = self.blocks.forget_stale(Day::of(UnixMillis(oldest))) else {
                 break;
@@ -377,7 +378,7 @@ impl Hub {
 
     /// The day, by the clock that is behind.
     pub(super) fn today(&self) -> Day {
-        Day::of(self.expiry_unix())
+        Day::of(self.clock.expiry_unix())
     }
 }
 

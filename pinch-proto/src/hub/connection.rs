@@ -8,13 +8,13 @@ use alloc::boxed::Box;
 use bytes::Bytes;
 
 use super::backlog::Backlog;
-use super::io::{CloseCause, JoinOptions};
+use super::io::{CloseCause, ConnId, JoinOptions};
 use super::outbox::{ENVELOPE_OVERHEAD, Outbox, OutboxLimits, Queued};
 use super::rate::TokenBucket;
-use super::shares::{NO_PLACE, Shares};
+use super::shares::Shares;
 use super::slab::MAX_SLOTS;
 use super::spares::Spares;
-use super::unconfirmed::{Confirmed, Unconfirmed};
+use super::unacked::{Acked, Unacked};
 use super::unsettled::Unsettled;
 use super::{AckOnClose, Delivery};
 use crate::{Address, Close, Frame};
@@ -112,13 +112,35 @@ impl Window {
     }
 
     /// One envelope goes out, whatever its size, if there is room for any.
-    pub(super) fn is_open(self, unconfirmed: &Unconfirmed) -> bool {
-        unconfirmed.bytes() < self.bytes && unconfirmed.len() < self.count
+    pub(super) fn is_open(self, unacked: &Unacked) -> bool {
+        unacked.bytes() < self.bytes && unacked.len() < self.count
     }
+}
+
+/// What the socket of a connection does, and its driver.
+///
+/// ```text
+///                nothing to transmit           frames were transmitted
+///     Asleep ◄──────────────────────── Awake ───────────────────────► Writing
+///        │    something to transmit,     ▲        all was taken          │ stall timeout
+///        └──────── or to look at ────────┴──────────── or ───────────────┴──► Stalled
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Socket {
+    /// The driver comes by itself, or was woken.
+    Awake,
+    /// Nothing was transmitted last: the driver must be woken when something is there.
+    Asleep,
+    /// Frames were transmitted that the socket has not taken.
+    Writing,
+    /// It has taken none of them for as long as the stall timeout: unless it has by the time that
+    /// the driver looks at it once more, it is too slow.
+    Stalled,
 }
 
 #[derive(Debug)]
 pub(super) struct Connection {
+    pub(super) id: ConnId,
     pub(super) address: Address,
     pub(super) options: JoinOptions,
     pub(super) phase: Phase,
@@ -132,7 +154,7 @@ pub(super) struct Connection {
     pub(super) last_recipient: u32,
     pub(super) ping: Ping,
     /// Number of pings that were handed out and have no pong yet.
-    pub(super) owed_pongs: u32,
+    pub(super) owed_pongs: u16,
     /// How many control frames and short fragments it may still send.
     pub(super) control_bucket: TokenBucket,
     /// Bytes that the driver holds for its message that has begun.
@@ -151,37 +173,34 @@ pub(super) struct Connection {
     pub(super) paused: bool,
     /// A link to another shard has little room left: it is to send no more until there is some.
     pub(super) awaits_link: bool,
-    /// Nothing was transmitted last: it must be woken when something is there.
-    pub(super) asleep: bool,
-    /// Frames were handed out that the socket has not taken.
-    pub(super) writing: bool,
-    /// It has taken none of them for as long as the stall timeout: unless it has by the time that
-    /// the driver looks at it once more, it is too slow.
-    pub(super) stalled: bool,
+    pub(super) socket: Socket,
     /// It has acknowledged nothing for as long as the stall timeout: unless it has by the time that
     /// the driver looks at it once more, it is too slow.
     pub(super) ack_overdue: bool,
     /// How many envelopes are among them, if nobody asks whether they arrive.
     pub(super) in_flight: u32,
     /// The envelopes that were handed out, if somebody does.
-    pub(super) unconfirmed: Unconfirmed,
+    pub(super) unacked: Unacked,
 }
 
 impl Connection {
     pub(super) fn new(
+        id: ConnId,
         address: Address,
         options: JoinOptions,
         greeting: Option<Bytes>,
         bucket: TokenBucket,
+        place: u32,
     ) -> Self {
         let greeting = greeting.map(Box::new);
         Self {
+            id,
             address,
             options,
             phase: Phase::Joining { greeting },
             outbox: Outbox::default(),
             backlog: None,
-            place: NO_PLACE,
+            place,
             bucket,
             last_recipient: MAX_SLOTS,
             ping: Ping::Queued,
@@ -195,13 +214,21 @@ impl Connection {
             unsettled: Unsettled::default(),
             paused: false,
             awaits_link: false,
-            asleep: false,
-            writing: false,
-            stalled: false,
+            socket: Socket::Awake,
             ack_overdue: false,
             in_flight: 0,
-            unconfirmed: Unconfirmed::default(),
+            unacked: Unacked::default(),
         }
+    }
+
+    /// Whether a deadline of it has passed, and it is closed unless the peer has shown life since.
+    pub(super) fn is_suspect(&self) -> bool {
+        self.ping == Ping::Overdue || self.ack_overdue
+    }
+
+    /// Whether frames were transmitted that the socket has not taken.
+    pub(super) const fn is_writing(&self) -> bool {
+        matches!(self.socket, Socket::Writing | Socket::Stalled)
     }
 
     pub(super) const fn is_closing(&self) -> bool {
@@ -237,40 +264,45 @@ impl Connection {
 
     /// The bytes of all envelopes that are held for it.
     pub(super) fn held_bytes(&self) -> usize {
-        let behind_a_read = self.backlog.as_ref().map_or(0, |backlog| backlog.held().1);
-        self.outbox.data_bytes() + behind_a_read + self.unconfirmed.bytes()
+        let behind_a_read = self
+            .backlog
+            .as_ref()
+            .map_or(0, |backlog| backlog.deferred().1);
+        self.outbox.data_bytes() + behind_a_read + self.unacked.bytes()
     }
 
     /// What it counts for in the memory of the hub.
     pub(super) fn weight(&self) -> usize {
-        let behind_a_read = self.backlog.as_ref().map_or(0, |backlog| backlog.held().0);
-        let count = self.outbox.data_len() + behind_a_read + self.unconfirmed.len();
+        let behind_a_read = self
+            .backlog
+            .as_ref()
+            .map_or(0, |backlog| backlog.deferred().0);
+        let count = self.outbox.data_len() + behind_a_read + self.unacked.len();
         self.held_bytes() + count * ENVELOPE_OVERHEAD
     }
 
     /// Whether an ack probe is to follow what was written last: no other is unanswered, and the gap
     /// between two of them is over, or this is the end of a drain. `paced` is whether the gap lasts.
     pub(super) fn wants_probe(&self, paced: bool) -> bool {
-        let unacked = &self.unconfirmed;
+        let unacked = &self.unacked;
         let ends_drain = self.drained && self.outbox.data_len() == 0;
         matches!(self.phase, Phase::Live)
-            && unacked.is_unmarked()
-            && unacked.last_marker().is_none()
+            && unacked.has_unprobed()
+            && unacked.last_probe().is_none()
             && (!paced || ends_drain)
     }
 
     /// Whether so much is in flight behind the last ping that an ack probe follows at once, whatever
     /// is unanswered.
     pub(super) fn needs_probe(&self, window: Window) -> bool {
-        let unconfirmed = &self.unconfirmed;
-        let full = !window.is_open(unconfirmed) && unconfirmed.is_unmarked();
+        let unacked = &self.unacked;
+        let full = !window.is_open(unacked) && unacked.has_unprobed();
         let bytes = if self.outbox.data_len() > 0 {
             PROBE_BYTES
         } else {
             LAST_BYTES
         };
-        let much =
-            unconfirmed.unmarked_bytes() >= bytes || unconfirmed.unmarked_count() >= PROBE_COUNT;
+        let much = unacked.unprobed_bytes() >= bytes || unacked.unprobed_count() >= PROBE_COUNT;
         matches!(self.phase, Phase::Live) && (full || much)
     }
 
@@ -285,7 +317,7 @@ impl Connection {
                 self.ping == Ping::Queued
                     || self.probe_due
                     || self.outbox.has_control()
-                    || (self.outbox.data_len() > 0 && window.is_open(&self.unconfirmed))
+                    || (self.outbox.data_len() > 0 && window.is_open(&self.unacked))
             }
             Phase::Closing(closing) => {
                 closing.frame.is_some() || (closing.is_by_peer() && self.outbox.has_control())
@@ -350,8 +382,8 @@ impl Connection {
     }
 
     fn pop_last_probe(&mut self, next_ping: &mut u64) -> Option<Frame> {
-        let is_unmarked = self.unconfirmed.is_unmarked();
-        is_unmarked.then(|| self.number_ping(next_ping))
+        let has_unprobed = self.unacked.has_unprobed();
+        has_unprobed.then(|| self.number_ping(next_ping))
     }
 
     /// Returns a ping; its pong acknowledges everything in flight before it.
@@ -360,7 +392,7 @@ impl Connection {
         self.drained &= self.outbox.data_len() > 0;
         self.ping_number = *next_ping;
         self.owed_pongs = self.owed_pongs.saturating_add(1);
-        self.unconfirmed.mark(self.ping_number);
+        self.unacked.probe(self.ping_number);
         *next_ping = next_ping.wrapping_add(1);
         Frame::Ping(Bytes::copy_from_slice(&self.ping_number.to_be_bytes()))
     }
@@ -374,7 +406,7 @@ impl Connection {
         if let Some(frame) = self.outbox.pop_control(spares) {
             return Some(frame);
         }
-        if !window.is_open(&self.unconfirmed) {
+        if !window.is_open(&self.unacked) {
             return None;
         }
         let queued = self.outbox.pop_data(spares)?;
@@ -386,28 +418,23 @@ impl Connection {
                 self.in_flight += 1;
                 shares.release(&queued, self.place);
             }
-            Delivery::AtLeastOnce => self.unconfirmed.push(queued, spares),
+            Delivery::AtLeastOnce => self.unacked.push(queued, spares),
         }
         Some(Frame::Message(message))
     }
 
     /// The pong of the ping `number` came.
-    pub(super) fn confirm(
-        &mut self,
-        number: u64,
-        spares: &mut Spares,
-        shares: &mut Shares,
-    ) -> Confirmed {
+    pub(super) fn ack(&mut self, number: u64, spares: &mut Spares, shares: &mut Shares) -> Acked {
         let place = self.place;
         let release = |queued: &Queued| shares.release(queued, place);
-        self.unconfirmed.confirm(number, spares, release)
+        self.unacked.ack(number, spares, release)
     }
 
     /// Everything in flight is acknowledged.
-    pub(super) fn confirm_all(&mut self, spares: &mut Spares, shares: &mut Shares) -> Confirmed {
+    pub(super) fn ack_all(&mut self, spares: &mut Spares, shares: &mut Shares) -> Acked {
         let place = self.place;
         let release = |queued: &Queued| shares.release(queued, place);
-        self.unconfirmed.confirm_all(spares, release)
+        self.unacked.ack_all(spares, release)
     }
 
     /// Whether `payload` answers the last ping that was handed out.

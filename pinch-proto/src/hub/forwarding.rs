@@ -17,11 +17,15 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 use super::Hub;
+use super::connection::Connection;
+use super::core::Core;
 use super::io::{ConnId, Output};
 use super::links::{Item, ItemId, Link, Parcel, Receipt};
+use super::queueing::begin_settling;
+use super::rejection::RejectReason;
 use super::routing::{Author, Fate};
 use super::shards::{Shard, ShardId};
-use super::undeliverable::Undeliverable;
+use super::slab::MAX_SLOTS;
 use super::unsettled::Origin;
 use crate::message::SealedEnvelope;
 use crate::{EnvelopeView, Frame};
@@ -86,7 +90,7 @@ impl Links {
     }
 }
 
-impl Hub {
+impl Core {
     /// The shard in which `address` lives, if it is another one.
     pub(super) fn other_shard(&self, address: &str) -> Option<ShardId> {
         // A relay of one shard hashes nothing for this.
@@ -97,12 +101,12 @@ impl Hub {
         (shard != self.links.place.id).then_some(shard)
     }
 
-    /// Sends an envelope of `conn` to the shard of its recipient. From half of what may be on its way,
-    /// the connection is to send no more; what was read already may take the other half.
+    /// Sends an envelope of a connection to the shard of its recipient. From half of what may be on its
+    /// way, the connection is to send no more; what was read already may take the other half.
     pub(super) fn forward(
         &mut self,
         shard: ShardId,
-        conn: ConnId,
+        sender: &mut Connection,
         envelope: &SealedEnvelope,
     ) -> Fate {
         let item = Item::Envelope(envelope.to_message());
@@ -112,18 +116,16 @@ impl Hub {
         };
         if link.bytes() + Link::cost(&item) > limit {
             self.stats.refused_memory += 1;
-            return Fate::Rejected(Undeliverable::ShardBusy { limit });
+            return Fate::Rejected(RejectReason::ShardBusy { limit });
         }
         self.stats.forwarded += 1;
-        let origin = self.begin_settling(conn);
-        self.send(shard, item, origin);
-        let is_narrow = |link: &mut Link| link.bytes() > limit / 2;
-        if self.links.link(shard).is_some_and(is_narrow)
-            && let Some(connection) = self.connections.get_mut(conn.0)
-            && !core::mem::replace(&mut connection.awaits_link, true)
-            && let Some(link) = self.links.link(shard)
+        let origin = begin_settling(sender);
+        self.send(shard, item, Some(origin));
+        if let Some(link) = self.links.link(shard)
+            && link.bytes() > limit / 2
+            && !core::mem::replace(&mut sender.awaits_link, true)
         {
-            link.waiting.push(conn);
+            link.waiting.push(sender.id);
         }
         Fate::Done
     }
@@ -135,72 +137,10 @@ impl Hub {
             return;
         };
         let parcel = link.send(instance, item, origin, keeps);
-        self.outputs.push_back(Output::Forward { shard, parcel });
+        self.say(Output::Forward { shard, parcel });
         if keeps {
-            self.deadlines.resend.arm_if_idle(shard.0.into(), self.now);
-        }
-    }
-
-    /// Something has come from the hub of another shard.
-    pub(super) fn forwarded(&mut self, from: ShardId, parcel: Parcel) {
-        match parcel {
-            Parcel::Item {
-                instance,
-                number,
-                oldest,
-                needs,
-                item,
-            } => {
-                let keeps = self.links.keeps();
-                let Some(link) = self.links.link(from) else {
-                    return;
-                };
-                let shard = from.0;
-                let id = ItemId {
-                    shard,
-                    instance,
-                    number,
-                };
-                match link.receive(instance, number, oldest, needs, keeps) {
-                    Receipt::New => self.take_item(id, item),
-                    Receipt::Again(rejection) => self.send_verdict(id, rejection),
-                    Receipt::Ignored => {}
-                }
-            }
-            Parcel::Verdict {
-                instance,
-                first,
-                last,
-                rejection,
-            } if instance == self.links.place.instance => {
-                self.take_verdicts(from, first, last, rejection.as_ref());
-            }
-            Parcel::Verdict { .. } => {}
-        }
-    }
-
-    fn take_item(&mut self, id: ItemId, item: Item) {
-        match item {
-            Item::Envelope(message) => {
-                self.stats.arrived += 1;
-                // It was read by the other hub, and is an envelope.
-                let Ok(envelope) = message.into_envelope() else {
-                    return;
-                };
-                let author = Author::Item(id);
-                match self.route(author, &envelope) {
-                    Fate::Done => self.settle_item(id, None),
-                    Fate::Asked => {}
-                    Fate::Rejected(reason) => {
-                        let rejection = self.rejection(&envelope.view(), reason);
-                        self.settle_item(id, Some(rejection));
-                    }
-                }
-            }
-            Item::Rejection { message, droppable } => {
-                self.tell_rejected(None, &message, droppable);
-                self.settle_item(id, None);
-            }
+            let now = self.clock.now;
+            self.deadlines.resend.arm_if_idle(shard.0.into(), now);
         }
     }
 
@@ -244,16 +184,101 @@ impl Hub {
             rejection,
         };
         let shard = ShardId(shard);
-        self.outputs.push_back(Output::Forward { shard, parcel });
+        self.say(Output::Forward { shard, parcel });
+    }
+
+    /// Sends everything again that has waited for its verdict for too long.
+    pub(super) fn resend(&mut self, index: u32) {
+        let shard = ShardId(u16::try_from(index).unwrap_or(u16::MAX));
+        let instance = self.links.place.instance;
+        if let Some(link) = self.links.link(shard) {
+            let parcels = link.resend(instance);
+            let outputs = parcels.map(|parcel| Output::Forward { shard, parcel });
+            self.outputs.extend(outputs);
+            let now = self.clock.now;
+            self.deadlines.resend.arm(index, now);
+        }
+    }
+
+    /// Tells the author of an envelope in another shard, if it is there, that it does not arrive after
+    /// all.
+    pub(super) fn send_rejection(&mut self, shard: ShardId, message: Bytes, droppable: bool) {
+        let item = Item::Rejection { message, droppable };
+        self.send(shard, item, None);
+    }
+}
+
+impl Hub {
+    /// Something has come from the hub of another shard.
+    pub(super) fn forwarded(&mut self, from: ShardId, parcel: Parcel) {
+        match parcel {
+            Parcel::Item {
+                instance,
+                number,
+                oldest,
+                needs,
+                item,
+            } => {
+                let keeps = self.core.links.keeps();
+                let Some(link) = self.core.links.link(from) else {
+                    return;
+                };
+                let shard = from.0;
+                let id = ItemId {
+                    shard,
+                    instance,
+                    number,
+                };
+                match link.receive(instance, number, oldest, needs, keeps) {
+                    Receipt::New => self.take_item(id, item),
+                    Receipt::Again(rejection) => self.core.send_verdict(id, rejection),
+                    Receipt::Ignored => {}
+                }
+            }
+            Parcel::Verdict {
+                instance,
+                first,
+                last,
+                rejection,
+            } if instance == self.core.links.place.instance => {
+                self.take_verdicts(from, first, last, rejection.as_ref());
+            }
+            Parcel::Verdict { .. } => {}
+        }
+    }
+
+    fn take_item(&mut self, id: ItemId, item: Item) {
+        match item {
+            Item::Envelope(message) => {
+                self.core.stats.arrived += 1;
+                // It was read by the other hub, and is an envelope.
+                let Ok(envelope) = message.into_envelope() else {
+                    return;
+                };
+                let author = Author::Item(id);
+                match self.route(author, MAX_SLOTS, &envelope) {
+                    Fate::Done => self.core.settle_item(id, None),
+                    Fate::Asked => {}
+                    Fate::Rejected(reason) => {
+                        let rejection = self.core.rejection(&envelope.view(), reason);
+                        self.core.settle_item(id, Some(rejection));
+                    }
+                }
+            }
+            Item::Rejection { message, droppable } => {
+                self.tell_rejected(None, &message, droppable);
+                self.core.settle_item(id, None);
+            }
+        }
     }
 
     fn take_verdicts(&mut self, from: ShardId, first: u64, last: u64, rejection: Option<&Bytes>) {
-        let Some(link) = self.links.link(from) else {
+        let Some(link) = self.core.links.link(from) else {
             return;
         };
         let mut has_moved = false;
         for number in link.numbers(first, last) {
-            let Some(origin) = self.links.answer(from, number) else {
+            let Some(origin) = self.core.links.answer(from, number) else {
                 continue;
             };
             has_moved = true;
@@ -274,43 +299,24 @@ impl Hub {
 
     /// Lets connections go on that wait for room on a link, if there is some.
     fn reopen_link(&mut self, shard: ShardId) {
-        let (limit, keeps) = (self.links.limit, self.links.keeps());
-        let Some(link) = self.links.link(shard) else {
+        let (limit, keeps) = (self.core.links.limit, self.core.links.keeps());
+        let Some(link) = self.core.links.link(shard) else {
             return;
         };
         let index = u32::from(shard.0);
-        self.deadlines.resend.disarm(index);
+        self.core.deadlines.resend.disarm(index);
         if keeps && link.unanswered() > 0 {
-            self.deadlines.resend.arm(index, self.now);
+            self.core.deadlines.resend.arm(index, self.core.clock.now);
         }
         if link.bytes() > limit / 4 {
             return;
         }
         for conn in core::mem::take(&mut link.waiting) {
-            if let Some(connection) = self.connections.get_mut(conn.0) {
+            if let Some(connection) = self.connections.get_mut(conn) {
                 connection.awaits_link = false;
-                self.wake_paused(conn);
+                self.core.wake_paused(connection);
             }
         }
-    }
-
-    /// Sends everything again that has waited for its verdict for too long.
-    pub(super) fn resend(&mut self, index: u32) {
-        let shard = ShardId(u16::try_from(index).unwrap_or(u16::MAX));
-        let instance = self.links.place.instance;
-        if let Some(link) = self.links.link(shard) {
-            let parcels = link.resend(instance);
-            let outputs = parcels.map(|parcel| Output::Forward { shard, parcel });
-            self.outputs.extend(outputs);
-            self.deadlines.resend.arm(index, self.now);
-        }
-    }
-
-    /// Tells the author of an envelope in another shard, if it is there, that it does not arrive after
-    /// all.
-    pub(super) fn send_rejection(&mut self, shard: ShardId, message: Bytes, droppable: bool) {
-        let item = Item::Rejection { message, droppable };
-        self.send(shard, item, None);
     }
 
     /// Gives a rejection to the connection that sent the envelope, if that still listens, else to
@@ -319,13 +325,11 @@ impl Hub {
         let Ok(view) = EnvelopeView::parse(rejection) else {
             return;
         };
-        if let Some(sender) = self.listens(conn, view.to_address())
-            && let Some(connection) = self.connections.get_mut(sender.0)
-            && !(droppable && connection.is_congested(&self.outbox_limits))
+        let Self { connections, core } = self;
+        if let Some(sender) = connections.listener(conn, view.to_address())
+            && !(droppable && sender.is_congested(&core.outbox_limits))
         {
-            let frame = Frame::Message(rejection.clone());
-            connection.outbox.push_control(frame, &mut self.spares);
-            self.wake(sender);
+            core.send_control(sender, Frame::Message(rejection.clone()));
         }
     }
 }

@@ -128,6 +128,33 @@
 //! ([`QueueConfig::unanswered_bytes`]): beyond it, senders are refused. A queue that cannot be read is
 //! tried again, and nothing passes it meanwhile. Those who are live are not concerned.
 //!
+//! # Where things are
+//!
+//! A hub is split into its connections and what they share, which are borrowed apart: a call looks its
+//! connections up once, and passes them down.
+//!
+//! | module | holds |
+//! |---|---|
+//! | `io`, `turn`, `config`, `stats` | what a driver sees: inputs, outputs, settings, counters |
+//! | `connections` | all connections, the routing table, send-only sessions |
+//! | `connection` | one connection: its phase, its ping, its socket, and which frame comes next |
+//! | `outbox`, `unacked` | what waits for a connection, and what is in flight to it |
+//! | `backlog` | where a connection is in its queue |
+//! | `unsettled` | requests of a connection that are not answered, and replies that wait for that |
+//! | `core` | what connections share: settings, clocks, wakeups, memory |
+//! | `shares`, `tickets` | the use of the queue's limits, and what the store owes answers for |
+//! | `blocks`, `rate`, `links` | block lists, token buckets, links to other shards |
+//! | `lifecycle` | register, close, remove, shut down |
+//! | `routing` | a message comes: check it, and find its recipient |
+//! | `delivery` | an envelope goes into an outbox, behind a read, or to the queue |
+//! | `queueing` | what is asked of the store, and what is made of the answers |
+//! | `forwarding` | what goes to other shards and comes from them |
+//! | `rejection` | why an envelope does not arrive, and who hears that |
+//! | `transmit` | what leaves for a socket |
+//! | `liveness` | deadlines, pings, pongs and acks |
+//! | `shortage`, `begun` | who gives way when memory is short, or takes too much of it |
+//! | `slab`, `table`, `deadlines`, `spares`, `seeded` | tools |
+//!
 //! Every input costs O(1), besides [`Input::Shutdown`], which visits each connection once, and the
 //! end of a connection and the end of a read, which visit what waits for it.
 
@@ -136,15 +163,19 @@ mod begun;
 mod blocks;
 mod config;
 mod connection;
+mod connections;
+mod core;
 mod deadlines;
 mod delivery;
 mod forwarding;
 mod io;
 mod lifecycle;
 mod links;
+mod liveness;
 mod outbox;
 mod queueing;
 mod rate;
+mod rejection;
 mod routing;
 mod seeded;
 mod send_only;
@@ -156,17 +187,12 @@ mod spares;
 mod stats;
 mod table;
 mod tickets;
-mod timeouts;
+mod transmit;
 mod turn;
-mod unconfirmed;
-mod undeliverable;
+mod unacked;
 mod unsettled;
 
-use alloc::collections::VecDeque;
-use alloc::vec::Vec;
-use core::num::NonZeroU16;
-
-use hashbrown::HashSet;
+use ::core::num::NonZeroU16;
 
 pub use self::config::{
     AckOnClose, Addressing, Config, ConfigError, Delivery, OnDuplicate, QueueConfig, SlowReader,
@@ -185,78 +211,20 @@ pub(crate) use self::slab::{Key, Slab};
 pub use self::stats::HubStats;
 pub use self::turn::Turn;
 
-use self::blocks::Blocks;
-use self::connection::{Connection, Phase, Ping, Window};
-use self::forwarding::Links;
-use self::outbox::OutboxLimits;
-use self::rate::ParkedBuckets;
-use self::send_only::SendOnly;
-use self::shares::Shares;
-use self::spares::Spares;
-use self::table::RoutingTable;
-use self::tickets::Tickets;
-use self::timeouts::Deadlines;
-use crate::attended::{AttendedClock, AttendedTime};
+use self::connections::Connections;
+use self::core::Core;
 use crate::queue::{Restored, Seq};
 use crate::{Address, Frame, Time, UnixMillis};
 
 /// The routing table of a relay and everything that belongs to it. See the [module](self) for how
 /// to drive it.
+///
+/// Its two halves are borrowed apart: what concerns one connection is a function of [`Core`] that gets
+/// the connection; what concerns several is one of the hub.
 #[derive(Debug)]
 pub struct Hub {
-    config: Config,
-    seeded: Seeded,
-    outbox_limits: OutboxLimits,
-    window: Window,
-    /// The latest time that was handed in.
-    now: Time,
-    /// The time by which connections are ended, and the store is late.
-    attended: AttendedClock,
-    /// What the wall clock shows, so to speak, at [`Time::ZERO`].
-    unix_at_zero: i64,
-    /// The same by the clock that the hub began with.
-    first_unix_at_zero: i64,
-    connections: Slab<Connection>,
-    table: RoutingTable,
-    /// Connections whose peer has closed, and may acknowledge what is in flight by how it ends. Nothing
-    /// is read from the queue of such an address. At most one of each address.
-    unresolved: RoutingTable,
-    send_only: SendOnly,
-    deadlines: Deadlines,
-    parked: ParkedBuckets,
-    /// How often addresses may join still.
-    joins: ParkedBuckets,
-    blocks: Blocks,
-    /// Owners of block lists of which the store does not know yet when they were seen.
-    unknown_owners: Vec<Address>,
-    outputs: VecDeque<Output>,
-    spares: Spares,
-    /// The slot at which the next search for memory begins.
-    sweep: u32,
-    next_ping: u64,
-    /// The place of the next envelope that is accepted.
-    next_seq: Seq,
-    tickets: Tickets,
-    /// What of the limits of the queue is in use.
-    shares: Shares,
-    /// The room that is set aside for what is being read from the store.
-    reading_bytes: u64,
-    /// Bytes that drivers hold for messages which have begun.
-    begun_bytes: u64,
-    /// Addresses that left while their queue was being read. It is not read again before the answer.
-    abandoned_reads: HashSet<Address, Seeded>,
-    /// When the store is to forget what has expired, unless it is doing so.
-    next_expiry: Option<Time>,
-    links: Links,
-    shutdown: Shutdown,
-    stats: HubStats,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Shutdown {
-    No,
-    Draining,
-    Done,
+    connections: Connections,
+    core: Core,
 }
 
 impl Hub {
@@ -278,71 +246,21 @@ impl Hub {
     /// Only addresses that [live](Shards::of) in this shard may be registered.
     #[must_use]
     pub fn new_shard(config: Config, place: Shard, now: Time, unix: UnixMillis) -> Self {
-        let config = config.of_shard(place.shards.count());
-        let seed = place.shards.seed();
-        let seeded = Seeded::new(seed);
-        let attended = AttendedClock::new(config.shortest_timeout());
-        let answer_timeout = config.queue.unwrap_or_default().answer_timeout;
-        let outbox_limits = OutboxLimits {
-            data_bytes: config.outbox_bytes,
-            data_count: config.outbox_count,
-            control_bytes: config.refusal_bytes,
-        };
-        let buckets = |limit: Option<RateLimit>| {
-            let fill = limit.map_or(core::time::Duration::ZERO, RateLimit::fill);
-            ParkedBuckets::new(fill, config.max_parked_buckets, seeded.clone())
-        };
+        let seeded = Seeded::new(place.shards.seed());
         Self {
-            outbox_limits,
-            window: Window {
-                delivery: config.delivery,
-                bytes: config.unconfirmed_bytes,
-                count: config.unconfirmed_count,
-            },
-            now,
-            deadlines: Deadlines::new(&config, &place, &attended),
-            unix_at_zero: unix.0.saturating_sub(millis(now)),
-            first_unix_at_zero: unix.0.saturating_sub(millis(now)),
-            connections: Slab::new(),
-            table: RoutingTable::new(seeded.clone()),
-            unresolved: RoutingTable::new(seeded.clone()),
-            send_only: SendOnly::new(seeded.clone()),
-            parked: buckets(config.rate_limit),
-            joins: buckets(config.join_limit),
-            blocks: Blocks::new(config.max_blocks_per_agent, config.max_blocks, seed),
-            next_seq: Seq(0),
-            tickets: Tickets::new(answer_timeout + attended.grace(), seeded.clone()),
-            shares: Shares::new(
-                seeded.clone(),
-                place.shards.count().get().into(),
-                config.max_parked_buckets,
-            ),
-            abandoned_reads: HashSet::with_hasher(seeded.clone()),
-            unknown_owners: Vec::new(),
-            seeded,
-            attended,
-            reading_bytes: 0,
-            begun_bytes: 0,
-            next_expiry: config.queue.map(|queue| now + queue.expiry_interval),
-            outputs: VecDeque::new(),
-            spares: Spares::default(),
-            sweep: 0,
-            next_ping: 1,
-            links: Links::new(place, config.link_bytes),
-            shutdown: Shutdown::No,
-            stats: HubStats::default(),
-            config,
+            connections: Connections::new(&seeded),
+            core: Core::new(config, place, seeded, now, unix),
         }
     }
 
     /// The hub, with what its store held when it was opened.
     #[must_use]
     pub fn with_restored(mut self, mut restored: Restored) -> Self {
-        let place = self.links.place();
+        let place = self.core.links.place();
         place.shards.retain(place.id, &mut restored);
         let after = restored.last_seq.map(|seq| Seq(seq.0.saturating_add(1)));
-        self.next_seq = self.next_seq.max(after.unwrap_or_default());
-        self.restore_blocks(restored);
+        self.core.next_seq = self.core.next_seq.max(after.unwrap_or_default());
+        self.core.restore_blocks(restored);
         self
     }
 
@@ -351,7 +269,7 @@ impl Hub {
     /// A `now` before an earlier one counts as that earlier one. Inputs for connections that have
     /// ended are ignored and counted ([`HubStats::late`]).
     pub fn handle_input(&mut self, input: Input, now: Time) -> Turn<'_> {
-        self.advance(now);
+        self.core.advance(now);
         match input {
             Input::Register {
                 address,
@@ -390,9 +308,8 @@ impl Hub {
         now: Time,
         transmit: impl FnMut(Frame),
     ) -> Turn<'_> {
-        self.advance(now);
+        self.core.advance(now);
         self.transmit(conn, credit, transmit);
-        self.set_paused(conn);
         Turn::new(self)
     }
 
@@ -401,7 +318,7 @@ impl Hub {
     /// Called too early, it does nothing but to count [attended time](self#pauses). It does a
     /// bounded amount of work; if more is due, the turn's [`Wakeup`] says "now".
     pub fn handle_timeout(&mut self, now: Time) -> Turn<'_> {
-        self.advance(now);
+        self.core.advance(now);
         self.expire();
         Turn::new(self)
     }
@@ -427,42 +344,32 @@ impl Hub {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn set_wall_clock(&mut self, unix: UnixMillis, now: Time) {
-        self.unix_at_zero = unix.0.saturating_sub(millis(now));
+        self.core.clock.set_wall(unix, now);
     }
 
     /// What the hub has done and holds.
     #[must_use]
     pub fn stats(&self) -> HubStats {
-        let open = self.table.len() + self.send_only.len();
+        let open = self.connections.open_len();
         HubStats {
             connections: open as u64,
-            send_only: self.send_only.len() as u64,
+            send_only: self.connections.send_only.len() as u64,
             closing: (self.connections.len() - open) as u64,
-            parked_buckets: self.parked.len() as u64,
-            join_buckets: self.joins.len() as u64,
-            blocks: self.blocks.len() as u64,
-            block_owners: self.blocks.owners() as u64,
-            store_unanswered: self.tickets.len() as u64,
-            held_bytes: self.counted_bytes() + self.links.bytes() as u64,
-            unanswered: self.links.unanswered() as u64,
-            unstored_bytes: self.unstored_bytes(),
-            memory_bytes: (self.config.total_outbox_bytes + self.links.limit()) as u64,
-            begun_bytes: self.begun_bytes,
-            ..self.stats
+            ..self.core.stats()
         }
     }
 
     /// Whether `conn` has not ended yet. It may be closing.
     #[must_use]
     pub fn holds(&self, conn: ConnId) -> bool {
-        self.connections.get(conn.0).is_some()
+        self.connections.get(conn).is_some()
     }
 
     /// Whether what comes from `conn` is taken, and not only its pongs: it has neither ended nor begun
     /// to.
     #[must_use]
     pub fn is_open(&self, conn: ConnId) -> bool {
-        let connection = self.connections.get(conn.0);
+        let connection = self.connections.get(conn);
         connection.is_some_and(|connection| !connection.is_closing())
     }
 
@@ -472,223 +379,26 @@ impl Hub {
     /// is paused, no pong is expected of it.
     #[must_use]
     pub fn is_paused(&self, conn: ConnId) -> bool {
-        let connection = self.connections.get(conn.0);
+        let connection = self.connections.get(conn);
         connection.is_some_and(|connection| connection.paused)
     }
 
     /// The settings.
     #[must_use]
     pub const fn config(&self) -> &Config {
-        &self.config
+        &self.core.config
     }
 
     /// The connection that is reachable under `address`, whatever the case of its host.
     #[must_use]
     pub fn lookup(&self, address: &str) -> Option<ConnId> {
-        let address = Address::normalized(address);
-        self.table.find(address.as_bytes(), &self.connections)
+        self.connections.find(&Address::normalized(address))
     }
 
-    fn advance(&mut self, now: Time) {
-        if now < self.now {
-            self.stats.clock_regressions += 1;
-        } else {
-            self.attended.advance(now.since(self.now));
-            self.now = now;
-        }
-    }
-
-    fn unix(&self) -> UnixMillis {
-        UnixMillis(self.unix_at_zero.saturating_add(millis(self.now)))
-    }
-
-    /// The moment by which what is stored has expired: that of the clock which is behind.
-    fn expiry_unix(&self) -> UnixMillis {
-        let unix_at_zero = self.unix_at_zero.min(self.first_unix_at_zero);
-        UnixMillis(unix_at_zero.saturating_add(millis(self.now)))
-    }
-
-    fn next_wakeup(&self) -> Option<Wakeup> {
-        if !self.outputs.is_empty() {
-            return Some(Wakeup {
-                at: self.now,
-                reason: WakeupReason::Backlog,
-            });
-        }
-        let attended =
-            |due: Option<AttendedTime>| due.map(|due| self.attended.wakeup(due, self.now));
-        let mut earliest: Option<Wakeup> = None;
-        // Of several at the same time, the first names it.
-        for (due, reason) in [
-            (self.deadlines.ping.next_due(), WakeupReason::Ping),
-            (attended(self.deadlines.pong.next_due()), WakeupReason::Pong),
-            (self.deadlines.join.next_due(), WakeupReason::Join),
-            (self.deadlines.probe.next_due(), WakeupReason::AckProbe),
-            (
-                attended(self.deadlines.stall.next_due()),
-                WakeupReason::Stall,
-            ),
-            (attended(self.deadlines.ack.next_due()), WakeupReason::Ack),
-            (
-                attended(self.deadlines.message.next_due()),
-                WakeupReason::Message,
-            ),
-            (
-                attended(self.deadlines.reply.next_due()),
-                WakeupReason::Reply,
-            ),
-            (self.deadlines.retry.next_due(), WakeupReason::Read),
-            (attended(self.tickets.next_due()), WakeupReason::Store),
-            (self.deadlines.resend.next_due(), WakeupReason::Verdict),
-            (self.next_expiry, WakeupReason::Expiry),
-            (
-                attended(self.deadlines.close.next_due()),
-                WakeupReason::Close,
-            ),
-            (self.parked.next_due(), WakeupReason::Bucket),
-            (self.joins.next_due(), WakeupReason::Bucket),
-        ] {
-            if let Some(at) = due
-                && earliest.is_none_or(|earliest| at < earliest.at)
-            {
-                earliest = Some(Wakeup { at, reason });
-            }
-        }
-        let wakeup = earliest?;
-        // What one turn left undone is due now.
-        Some(if wakeup.at <= self.now {
-            Wakeup {
-                at: self.now,
-                reason: WakeupReason::Backlog,
-            }
-        } else {
-            wakeup
-        })
-    }
-
-    /// Decides whether the driver is to read from a connection before it comes again.
-    fn set_paused(&mut self, conn: ConnId) {
-        let Some(connection) = self.connections.get_mut(conn.0) else {
-            return;
-        };
-        let resumes = connection.paused && !connection.is_closing();
-        connection.paused = connection.is_congested(&self.outbox_limits);
-        // Nothing was read meanwhile, so the pong has its time from now on.
-        if resumes && !connection.paused && connection.ping == Ping::Overdue {
-            connection.ping = Ping::Awaited;
-            self.deadlines.pong.arm(conn.0.index, self.attended.now());
-        }
-        if resumes && !connection.paused && core::mem::take(&mut connection.ack_overdue) {
-            self.expect_ack(conn);
-        }
-    }
-
-    fn transmit(&mut self, conn: ConnId, credit: usize, mut transmit: impl FnMut(Frame)) {
-        self.taken(conn);
-        let Some(connection) = self.connections.get_mut(conn.0) else {
-            self.stats.late += 1;
-            return;
-        };
-        let window = self.window;
-        if !connection.has_frame(window) {
-            connection.asleep = true;
-            return self.read_on(conn);
-        }
-        let queued = (connection.outbox.data_len(), connection.outbox.data_bytes());
-        let kept = connection.unconfirmed.bytes();
-        let mut room = credit;
-        let last_probe = connection.unconfirmed.last_marker();
-        // The ack probe behind them goes with them.
-        while (room > 0 || (connection.writing && connection.probe_due))
-            && let Some(frame) = connection.pop_frame(
-                &mut self.next_ping,
-                window,
-                &mut self.spares,
-                &mut self.shares,
-            )
-        {
-            room = room.saturating_sub(frame.len().max(1));
-            self.stats.pings += u64::from(matches!(frame, Frame::Ping(_)));
-            connection.writing = true;
-            transmit(frame);
-            connection.probe_due |= connection.needs_probe(window);
-            let is_last = room == 0 || !connection.has_frame(window);
-            let paced = connection.unconfirmed.last_marker() != last_probe
-                || self.deadlines.probe.is_armed(conn.0.index);
-            connection.probe_due |= is_last && connection.wants_probe(paced);
-        }
-        if connection.unconfirmed.last_marker() != last_probe && !connection.is_closing() {
-            self.deadlines.probe.arm(conn.0.index, self.now);
-            let now = self.attended.now();
-            self.deadlines.ack.arm_if_idle(conn.0.index, now);
-        }
-        connection.asleep = !connection.writing && !connection.has_frame(window);
-        if connection.writing && !connection.is_closing() {
-            self.deadlines.stall.arm(conn.0.index, self.attended.now());
-        }
-        let handed_out = (queued.0 - connection.outbox.data_len()) as u64;
-        self.stats.queued -= handed_out;
-        self.stats.in_flight += handed_out;
-        self.stats.in_flight_bytes += (connection.unconfirmed.bytes() - kept) as u64;
-        self.stats.queued_bytes -= (queued.1 - connection.outbox.data_bytes()) as u64;
-        self.read_on(conn);
-    }
-
-    /// The socket has taken what was handed out.
-    fn taken(&mut self, conn: ConnId) {
-        let Some(connection) = self.connections.get_mut(conn.0) else {
-            return;
-        };
-        connection.stalled = false;
-        if connection.ping == Ping::Overdue || connection.ack_overdue {
-            self.judge(conn);
-        }
-        let Some(connection) = self.connections.get_mut(conn.0) else {
-            return;
-        };
-        if !core::mem::take(&mut connection.writing) {
-            return;
-        }
-        let delivered = u64::from(core::mem::take(&mut connection.in_flight));
-        self.stats.delivered += delivered;
-        self.stats.in_flight -= delivered;
-        self.deadlines.stall.disarm(conn.0.index);
-        if connection.ping == Ping::HandedOut && !connection.is_closing() {
-            connection.ping = Ping::Awaited;
-            self.deadlines.pong.arm(conn.0.index, self.attended.now());
-            if matches!(connection.phase, Phase::Joining { .. }) {
-                self.deadlines.join.arm(conn.0.index, self.now);
-            }
-        }
-    }
-
-    /// The socket has not taken everything; if it moves, the stall timeout begins anew.
-    fn blocked(&mut self, conn: ConnId, progressed: bool) {
-        let Some(connection) = self.connections.get_mut(conn.0) else {
-            self.stats.late += 1;
-            return;
-        };
-        if progressed && connection.writing && !connection.is_closing() {
-            connection.stalled = false;
-            self.deadlines.stall.arm(conn.0.index, self.attended.now());
-        }
-        self.judge(conn);
-        self.set_paused(conn);
-    }
-
-    /// Wakes a connection's task if it sleeps while something waits for it.
+    /// Wakes the task of `conn` if it sleeps while something waits for it.
     fn wake(&mut self, conn: ConnId) {
-        if let Some(connection) = self.connections.get_mut(conn.0)
-            && connection.asleep
-            && connection.has_frame(self.window)
-        {
-            connection.asleep = false;
-            self.outputs.push_back(Output::Wake { conn });
+        if let Some(connection) = self.connections.get_mut(conn) {
+            self.core.wake(connection);
         }
     }
-}
-
-/// The milliseconds since the epoch of the monotonic clock.
-fn millis(time: Time) -> i64 {
-    i64::try_from(time.as_nanos() / 1_000_000).unwrap_or(i64::MAX)
 }

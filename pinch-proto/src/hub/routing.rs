@@ -1,36 +1,30 @@
-//! What becomes of a message: refused, consumed, dropped for a block, or put into the recipient's
-//! outbox, verbatim.
+//! What becomes of a message: rejected, consumed, dropped for a block, sent to another shard, or
+//! delivered.
 
 use alloc::borrow::Cow;
 
-use bytes::Bytes;
 use prost::Message as _;
 
 use super::blocks::Inserted;
 use super::connection::Connection;
+use super::core::Core;
 use super::delivery::is_confirmable;
 use super::io::{CloseCause, ConnId, Violation};
 use super::links::ItemId;
+use super::rejection::{NotAnAddress, RejectReason};
+use super::send_only::SendOnly;
 use super::shares::NO_PLACE;
-use super::undeliverable::{NotAnAddress, Undeliverable};
 use super::{Addressing, Hub, rate};
 use crate::message::SealedEnvelope;
 use crate::queue::Operation;
-use crate::wire::{Envelope, MessageType, Payload, QueueFull, RateLimited};
-use crate::{Address, AddressRef, EnvelopeView, Frame, Message};
-
-/// The longest message id that a refusal repeats, in bytes: enough for any id, too short to make
-/// refusals expensive.
-const MAX_ECHOED_ID: usize = 64;
-
-/// The longest `to_address` that a refusal repeats, in bytes.
-const MAX_ECHOED_ADDRESS: usize = 256;
+use crate::wire::{Envelope, MessageType, Payload, RateLimited};
+use crate::{Address, AddressRef, EnvelopeView, Message};
 
 /// Who has sent an envelope.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Author {
-    /// A connection of this shard.
-    Conn(ConnId),
+    /// A connection of this shard, whose agent has a place among the shares if there is a queue.
+    Conn { conn: ConnId, place: u32 },
     /// An agent of another one.
     Item(ItemId),
 }
@@ -43,85 +37,135 @@ pub(super) enum Fate {
     /// The store decides, and its author waits for that.
     Asked,
     /// It was not.
-    Rejected(Undeliverable),
+    Rejected(RejectReason),
 }
 
 impl Hub {
     pub(super) fn receive(&mut self, conn: ConnId, message: Message) {
-        let Some(sender) = self.living(conn) else {
+        let Self { connections, core } = self;
+        let Some((sender, send_only)) = connections.sender_mut(conn) else {
+            core.stats.late += 1;
             return;
         };
         if sender.begun > 0 {
-            self.forget_begun(conn);
+            core.forget_begun(sender);
         }
-        self.stats.received += 1;
-        self.alive(conn);
-        let bytes = message.bytes().len();
-        let limit = self.config.message_bytes;
-        if bytes > limit {
-            return self.violation(conn, Violation::TooBig { limit });
-        }
-        let envelope = match message.into_envelope() {
+        core.stats.received += 1;
+        core.on_activity(sender);
+        let envelope = match core.check(sender, message) {
             Ok(envelope) => envelope,
-            Err(error) => return self.violation(conn, Violation::Malformed(error)),
+            Err(violation) => return self.violation(conn, violation),
         };
         let view = envelope.view();
-        let sender = self.connections.get(conn.0);
-        if sender.is_none_or(|sender| !sender.address.is_written(view.sender_bytes())) {
-            return self.violation(conn, Violation::NotYourAddress);
-        }
-        let message_type = view.message_type();
-        if let Some(relay_only) = message_type.filter(|message_type| message_type.is_relay_only()) {
-            return self.violation(conn, Violation::RelayOnlyType(relay_only));
-        }
-        if !self.take_token(conn, &view) {
+        if !core.take_token(sender, send_only, &view) {
             return;
         }
-        let limit = self.config.envelope_bytes;
+        let (bytes, limit) = (envelope.bytes.len(), core.config.envelope_bytes);
         if bytes > limit {
-            self.stats.refused_size += 1;
-            return self.tell_undeliverable(conn, &view, Undeliverable::TooLarge { bytes, limit });
+            core.stats.refused_size += 1;
+            return core.reject(sender, &view, RejectReason::TooLarge { bytes, limit });
         }
-        match message_type {
+        match view.message_type() {
             Some(change @ (MessageType::BlockNotification | MessageType::UnblockNotification)) => {
-                self.change_block(conn, change, &envelope);
+                if let Err(violation) = core.change_block(sender, change, &envelope) {
+                    self.violation(conn, violation);
+                }
             }
             // Without a recipient it is for the relay: a sign of life, and nothing else.
             Some(MessageType::Heartbeat) if view.to_address().is_empty() => {
-                self.stats.consumed += 1;
+                core.stats.consumed += 1;
             }
             _ => {
-                let fate = match self.other_shard(view.to_address()) {
-                    Some(shard) => self.forward(shard, conn, &envelope),
-                    None => self.route(Author::Conn(conn), &envelope),
+                let fate = match core.other_shard(view.to_address()) {
+                    Some(shard) => core.forward(shard, sender, &envelope),
+                    None => {
+                        let (place, last) = (sender.place, sender.last_recipient);
+                        self.route(Author::Conn { conn, place }, last, &envelope)
+                    }
                 };
-                if let Fate::Rejected(reason) = fate {
-                    self.tell_undeliverable(conn, &view, reason);
+                if let Fate::Rejected(reason) = fate
+                    && let Some(sender) = self.connections.get_mut(conn)
+                {
+                    self.core.reject(sender, &envelope.view(), reason);
                 }
             }
         }
     }
 
     fn violation(&mut self, conn: ConnId, violation: Violation) {
-        self.stats.violations += 1;
+        self.core.stats.violations += 1;
         self.close(conn, CloseCause::Violation(violation));
     }
 
+    /// Accepts an envelope for an agent of this shard, or rejects it. Most write to whom they wrote
+    /// before: so the slot `last` is looked at first.
+    pub(super) fn route(&mut self, author: Author, last: u32, envelope: &SealedEnvelope) -> Fate {
+        let Self { connections, core } = self;
+        let view = envelope.view();
+        let before = connections.still_at(last, view.recipient_bytes());
+        let to = match before {
+            Some(_) => Cow::Borrowed(""),
+            None => Address::normalized(view.to_address()),
+        };
+        let recipient = before.or_else(|| connections.find(&to));
+        if before.is_none()
+            && let (Some(recipient), Author::Conn { conn, .. }) = (recipient, author)
+            && let Some(sender) = connections.get_mut(conn)
+        {
+            sender.last_recipient = recipient.slot();
+        }
+        // What a blocked sender hears is what any other would.
+        let discard = !core.blocks.is_empty() && {
+            let from = Address::normalized(view.from_address());
+            let to = Address::normalized(view.to_address());
+            core.blocks.contains(&to, &from)
+        };
+        if let Some(recipient) = recipient {
+            return self.deliver(author, recipient, envelope, discard);
+        }
+        if let Err(fault) = core.check_address(view.to_address()) {
+            core.stats.refused_address += 1;
+            return Fate::Rejected(RejectReason::NotAnAddress(fault));
+        }
+        self.take_for_offline(author, envelope, discard)
+    }
+}
+
+impl Core {
+    /// Finds what is wrong with a message, if it ends the connection of its sender.
+    fn check(&self, sender: &Connection, message: Message) -> Result<SealedEnvelope, Violation> {
+        let limit = self.config.message_bytes;
+        if message.bytes().len() > limit {
+            return Err(Violation::TooBig { limit });
+        }
+        let envelope = message.into_envelope().map_err(Violation::Malformed)?;
+        let view = envelope.view();
+        if !sender.address.is_written(view.sender_bytes()) {
+            return Err(Violation::NotYourAddress);
+        }
+        match view.message_type() {
+            Some(kind) if kind.is_relay_only() => Err(Violation::RelayOnlyType(kind)),
+            Some(_) | None => Ok(envelope),
+        }
+    }
+
     /// Takes a token from the sender's bucket, or tells it when there will be one.
-    fn take_token(&mut self, conn: ConnId, view: &EnvelopeView<'_>) -> bool {
-        let now = self.now;
+    fn take_token(
+        &mut self,
+        sender: &mut Connection,
+        send_only: &mut SendOnly,
+        view: &EnvelopeView<'_>,
+    ) -> bool {
         let Some(limit) = self.config.rate_limit else {
             return true;
         };
-        let Some(sender) = self.connections.get_mut(conn.0) else {
-            return false;
-        };
-        if !is_confirmable(view) && sender.confirm_credits > 0 {
+        if sender.confirm_credits > 0 && !is_confirmable(view) {
             sender.confirm_credits -= 1;
             return true;
         }
-        let shared = self.send_only.bucket(sender.address.as_str());
-        let Err(wait) = shared.unwrap_or(&mut sender.bucket).take(limit, now) else {
+        let shared = send_only.bucket(sender.address.as_str());
+        let bucket = shared.unwrap_or(&mut sender.bucket);
+        let Err(wait) = bucket.take(limit, self.clock.now) else {
             return true;
         };
         self.stats.refused_rate += 1;
@@ -129,71 +173,20 @@ impl Hub {
             retry_after_ms: rate::retry_after_ms(wait),
             reason: alloc::format!("rate limit of {limit}"),
         });
-        self.tell(conn, payload, view);
+        self.notify(sender, payload, view);
         false
-    }
-
-    /// Accepts an envelope for an agent of this shard, or rejects it.
-    pub(super) fn route(&mut self, author: Author, envelope: &SealedEnvelope) -> Fate {
-        let view = envelope.view();
-        let conn = author.conn();
-        // Most write to whom they wrote before, so that is where it looks first.
-        let before = conn.and_then(|conn| self.recipient_before(conn, view.recipient_bytes()));
-        let to = match before {
-            Some(_) => Cow::Borrowed(view.to_address()),
-            None => Address::normalized(view.to_address()),
-        };
-        // What a blocked sender hears is what any other would.
-        let discard = !self.blocks.is_empty() && {
-            let from = Address::normalized(view.from_address());
-            self.blocks.contains(&to, &from)
-        };
-        if let Some(recipient) = before.or_else(|| self.find_recipient(conn, &to)) {
-            return self.deliver(author, recipient, envelope, discard);
-        }
-        if let Err(fault) = self.check_address(view.to_address()) {
-            self.stats.refused_address += 1;
-            return Fate::Rejected(Undeliverable::NotAnAddress(fault));
-        }
-        self.take_for_offline(author, envelope, discard)
     }
 
     /// The place of an author among the shares.
     pub(super) fn place_of(&mut self, author: Author, view: &EnvelopeView<'_>) -> u32 {
         match author {
-            Author::Conn(conn) => {
-                let connection = self.connections.get(conn.0);
-                connection.map_or(NO_PLACE, |connection| connection.place)
-            }
+            Author::Conn { place, .. } => place,
             Author::Item(_) if self.config.queue.is_none() => NO_PLACE,
             Author::Item(_) => {
                 let address = Address::normalized(view.from_address());
                 self.shares.enter_stranger(&address)
             }
         }
-    }
-
-    /// The connection that `sender` wrote to before, if its address is exactly `to`.
-    fn recipient_before(&self, sender: ConnId, to: &[u8]) -> Option<ConnId> {
-        let before = self.connections.get(sender.0)?.last_recipient;
-        let is_still = |connection: &Connection| {
-            !connection.is_closing()
-                && !connection.options.send_only
-                && connection.address.as_bytes() == to
-        };
-        let is_still = self.connections.at(before).is_some_and(is_still);
-        let key = is_still.then(|| self.connections.key_at(before))?;
-        key.map(ConnId)
-    }
-
-    /// Looks a recipient up, and remembers it for the next envelope of `sender`.
-    fn find_recipient(&mut self, sender: Option<ConnId>, to: &str) -> Option<ConnId> {
-        let found = self.table.find(to.as_bytes(), &self.connections)?;
-        let sender = sender.and_then(|sender| self.connections.get_mut(sender.0));
-        if let Some(sender) = sender {
-            sender.last_recipient = found.0.index;
-        }
-        Some(found)
     }
 
     /// Returns the address that `text` is, if somebody could ever join as that.
@@ -212,11 +205,18 @@ impl Hub {
     }
 
     /// Blocks or unblocks for the sender, whatever address the payload names as the blocker.
-    fn change_block(&mut self, conn: ConnId, change: MessageType, envelope: &SealedEnvelope) {
+    fn change_block(
+        &mut self,
+        sender: &mut Connection,
+        change: MessageType,
+        envelope: &SealedEnvelope,
+    ) -> Result<(), Violation> {
         let view = &envelope.view();
         if self.config.queue.is_some() && !self.may_ask(envelope.bytes.len()) {
             self.stats.refused_store += 1;
-            return self.tell_undeliverable(conn, view, self.store_busy());
+            let reason = self.store_busy();
+            self.reject(sender, view, reason);
+            return Ok(());
         }
         let payload = Envelope::decode(&envelope.bytes[..])
             .ok()
@@ -224,44 +224,47 @@ impl Hub {
         let done = match payload {
             Some(Payload::BlockNotification(block)) if change == MessageType::BlockNotification => {
                 let blocked = self.check_address(&block.blocked_address);
-                blocked.map(|blocked| self.block(conn, blocked, envelope))
+                blocked.map(|blocked| self.block(sender, blocked, envelope))
             }
             Some(Payload::UnblockNotification(unblock))
                 if change == MessageType::UnblockNotification =>
             {
-                let unblocked = Address::parse(&unblock.unblocked_address);
                 // What is no address is not blocked.
-                if let Ok(unblocked) = unblocked {
-                    self.unblock(conn, unblocked, envelope);
+                if let Ok(unblocked) = Address::parse(&unblock.unblocked_address) {
+                    self.unblock(sender, unblocked, envelope);
                 }
                 Ok(true)
             }
-            _ => return self.violation(conn, Violation::MalformedPayload(change)),
+            _ => return Err(Violation::MalformedPayload(change)),
         };
         match done {
             Ok(true) => self.stats.consumed += 1,
             Ok(false) => {
                 self.stats.refused_memory += 1;
-                self.tell_undeliverable(conn, view, Undeliverable::BlockListFull);
+                self.reject(sender, view, RejectReason::BlockListFull);
             }
             Err(fault) => {
                 self.stats.refused_address += 1;
-                self.tell_undeliverable(conn, view, Undeliverable::BlockedIsNoAddress(fault));
+                self.reject(sender, view, RejectReason::BlockedIsNoAddress(fault));
             }
         }
+        Ok(())
     }
 
-    /// Blocks `blocked` for `conn`, as `change` says, and for good if there is a store; false if that
-    /// would pass a limit. What is blocked already is stored again: it may have failed before.
-    fn block(&mut self, conn: ConnId, blocked: AddressRef<'_>, change: &SealedEnvelope) -> bool {
-        let Some(connection) = self.connections.get(conn.0) else {
-            return false;
-        };
-        let (blocker, blocked) = (connection.address.clone(), blocked.to_address());
+    /// Blocks `blocked` for the sender, as `change` says, and for good if there is a store; false if
+    /// that would pass a limit. What is blocked already is stored again: it may have failed before.
+    fn block(
+        &mut self,
+        sender: &mut Connection,
+        blocked: AddressRef<'_>,
+        change: &SealedEnvelope,
+    ) -> bool {
+        let (blocker, blocked) = (sender.address.clone(), blocked.to_address());
+        let today = self.today();
         let Inserted::Done {
             is_first,
             forgotten,
-        } = self.blocks.insert(&blocker, &blocked, self.today())
+        } = self.blocks.insert(&blocker, &blocked, today)
         else {
             return false;
         };
@@ -272,7 +275,7 @@ impl Hub {
             blocker: blocker.clone(),
             blocked,
         };
-        self.keep_change(conn, change.bytes.clone(), operation);
+        self.persist_change(sender, change.bytes.clone(), operation);
         if is_first {
             self.keep_seen(blocker);
         }
@@ -280,75 +283,13 @@ impl Hub {
     }
 
     /// Takes that back.
-    fn unblock(&mut self, conn: ConnId, blocked: Address, change: &SealedEnvelope) {
-        let Some(connection) = self.connections.get(conn.0) else {
-            return;
+    fn unblock(&mut self, sender: &mut Connection, unblocked: Address, change: &SealedEnvelope) {
+        let blocker = sender.address.clone();
+        self.blocks.remove(blocker.as_str(), unblocked.as_str());
+        let operation = Operation::Unblock {
+            blocker,
+            blocked: unblocked,
         };
-        let blocker = connection.address.clone();
-        self.blocks.remove(blocker.as_str(), blocked.as_str());
-        let operation = Operation::Unblock { blocker, blocked };
-        self.keep_change(conn, change.bytes.clone(), operation);
+        self.persist_change(sender, change.bytes.clone(), operation);
     }
-
-    /// Tells a sender that an envelope of it will not arrive, and why.
-    pub(super) fn tell_undeliverable(
-        &mut self,
-        sender: ConnId,
-        view: &EnvelopeView<'_>,
-        reason: Undeliverable,
-    ) {
-        self.tell(sender, queue_full(view, reason), view);
-    }
-
-    /// The envelope that tells that.
-    pub(super) fn rejection(&self, view: &EnvelopeView<'_>, reason: Undeliverable) -> Bytes {
-        let to = Address::normalized(view.from_address());
-        self.about(view, queue_full(view, reason), &to)
-    }
-
-    /// Says something about the envelope `about` to its sender.
-    fn tell(&mut self, sender: ConnId, payload: Payload, about: &EnvelopeView<'_>) {
-        let Some(connection) = self.connections.get(sender.0) else {
-            return;
-        };
-        let message = self.about(about, payload, connection.address.as_str());
-        if let Some(connection) = self.connections.get_mut(sender.0) {
-            let frame = Frame::Message(message);
-            connection.outbox.push_control(frame, &mut self.spares);
-        }
-        self.wake(sender);
-    }
-
-    /// An envelope of the relay about the envelope `about`.
-    fn about(&self, about: &EnvelopeView<'_>, payload: Payload, to: &str) -> Bytes {
-        let mut envelope = Envelope::from_relay(payload, self.unix());
-        if about.message_id().len() <= MAX_ECHOED_ID {
-            envelope.message_id = Bytes::copy_from_slice(about.message_id());
-        }
-        envelope.to_address = to.into();
-        envelope.to_bytes()
-    }
-}
-
-impl Author {
-    /// The connection, if it is one.
-    const fn conn(self) -> Option<ConnId> {
-        match self {
-            Self::Conn(conn) => Some(conn),
-            Self::Item(_) => None,
-        }
-    }
-}
-
-/// Tells that an envelope will not arrive, and why.
-fn queue_full(view: &EnvelopeView<'_>, reason: Undeliverable) -> Payload {
-    let to = view.to_address();
-    let end = (0..=to.len().min(MAX_ECHOED_ADDRESS))
-        .rev()
-        .find(|&at| to.is_char_boundary(at))
-        .unwrap_or(0);
-    Payload::QueueFull(QueueFull {
-        recipient_address: to.get(..end).unwrap_or_default().into(),
-        reason: reason.into(),
-    })
 }

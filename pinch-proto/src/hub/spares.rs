@@ -8,7 +8,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::outbox::Waiting;
-use super::unconfirmed::Ledger;
+use super::unacked::Ledger;
 
 /// How many lists of each kind are kept.
 const MAX_KEPT: usize = 64;

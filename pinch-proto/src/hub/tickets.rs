@@ -22,7 +22,7 @@ use crate::queue::Ticket;
 
 /// What was asked for.
 #[derive(Clone, Debug)]
-pub(super) enum Asked {
+pub(super) enum RequestKind {
     /// An envelope was to be stored: this one, which came from a connection or had its place before.
     Append {
         message: Bytes,
@@ -61,7 +61,7 @@ pub(super) struct Charge {
 
 #[derive(Debug)]
 struct Unanswered {
-    asked: Asked,
+    kind: RequestKind,
     bytes: usize,
     /// Its deadline has passed, and whoever waited was told.
     overdue: bool,
@@ -69,8 +69,8 @@ struct Unanswered {
 
 /// An answer's counterpart.
 #[derive(Debug)]
-pub(super) struct Redeemed {
-    pub(super) asked: Asked,
+pub(super) struct Completed {
+    pub(super) kind: RequestKind,
     /// The answer came too late.
     pub(super) overdue: bool,
 }
@@ -101,12 +101,12 @@ impl Tickets {
     }
 
     /// A new ticket, for a request that holds `bytes` until it is answered.
-    pub(super) fn issue(&mut self, asked: Asked, bytes: usize, now: AttendedTime) -> Ticket {
+    pub(super) fn issue(&mut self, kind: RequestKind, bytes: usize, now: AttendedTime) -> Ticket {
         let ticket = Ticket(self.next);
         self.next += 1;
         self.bytes += bytes;
         let request = Unanswered {
-            asked,
+            kind,
             bytes,
             overdue: false,
         };
@@ -116,32 +116,32 @@ impl Tickets {
     }
 
     /// The answer to `ticket` is there; `None` if no answer was owed.
-    pub(super) fn redeem(&mut self, ticket: Ticket) -> Option<Redeemed> {
+    pub(super) fn complete(&mut self, ticket: Ticket) -> Option<Completed> {
         let request = self.unanswered.remove(&ticket)?;
         self.bytes -= request.bytes;
         self.overdue -= usize::from(request.overdue);
         self.skip_answered();
-        Some(Redeemed {
-            asked: request.asked,
+        Some(Completed {
+            kind: request.kind,
             overdue: request.overdue,
         })
     }
 
     /// The next request whose deadline has passed at `now`; each is named once.
-    pub(super) fn pop_overdue(&mut self, now: AttendedTime) -> Option<Asked> {
+    pub(super) fn pop_overdue(&mut self, now: AttendedTime) -> Option<RequestKind> {
         let &(due, ticket) = self.deadlines.front()?;
         if due > now {
             return None;
         }
         self.deadlines.pop_front();
         let request = self.unanswered.get_mut(&ticket);
-        let asked = request.map(|request| {
+        let kind = request.map(|request| {
             request.overdue = true;
             self.overdue += 1;
-            request.asked.clone()
+            request.kind.clone()
         });
         self.skip_answered();
-        asked
+        kind
     }
 
     /// When the next deadline passes.
@@ -185,8 +185,8 @@ mod tests {
         Tickets::new(Duration::from_secs(10), Seeded::new([1; 16]))
     }
 
-    fn append(text: &'static str) -> Asked {
-        Asked::Append {
+    fn append(text: &'static str) -> RequestKind {
+        RequestKind::Append {
             message: text.into(),
             from: None,
             charge: Charge {
@@ -203,14 +203,14 @@ mod tests {
     #[test]
     fn an_answered_ticket_never_falls_due_and_leaves_nothing() {
         let mut tickets = tickets();
-        let first = tickets.issue(Asked::Upkeep, 5, at(0));
+        let first = tickets.issue(RequestKind::Upkeep, 5, at(0));
         let second = tickets.issue(append("two"), 7, at(1));
         assert_eq!(tickets.bytes(), 12);
-        assert!(!tickets.redeem(first).unwrap().overdue);
-        assert!(tickets.redeem(first).is_none(), "only once");
+        assert!(!tickets.complete(first).unwrap().overdue);
+        assert!(tickets.complete(first).is_none(), "only once");
         assert_eq!((tickets.next_due(), tickets.bytes()), (Some(at(11)), 7));
         assert!(
-            matches!(tickets.redeem(second).unwrap().asked, Asked::Append { message, .. } if message == "two")
+            matches!(tickets.complete(second).unwrap().kind, RequestKind::Append { message, .. } if message == "two")
         );
         assert_eq!(
             (tickets.next_due(), tickets.bytes(), tickets.len()),
@@ -223,18 +223,21 @@ mod tests {
     fn an_overdue_ticket_is_named_once_and_counts_until_it_is_answered() {
         let mut tickets = tickets();
         let late = tickets.issue(append("late"), 7, at(0));
-        tickets.issue(Asked::Expire, 0, at(5));
+        tickets.issue(RequestKind::Expire, 0, at(5));
         assert!(tickets.pop_overdue(at(9)).is_none());
         assert!(matches!(
             tickets.pop_overdue(at(10)),
-            Some(Asked::Append { .. })
+            Some(RequestKind::Append { .. })
         ));
         assert!(tickets.pop_overdue(at(10)).is_none());
         assert!(!tickets.is_settled());
-        assert!(matches!(tickets.pop_overdue(at(15)), Some(Asked::Expire)));
+        assert!(matches!(
+            tickets.pop_overdue(at(15)),
+            Some(RequestKind::Expire)
+        ));
         assert!(tickets.is_settled());
         assert_eq!((tickets.bytes(), tickets.len()), (7, 2));
-        assert!(tickets.redeem(late).unwrap().overdue);
+        assert!(tickets.complete(late).unwrap().overdue);
         assert_eq!((tickets.bytes(), tickets.len()), (0, 1));
         assert!(tickets.is_settled());
     }
@@ -242,10 +245,10 @@ mod tests {
     #[test]
     fn answers_out_of_order_leave_no_deadline_behind() {
         let mut tickets = tickets();
-        let all = [0, 1, 2].map(|second| tickets.issue(Asked::Upkeep, 0, at(second)));
-        tickets.redeem(all[1]);
+        let all = [0, 1, 2].map(|second| tickets.issue(RequestKind::Upkeep, 0, at(second)));
+        tickets.complete(all[1]);
         assert_eq!(tickets.next_due(), Some(at(10)));
-        tickets.redeem(all[0]);
+        tickets.complete(all[0]);
         assert_eq!(tickets.next_due(), Some(at(12)));
     }
 }

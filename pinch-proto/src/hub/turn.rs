@@ -21,13 +21,13 @@ impl<'a> Turn<'a> {
 
     /// The next thing to do, in order.
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.hub.outputs.pop_front()
+        self.hub.core.outputs.pop_front()
     }
 
     /// Ends the turn: when the hub wants [`Hub::handle_timeout`] to be called, if nothing else
     /// happens before. `None` means that it waits for nothing.
     #[must_use]
     pub fn finish(self) -> Option<Wakeup> {
-        self.hub.next_wakeup()
+        self.hub.core.next_wakeup()
     }
 }

@@ -1,7 +1,7 @@
 //! What one connection was given and has not confirmed.
 //!
 //! The protocol has no acknowledgement, but every peer answers pings, and TCP keeps order: so a
-//! ping is a marker, and its pong says that everything before it has arrived. Envelopes are kept
+//! ping is a probe, and its pong says that everything before it has arrived. Envelopes are kept
 //! here until then. When to mark is decided by the connection; this keeps the books.
 
 use alloc::boxed::Box;
@@ -13,14 +13,14 @@ use crate::queue::Seq;
 
 /// What a pong has confirmed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Confirmed {
+pub(super) struct Acked {
     pub(super) count: u64,
     pub(super) bytes: usize,
     /// The last of them that the store can forget, and with it all before.
     pub(super) stored: Option<Seq>,
 }
 
-impl Confirmed {
+impl Acked {
     fn add(&mut self, queued: &Queued) {
         self.count += 1;
         self.bytes += queued.message.len();
@@ -32,7 +32,7 @@ impl Confirmed {
 
 /// A ping, and how many envelopes went before it.
 #[derive(Clone, Copy, Debug)]
-struct Marker {
+struct AckProbe {
     number: u64,
     before: u64,
 }
@@ -42,73 +42,73 @@ struct Marker {
 pub(super) struct Ledger {
     envelopes: VecDeque<Queued>,
     bytes: usize,
-    markers: VecDeque<Marker>,
+    probes: VecDeque<AckProbe>,
     /// How many were confirmed since the ledger was opened.
     confirmed: u64,
-    /// How many, from the first on, lie before a marker.
-    marked: u64,
-    /// Bytes behind the last marker.
-    unmarked_bytes: usize,
+    /// How many, from the first on, lie before a probe.
+    probed: u64,
+    /// Bytes behind the last probe.
+    unprobed_bytes: usize,
 }
 
 impl Ledger {
-    /// How many envelopes it has memory for, or markers.
+    /// How many envelopes it has memory for, or probes.
     pub(super) fn room(&self) -> usize {
-        self.envelopes.capacity().max(self.markers.capacity())
+        self.envelopes.capacity().max(self.probes.capacity())
     }
 
     /// Makes an empty ledger ready for others.
     pub(super) fn reopen(&mut self) {
         self.envelopes.clear();
-        self.markers.clear();
-        (self.bytes, self.unmarked_bytes) = (0, 0);
-        (self.confirmed, self.marked) = (0, 0);
+        self.probes.clear();
+        (self.bytes, self.unprobed_bytes) = (0, 0);
+        (self.confirmed, self.probed) = (0, 0);
     }
 }
 
 /// Envelopes that were handed out, in order. If there are none, it owns no memory.
 #[derive(Debug, Default)]
-pub(super) struct Unconfirmed(Option<Box<Ledger>>);
+pub(super) struct Unacked(Option<Box<Ledger>>);
 
-impl Unconfirmed {
+impl Unacked {
     /// Keeps an envelope that is handed out.
     pub(super) fn push(&mut self, queued: Queued, spares: &mut Spares) {
         let ledger = self.0.get_or_insert_with(|| spares.take_ledger());
         ledger.bytes += queued.message.len();
-        ledger.unmarked_bytes += queued.message.len();
+        ledger.unprobed_bytes += queued.message.len();
         ledger.envelopes.push_back(queued);
     }
 
     /// The ping `number` is handed out: it marks what was handed out before.
-    pub(super) fn mark(&mut self, number: u64) {
+    pub(super) fn probe(&mut self, number: u64) {
         if let Some(ledger) = &mut self.0 {
             let before = ledger.confirmed + ledger.envelopes.len() as u64;
-            if before > ledger.marked {
-                ledger.markers.push_back(Marker { number, before });
-                ledger.marked = before;
-                ledger.unmarked_bytes = 0;
+            if before > ledger.probed {
+                ledger.probes.push_back(AckProbe { number, before });
+                ledger.probed = before;
+                ledger.unprobed_bytes = 0;
             }
         }
     }
 
-    /// The pong of the ping `number` came, marker or not. `release` gets each envelope that it
+    /// The pong of the ping `number` came, probe or not. `release` gets each envelope that it
     /// confirms.
-    pub(super) fn confirm(
+    pub(super) fn ack(
         &mut self,
         number: u64,
         spares: &mut Spares,
         mut release: impl FnMut(&Queued),
-    ) -> Confirmed {
+    ) -> Acked {
         let Some(ledger) = &mut self.0 else {
-            return Confirmed::default();
+            return Acked::default();
         };
         // A peer may answer the last of several pings only (RFC 6455, section 5.5.3).
         let answered = ledger
-            .markers
-            .partition_point(|marker| marker.number <= number);
-        let marker = ledger.markers.drain(..answered).next_back();
-        let count = marker.map_or(0, |marker| marker.before - ledger.confirmed);
-        let mut confirmed = Confirmed::default();
+            .probes
+            .partition_point(|probe| probe.number <= number);
+        let probe = ledger.probes.drain(..answered).next_back();
+        let count = probe.map_or(0, |probe| probe.before - ledger.confirmed);
+        let mut confirmed = Acked::default();
         for queued in (0..count).map_while(|_| ledger.envelopes.pop_front()) {
             confirmed.add(&queued);
             release(&queued);
@@ -123,12 +123,12 @@ impl Unconfirmed {
     }
 
     /// All of them are acknowledged, ping or not. `release` gets each of them.
-    pub(super) fn confirm_all(
+    pub(super) fn ack_all(
         &mut self,
         spares: &mut Spares,
         mut release: impl FnMut(&Queued),
-    ) -> Confirmed {
-        let mut confirmed = Confirmed::default();
+    ) -> Acked {
+        let mut confirmed = Acked::default();
         if let Some(mut ledger) = self.0.take() {
             for queued in ledger.envelopes.drain(..) {
                 confirmed.add(&queued);
@@ -148,26 +148,26 @@ impl Unconfirmed {
     }
 
     /// The number of the last ping that is unanswered and has something in flight before it.
-    pub(super) fn last_marker(&self) -> Option<u64> {
-        let marker = self.0.as_ref().and_then(|ledger| ledger.markers.back());
-        marker.map(|marker| marker.number)
+    pub(super) fn last_probe(&self) -> Option<u64> {
+        let probe = self.0.as_ref().and_then(|ledger| ledger.probes.back());
+        probe.map(|probe| probe.number)
     }
 
-    /// Whether some lie behind the last marker.
-    pub(super) fn is_unmarked(&self) -> bool {
-        self.unmarked_count() > 0
+    /// Whether some lie behind the last probe.
+    pub(super) fn has_unprobed(&self) -> bool {
+        self.unprobed_count() > 0
     }
 
-    /// How many lie behind the last marker.
-    pub(super) fn unmarked_count(&self) -> u64 {
+    /// How many lie behind the last probe.
+    pub(super) fn unprobed_count(&self) -> u64 {
         self.0.as_ref().map_or(0, |ledger| {
-            ledger.confirmed + ledger.envelopes.len() as u64 - ledger.marked.max(ledger.confirmed)
+            ledger.confirmed + ledger.envelopes.len() as u64 - ledger.probed.max(ledger.confirmed)
         })
     }
 
     /// The bytes of those.
-    pub(super) fn unmarked_bytes(&self) -> usize {
-        self.0.as_ref().map_or(0, |ledger| ledger.unmarked_bytes)
+    pub(super) fn unprobed_bytes(&self) -> usize {
+        self.0.as_ref().map_or(0, |ledger| ledger.unprobed_bytes)
     }
 
     /// How many there are.
@@ -197,77 +197,62 @@ mod tests {
         }
     }
 
-    fn filled(messages: &[&'static str]) -> Unconfirmed {
-        let mut unconfirmed = Unconfirmed::default();
+    fn filled(messages: &[&'static str]) -> Unacked {
+        let mut unacked = Unacked::default();
         for message in messages {
-            unconfirmed.push(queued(message), &mut Spares::default());
+            unacked.push(queued(message), &mut Spares::default());
         }
-        unconfirmed
+        unacked
     }
 
     #[test]
     fn a_pong_confirms_what_went_before_its_ping_and_nothing_else() {
-        let mut unconfirmed = filled(&["1", "22"]);
-        unconfirmed.mark(7);
-        unconfirmed.push(queued("333"), &mut Spares::default());
-        assert_eq!((unconfirmed.bytes(), unconfirmed.unmarked_bytes()), (6, 3));
+        let mut unacked = filled(&["1", "22"]);
+        unacked.probe(7);
+        unacked.push(queued("333"), &mut Spares::default());
+        assert_eq!((unacked.bytes(), unacked.unprobed_bytes()), (6, 3));
         assert_eq!(
-            unconfirmed.confirm(6, &mut Spares::default(), |_| ()).count,
+            unacked.ack(6, &mut Spares::default(), |_| ()).count,
             0,
             "that ping went before"
         );
-        let confirmed = Confirmed {
+        let confirmed = Acked {
             count: 2,
             bytes: 3,
             stored: None,
         };
+        assert_eq!(unacked.ack(7, &mut Spares::default(), |_| ()), confirmed);
         assert_eq!(
-            unconfirmed.confirm(7, &mut Spares::default(), |_| ()),
-            confirmed
-        );
-        assert_eq!(
-            unconfirmed.confirm(7, &mut Spares::default(), |_| ()).count,
+            unacked.ack(7, &mut Spares::default(), |_| ()).count,
             0,
             "it was confirmed"
         );
-        assert!(unconfirmed.is_unmarked());
-        assert_eq!(unconfirmed.take(), [queued("333")]);
+        assert!(unacked.has_unprobed());
+        assert_eq!(unacked.take(), [queued("333")]);
     }
 
     #[test]
     fn a_later_pong_speaks_for_the_earlier_ones() {
-        let mut unconfirmed = filled(&["1"]);
-        unconfirmed.mark(1);
-        unconfirmed.push(queued("2"), &mut Spares::default());
-        unconfirmed.mark(2);
-        unconfirmed.push(queued("3"), &mut Spares::default());
-        unconfirmed.mark(5);
-        assert_eq!(
-            unconfirmed.confirm(2, &mut Spares::default(), |_| ()).count,
-            2
-        );
-        assert_eq!(
-            unconfirmed.confirm(1, &mut Spares::default(), |_| ()).count,
-            0
-        );
-        assert_eq!(
-            unconfirmed.confirm(5, &mut Spares::default(), |_| ()).count,
-            1
-        );
-        assert_eq!(unconfirmed.bytes(), 0);
+        let mut unacked = filled(&["1"]);
+        unacked.probe(1);
+        unacked.push(queued("2"), &mut Spares::default());
+        unacked.probe(2);
+        unacked.push(queued("3"), &mut Spares::default());
+        unacked.probe(5);
+        assert_eq!(unacked.ack(2, &mut Spares::default(), |_| ()).count, 2);
+        assert_eq!(unacked.ack(1, &mut Spares::default(), |_| ()).count, 0);
+        assert_eq!(unacked.ack(5, &mut Spares::default(), |_| ()).count, 1);
+        assert_eq!(unacked.bytes(), 0);
     }
 
     #[test]
     fn a_ping_with_nothing_new_before_it_needs_no_marker() {
-        let mut unconfirmed = filled(&["1"]);
-        unconfirmed.mark(1);
-        unconfirmed.mark(2);
-        assert!(!unconfirmed.is_unmarked());
-        assert_eq!(unconfirmed.0.as_ref().unwrap().markers.len(), 1);
-        assert_eq!(
-            unconfirmed.confirm(2, &mut Spares::default(), |_| ()).count,
-            1
-        );
+        let mut unacked = filled(&["1"]);
+        unacked.probe(1);
+        unacked.probe(2);
+        assert!(!unacked.has_unprobed());
+        assert_eq!(unacked.0.as_ref().unwrap().probes.len(), 1);
+        assert_eq!(unacked.ack(2, &mut Spares::default(), |_| ()).count, 1);
     }
 
     #[test]
@@ -276,38 +261,34 @@ mod tests {
             stored: true,
             ..queued(text)
         };
-        let mut unconfirmed = Unconfirmed::default();
-        unconfirmed.push(stored("1"), &mut Spares::default());
-        unconfirmed.push(stored("22"), &mut Spares::default());
-        unconfirmed.push(queued("333"), &mut Spares::default());
-        unconfirmed.mark(1);
-        unconfirmed.push(stored("4444"), &mut Spares::default());
+        let mut unacked = Unacked::default();
+        unacked.push(stored("1"), &mut Spares::default());
+        unacked.push(stored("22"), &mut Spares::default());
+        unacked.push(queued("333"), &mut Spares::default());
+        unacked.probe(1);
+        unacked.push(stored("4444"), &mut Spares::default());
         assert_eq!(
-            unconfirmed
-                .confirm(1, &mut Spares::default(), |_| ())
-                .stored,
+            unacked.ack(1, &mut Spares::default(), |_| ()).stored,
             Some(Seq(2))
         );
-        unconfirmed.mark(2);
+        unacked.probe(2);
         assert_eq!(
-            unconfirmed
-                .confirm(2, &mut Spares::default(), |_| ())
-                .stored,
+            unacked.ack(2, &mut Spares::default(), |_| ()).stored,
             Some(Seq(4))
         );
         assert_eq!(
-            unconfirmed.confirm(2, &mut Spares::default(), |_| ()),
-            Confirmed::default()
+            unacked.ack(2, &mut Spares::default(), |_| ()),
+            Acked::default()
         );
     }
 
     #[test]
     fn nothing_unconfirmed_owns_no_memory() {
-        let mut unconfirmed = filled(&["1"]);
-        unconfirmed.mark(1);
-        unconfirmed.confirm(1, &mut Spares::default(), |_| ());
-        assert!(unconfirmed.0.is_none());
-        unconfirmed.mark(2);
-        assert!(unconfirmed.0.is_none());
+        let mut unacked = filled(&["1"]);
+        unacked.probe(1);
+        unacked.ack(1, &mut Spares::default(), |_| ());
+        assert!(unacked.0.is_none());
+        unacked.probe(2);
+        assert!(unacked.0.is_none());
     }
 }
