@@ -68,7 +68,8 @@ pub(crate) async fn within<R: Runtime, T>(
 }
 
 /// The wall clock. A clock set before 1970 counts as 1970.
-pub(crate) fn unix_now() -> UnixMillis {
+#[must_use]
+pub fn unix_now() -> UnixMillis {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();

@@ -14,8 +14,8 @@ use tungstenite::Utf8Bytes;
 
 use crate::Stream;
 use crate::codec::{Decoder, Incoming, encode, encode_text};
-use crate::ends::{farewell, read_head};
-use crate::http::{accept, encode as encode_head, encode_last};
+use crate::ends::{Turns, farewell};
+use crate::http::{accept, encode as encode_head, encode_last, parse_head};
 
 /// How much is read at once, in bytes.
 const READ_SIZE: usize = 64 << 10;
@@ -25,11 +25,19 @@ const READ_SIZE: usize = 64 << 10;
 /// # Errors
 /// What the stream says. It is none that the peer closes, or breaks the protocol and is told so.
 pub async fn serve(mut stream: impl Stream, message_bytes: usize) -> io::Result<()> {
-    let (request, rest) = match read_head(&mut stream, Vec::new()).await? {
-        Ok(head) => head,
-        Err(error) => {
-            let response = encode_last(&error.response(), false);
-            return farewell(&mut stream, &response).await;
+    let (mut turns, mut rest) = (Turns::default(), Vec::new());
+    let request = loop {
+        match parse_head(&rest) {
+            Ok(Some((request, length))) => {
+                rest.drain(..length);
+                break request;
+            }
+            Ok(None) if turns.read_some(&mut stream, &mut rest).await? > 0 => {}
+            Ok(None) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Err(error) => {
+                let response = encode_last(&error.response(), false);
+                return farewell(&mut stream, &response).await;
+            }
         }
     };
     match accept(&request) {

@@ -1,16 +1,11 @@
-//! How every stream begins and ends: with the head of a request, and with a last word that is read.
+//! How streams are read at their beginning, and end: with a last word that is read.
 
 use core::future::poll_fn;
-use core::net::IpAddr;
 use core::task::Poll;
 use std::io;
 
-use futures_util::{AsyncReadExt as _, AsyncWriteExt as _};
-use http::Request;
-
 use crate::Stream;
-use crate::http::{HeadError, parse_head};
-use crate::proxy::{self, ProxyError};
+use futures_util::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// How much is read at once where little is expected, in bytes.
 const READ_SIZE: usize = 1024;
@@ -55,47 +50,6 @@ async fn let_others() {
         Poll::Pending
     })
     .await;
-}
-
-/// Reads the head of a request, of which `bytes` came already; returns what came behind it, too. The
-/// inner error is the peer's.
-pub(crate) async fn read_head(
-    stream: &mut impl Stream,
-    bytes: Vec<u8>,
-) -> io::Result<Result<(Request<()>, Vec<u8>), HeadError>> {
-    read_beginning(stream, bytes, parse_head).await
-}
-
-/// Reads a PROXY header; returns the address in it, and what came behind it. The inner error is the
-/// proxy's.
-pub(crate) async fn read_proxy_header(
-    stream: &mut impl Stream,
-) -> io::Result<Result<(Option<IpAddr>, Vec<u8>), ProxyError>> {
-    let parse = |bytes: &[u8]| {
-        let header = proxy::parse(bytes)?;
-        Ok(header.map(|header| (header.source, header.length)))
-    };
-    read_beginning(stream, Vec::new(), parse).await
-}
-
-/// Reads until `parse` finds something at the beginning, and its length; returns what came behind it,
-/// too. `bytes` came already.
-async fn read_beginning<T, E>(
-    stream: &mut impl Stream,
-    mut bytes: Vec<u8>,
-    parse: impl Fn(&[u8]) -> Result<Option<(T, usize)>, E>,
-) -> io::Result<Result<(T, Vec<u8>), E>> {
-    let mut turns = Turns::default();
-    loop {
-        match parse(&bytes) {
-            Ok(Some((found, length))) => return Ok(Ok((found, bytes.split_off(length)))),
-            Ok(None) => {}
-            Err(error) => return Ok(Err(error)),
-        }
-        if turns.read_some(stream, &mut bytes).await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-    }
 }
 
 /// Writes `bytes`, and passes on what the stream keeps of them.

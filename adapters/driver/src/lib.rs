@@ -72,6 +72,16 @@ mod tcp;
 
 pub use pinch_proto as proto;
 
+/// What a relay consists of besides hubs, sessions and sockets, for adapters that have no futures.
+#[doc(hidden)]
+pub mod parts {
+    pub use crate::clock::unix_now;
+    pub use crate::relay::{
+        Batch, Desk, Health, HealthCounter, Line, Parts, Report, Reports, is_out_of_descriptors,
+    };
+    pub use crate::tcp::prepare;
+}
+
 pub use self::client::{
     Client, ClientBuilder, ConnectError, DialError, Ended, SendError, Sender, SinkError, UrlError,
     dial,

@@ -27,7 +27,10 @@ pub fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Makes a socket that listens what [`Runtime::listen`](crate::Runtime::listen) takes.
-pub(crate) fn prepare(listener: &TcpListener) -> io::Result<()> {
+///
+/// # Errors
+/// What the system says.
+pub fn prepare(listener: &TcpListener) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     SockRef::from(listener).set_tcp_nodelay(true)
 }

@@ -76,7 +76,9 @@ impl Decoder {
 
     /// Puts bytes that came before in front of those that will come.
     pub(crate) fn preload(&mut self, bytes: Vec<u8>) {
-        self.partial = bytes;
+        if !bytes.is_empty() {
+            self.partial = bytes;
+        }
     }
 
     /// The bytes of memory that the message takes which has begun; 0 if none has.

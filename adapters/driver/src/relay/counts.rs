@@ -1,9 +1,10 @@
 //! What is counted for as long as somebody keeps it: the tasks of a relay.
 
+use core::ops::Deref;
 use core::sync::atomic::Ordering;
 use std::sync::Arc;
 
-use super::switchboard::Shared;
+use super::shared::Shared;
 use crate::Runtime;
 
 impl<R: Runtime> Shared<R> {
@@ -14,8 +15,16 @@ impl<R: Runtime> Shared<R> {
     }
 }
 
-/// One task, in [`RelayStats::tasks`](super::RelayStats::tasks).
+/// One task, in [`RelayStats::tasks`](super::RelayStats::tasks), and its way to what all share.
 pub(super) struct TaskCount<R: Runtime>(Arc<Shared<R>>);
+
+impl<R: Runtime> Deref for TaskCount<R> {
+    type Target = Shared<R>;
+
+    fn deref(&self) -> &Shared<R> {
+        &self.0
+    }
+}
 
 impl<R: Runtime> Drop for TaskCount<R> {
     fn drop(&mut self) {

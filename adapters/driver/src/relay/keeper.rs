@@ -16,8 +16,9 @@ use pinch_proto::queue::{Failure, Operation, Outcome, Request, Ticket};
 use tracing::error;
 
 use super::counts::VitalTask;
+use super::hubs::Left;
 use super::reports::Report;
-use super::switchboard::{Shared, Wakes};
+use super::shared::Shared;
 use crate::clock::within;
 use crate::{Runtime, Store};
 
@@ -54,6 +55,98 @@ impl StoreHealth {
             Self::Failing(Failure::Broken) => "broken",
         }
     }
+
+    /// The same, with what the store warns of if it works.
+    #[must_use]
+    pub fn with_warning(self, warning: Option<&'static str>) -> Self {
+        match (self, warning) {
+            (Self::Working, Some(warning)) => Self::Warning(warning),
+            (health, _) => health,
+        }
+    }
+}
+
+/// Operations that a store executes together, and what to do with their outcomes.
+#[derive(Debug)]
+pub struct Batch {
+    tickets: Vec<Ticket>,
+    /// The operations that write something in any case.
+    writes: Vec<bool>,
+}
+
+impl Batch {
+    /// Makes a batch of what a hub wants; returns the operations with it.
+    #[must_use]
+    pub fn new(requests: Vec<Request>) -> (Self, Vec<Operation>) {
+        let unzipped = requests
+            .into_iter()
+            .map(|Request { ticket, operation }| (ticket, operation));
+        let (tickets, operations): (_, Vec<Operation>) = unzipped.unzip();
+        let writes = operations.iter().map(is_write).collect();
+        (Self { tickets, writes }, operations)
+    }
+
+    /// Keeps `health` of the store `name` up to date; returns the answers for the hub, and what is
+    /// to be reported. An operation whose outcome the store has forgotten has failed.
+    #[must_use]
+    pub fn complete(
+        self,
+        mut outcomes: Vec<Outcome>,
+        name: &str,
+        health: &mut StoreHealth,
+    ) -> (Vec<Input>, Vec<Report>) {
+        let (count, operations) = (outcomes.len(), self.tickets.len());
+        outcomes.resize_with(operations, || Outcome::Failed {
+            failure: Failure::Broken,
+            detail: format!("{count} outcomes for {operations} operations").into(),
+        });
+        let mut reports = Vec::new();
+        let before = *health;
+        for (is_write, outcome) in self.writes.iter().zip(&outcomes) {
+            match outcome {
+                Outcome::Failed { failure, detail } => {
+                    let failing = StoreHealth::Failing(*failure);
+                    if *health != failing {
+                        reports.push(Report::StoreFailed {
+                            store: name.to_owned(),
+                            failure: *failure,
+                            detail: detail.clone(),
+                        });
+                        *health = failing;
+                    }
+                }
+                Outcome::Done | Outcome::Appended { .. } if *is_write => {
+                    *health = StoreHealth::Working;
+                }
+                Outcome::Done
+                | Outcome::Appended { .. }
+                | Outcome::Entries { .. }
+                | Outcome::Expired { .. }
+                | Outcome::Refused(_) => {}
+            }
+        }
+        if before != StoreHealth::Working && *health == StoreHealth::Working {
+            reports.push(Report::StoreWorks {
+                store: name.to_owned(),
+            });
+        }
+        let answers = self.tickets.into_iter().zip(outcomes);
+        let answers = answers.map(|(ticket, outcome)| Input::Stored { ticket, outcome });
+        (answers.collect(), reports)
+    }
+}
+
+const fn is_write(operation: &Operation) -> bool {
+    match operation {
+        Operation::Append(_)
+        | Operation::Remove { .. }
+        | Operation::Block { .. }
+        | Operation::Unblock { .. }
+        | Operation::Seen { .. }
+        | Operation::ForgetBlocks { .. } => true,
+        // There may have been nothing to write.
+        Operation::Read(_) | Operation::Expire { .. } => false,
+    }
 }
 
 /// Starts the keeper of `store`. It ends when the relay has shut down, or was dropped and
@@ -69,9 +162,8 @@ pub(super) fn spawn<R: Runtime>(shared: Arc<Shared<R>>, store: Arc<dyn Store>) {
 
 async fn keep<R: Runtime>(shared: &Shared<R>, store: &dyn Store) {
     let _vital = VitalTask::new(shared, "store");
-    while let Some(batch) = next_batch(shared).await {
-        let (tickets, operations) = unzip(batch);
-        let writes: Vec<bool> = operations.iter().map(is_write).collect();
+    while let Some(requests) = next_requests(shared).await {
+        let (batch, operations) = Batch::new(requests);
         let Some(outcomes) = unless_over(shared, store.execute(operations)).await else {
             error!(
                 store = store.name(),
@@ -79,25 +171,26 @@ async fn keep<R: Runtime>(shared: &Shared<R>, store: &dyn Store) {
             );
             break;
         };
-        let outcomes = complete(outcomes, tickets.len());
-        note(shared, store, &writes, &outcomes);
-        answer(shared, &tickets, outcomes);
+        let (answers, reports) = batch.complete(outcomes, store.name(), &mut shared.store_health());
+        reports.into_iter().for_each(|report| shared.report(report));
+        answer(shared, answers);
     }
 }
 
 /// What the hub wants next; `None` if it will want nothing more.
-async fn next_batch<R: Runtime>(shared: &Shared<R>) -> Option<Vec<Request>> {
+async fn next_requests<R: Runtime>(shared: &Shared<R>) -> Option<Vec<Request>> {
     poll_fn(|cx| {
-        let mut switchboard = shared.lock();
-        let batch = switchboard.take_requests(cx.waker());
-        if !batch.is_empty() {
-            return Poll::Ready(Some(batch));
+        let (requests, is_over) = shared.visit(&mut Left::default(), |state, _| {
+            let requests = state.take_requests(cx.waker());
+            // Any other task that is left may have something to leave behind.
+            let is_over = shared.is_cut() && shared.is_last_task();
+            (requests, is_over || state.has_shut_down())
+        });
+        match requests.is_empty() {
+            false => Poll::Ready(Some(requests)),
+            true if is_over => Poll::Ready(None),
+            true => Poll::Pending,
         }
-        // Whoever else is left may have something to leave behind.
-        if switchboard.has_shut_down() || (shared.is_cut() && shared.is_last_task()) {
-            return Poll::Ready(None);
-        }
-        Poll::Pending
     })
     .await
 }
@@ -110,9 +203,11 @@ async fn unless_over<R: Runtime, T>(
 ) -> Option<T> {
     let over = async {
         poll_fn(|cx| {
-            let mut switchboard = shared.lock();
-            switchboard.wait_for_end(cx.waker());
-            if switchboard.has_shut_down() || shared.is_cut() {
+            let is_over = shared.visit(&mut Left::default(), |state, _| {
+                state.wait_for_end(cx.waker());
+                state.has_shut_down() || shared.is_cut()
+            });
+            if is_over {
                 Poll::Ready(())
             } else {
                 Poll::Pending
@@ -129,83 +224,15 @@ async fn unless_over<R: Runtime, T>(
     }
 }
 
-fn unzip(batch: Vec<Request>) -> (Vec<Ticket>, Vec<Operation>) {
-    batch
-        .into_iter()
-        .map(|Request { ticket, operation }| (ticket, operation))
-        .unzip()
-}
-
-const fn is_write(operation: &Operation) -> bool {
-    match operation {
-        Operation::Append(_)
-        | Operation::Remove { .. }
-        | Operation::Block { .. }
-        | Operation::Unblock { .. }
-        | Operation::Seen { .. }
-        | Operation::ForgetBlocks { .. } => true,
-        // There may have been nothing to write.
-        Operation::Read(_) | Operation::Expire { .. } => false,
-    }
-}
-
-/// Makes up for outcomes that a store has forgotten: an operation without one has failed.
-fn complete(mut outcomes: Vec<Outcome>, operations: usize) -> Vec<Outcome> {
-    let count = outcomes.len();
-    outcomes.resize_with(operations, || Outcome::Failed {
-        failure: Failure::Broken,
-        detail: format!("{count} outcomes for {operations} operations").into(),
-    });
-    outcomes
-}
-
-/// Keeps the health up to date, and says when it changes.
-fn note<R: Runtime>(shared: &Shared<R>, store: &dyn Store, writes: &[bool], outcomes: &[Outcome]) {
-    let name = || store.name().to_owned();
-    let mut failed = Vec::new();
-    let mut switchboard = shared.lock();
-    let before = switchboard.store_health();
-    for (is_write, outcome) in writes.iter().zip(outcomes) {
-        match outcome {
-            Outcome::Failed { failure, detail } => {
-                let health = StoreHealth::Failing(*failure);
-                if switchboard.store_health() != health {
-                    failed.push(Report::StoreFailed {
-                        store: name(),
-                        failure: *failure,
-                        detail: detail.clone(),
-                    });
-                    switchboard.set_store_health(health);
-                }
-            }
-            Outcome::Done | Outcome::Appended { .. } if *is_write => {
-                switchboard.set_store_health(StoreHealth::Working);
-            }
-            Outcome::Done
-            | Outcome::Appended { .. }
-            | Outcome::Entries { .. }
-            | Outcome::Expired { .. }
-            | Outcome::Refused(_) => {}
-        }
-    }
-    let after = switchboard.store_health();
-    drop(switchboard);
-    failed.into_iter().for_each(|report| shared.report(report));
-    if before != StoreHealth::Working && after == StoreHealth::Working {
-        shared.report(Report::StoreWorks { store: name() });
-    }
-}
-
-fn answer<R: Runtime>(shared: &Shared<R>, tickets: &[Ticket], outcomes: Vec<Outcome>) {
-    let mut answers = tickets.iter().copied().zip(outcomes).peekable();
+/// Hands the answers of the store to the hub.
+fn answer<R: Runtime>(shared: &Shared<R>, answers: Vec<Input>) {
+    let mut answers = answers.into_iter().peekable();
+    let mut left = Left::default();
     while answers.peek().is_some() {
-        let mut wakes = Wakes::default();
-        let mut switchboard = shared.lock();
-        for (ticket, outcome) in answers.by_ref().take(ANSWERS) {
-            let input = Input::Stored { ticket, outcome };
-            switchboard.handle(input, shared.clock.now(), &mut wakes, |_| ());
-        }
-        drop(switchboard);
-        shared.after_lock(&mut wakes);
+        shared.visit(&mut left, |state, now| {
+            for answer in answers.by_ref().take(ANSWERS) {
+                state.handle(answer, now);
+            }
+        });
     }
 }

@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use futures_util::future::select;
 
-use super::accept::{self, Entry};
 use super::counts::VitalTask;
+use super::pump;
 use super::reports::Report;
-use super::switchboard::Shared;
+use super::shared::Shared;
 use crate::Runtime;
+use crate::session::Entry;
 
 /// How long to wait after the system could not give a socket: usually it is out of descriptors,
 /// and trying again at once would only burn the CPU.
@@ -41,7 +42,7 @@ async fn accept_all<R: Runtime>(shared: &Arc<Shared<R>>, listener: &R::Listener)
     loop {
         match shared.runtime.accept(listener).await {
             Ok((stream, peer)) => {
-                accept::spawn(Arc::clone(shared), stream, Some(peer.ip()), Entry::Accepted);
+                pump::spawn(shared, stream, Some(peer.ip()), Entry::Accepted);
             }
             // One that has not waited to be accepted.
             Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
@@ -61,7 +62,8 @@ async fn accept_all<R: Runtime>(shared: &Arc<Shared<R>>, listener: &R::Listener)
 
 /// Whether this process, or the system, has no descriptor left: `ENFILE` and `EMFILE`, which are the
 /// same on all Unix systems, and `WSAEMFILE`.
-fn is_out_of_descriptors(error: &io::Error) -> bool {
+#[must_use]
+pub fn is_out_of_descriptors(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(23 | 24 | 10024))
 }
 

@@ -20,7 +20,7 @@ const INTERVAL: Duration = Duration::from_secs(10);
 
 /// Something that happened. Its kind counts, the rest is an example.
 #[derive(Debug)]
-pub(super) enum Report {
+pub enum Report {
     /// A connection ended abnormally.
     Ended {
         /// The agent that it belonged to.
@@ -43,12 +43,18 @@ pub(super) enum Report {
     NoRandomness(getrandom::Error),
     /// The store failed.
     StoreFailed {
+        /// Its name.
         store: String,
+        /// The kind of the failure.
         failure: Failure,
+        /// Its cause, in words.
         detail: Box<str>,
     },
     /// The store works after a failure.
-    StoreWorks { store: String },
+    StoreWorks {
+        /// Its name.
+        store: String,
+    },
 }
 
 /// What is counted together. There are only as many as the types have variants.
@@ -65,7 +71,8 @@ enum Kind {
 
 impl Report {
     /// The report of an end, unless it is a normal one.
-    pub(super) fn of_end(agent: &Address, peer: Source, cause: &CloseCause) -> Option<Self> {
+    #[must_use]
+    pub fn of_end(agent: &Address, peer: Source, cause: &CloseCause) -> Option<Self> {
         let is_abnormal = matches!(
             cause,
             CloseCause::Violation(_)
@@ -101,14 +108,14 @@ impl Report {
 
 /// A log line: the last report of a kind, and how many there were since the line before.
 #[derive(Debug)]
-pub(super) struct Line {
+pub struct Line {
     report: Report,
     count: u64,
 }
 
 impl Line {
     /// Writes it to the log. Call it without a lock.
-    pub(super) fn log(&self) {
+    pub fn log(&self) {
         let count = self.count;
         match &self.report {
             Report::Ended { agent, peer, cause } => {
@@ -132,7 +139,7 @@ impl Line {
 
 /// Counts reports, and decides which of them become a line, and when.
 #[derive(Debug, Default)]
-pub(super) struct Reports {
+pub struct Reports {
     windows: Vec<Window>,
 }
 
@@ -148,7 +155,7 @@ struct Window {
 impl Reports {
     /// Takes `report` in. Returns a line if it is the first of its kind for a while; then
     /// [`next_at`](Self::next_at) may be sooner than before.
-    pub(super) fn add(&mut self, report: Report, now: Time) -> Option<Line> {
+    pub fn add(&mut self, report: Report, now: Time) -> Option<Line> {
         let kind = report.kind();
         if let Some(window) = self.windows.iter_mut().find(|window| window.kind == kind) {
             window.count += 1;
@@ -165,7 +172,7 @@ impl Reports {
     }
 
     /// The lines that are due at `now`.
-    pub(super) fn due(&mut self, now: Time) -> Vec<Line> {
+    pub fn due(&mut self, now: Time) -> Vec<Line> {
         let mut lines = Vec::new();
         self.windows.retain_mut(|window| {
             if window.until > now {
@@ -181,12 +188,13 @@ impl Reports {
     }
 
     /// When lines may be due next.
-    pub(super) fn next_at(&self) -> Option<Time> {
+    #[must_use]
+    pub fn next_at(&self) -> Option<Time> {
         self.windows.iter().map(|window| window.until).min()
     }
 
     /// What was counted and has no line yet: for the end.
-    pub(super) fn rest(&mut self) -> Vec<Line> {
+    pub fn rest(&mut self) -> Vec<Line> {
         let mut windows = core::mem::take(&mut self.windows);
         windows.iter_mut().filter_map(Window::take_line).collect()
     }
@@ -200,7 +208,7 @@ impl Window {
 }
 
 /// The beginning of an agent's name, enough to search for.
-pub(super) struct Short<'a>(pub(super) &'a Address);
+struct Short<'a>(&'a Address);
 
 impl fmt::Display for Short<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

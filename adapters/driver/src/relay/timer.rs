@@ -6,7 +6,8 @@ use core::task::{Context, Poll};
 use std::sync::Arc;
 
 use super::counts::VitalTask;
-use super::switchboard::{Due, Shared, Wakes};
+use super::hubs::{Due, Left};
+use super::shared::Shared;
 use crate::Runtime;
 
 /// How `/health` names its task.
@@ -33,13 +34,10 @@ fn poll<R: Runtime>(
     cx: &mut Context<'_>,
 ) -> Poll<()> {
     loop {
-        let mut wakes = Wakes::default();
-        let mut switchboard = shared.lock();
-        let due = switchboard.handle_timeout(shared.clock.now(), &mut wakes, cx.waker());
-        // Looked at under the lock: whoever cuts takes it afterwards, and finds this waker.
-        let cut = shared.is_cut();
-        drop(switchboard);
-        shared.after_lock(&mut wakes);
+        let (due, cut) = shared.visit(&mut Left::default(), |state, now| {
+            // Looked at under the lock: a cut takes it afterwards, and finds this waker.
+            (state.handle_timeout(now, cx.waker()), shared.is_cut())
+        });
         if cut {
             return Poll::Ready(());
         }

@@ -221,6 +221,10 @@ impl Joined {
         }
     }
 
+    pub(super) const fn expects_end(&self) -> bool {
+        matches!(self.stage, Stage::PeerClosed { has_ended: false })
+    }
+
     pub(super) const fn wants_end(&self) -> bool {
         matches!(
             self.stage,

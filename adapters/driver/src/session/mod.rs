@@ -334,6 +334,17 @@ impl Session {
         }
     }
 
+    /// Whether the peer has just sent a close frame, the first of the two: then read once more before
+    /// the hub learns of it. A peer that has ended its stream already waits for no answer, and that
+    /// acknowledges nothing.
+    #[must_use]
+    pub const fn expects_end(&self) -> bool {
+        match &self.state {
+            State::Joined(joined) => joined.expects_end(),
+            State::Joining(_) | State::Leaving(_) | State::Over(_) => false,
+        }
+    }
+
     /// What is to be done or known before the connection joins, if there is something. What is to be
     /// written is added to `out`.
     pub fn poll_event(&mut self, now: Time, out: &mut WriteBatch) -> Option<Event<'_>> {

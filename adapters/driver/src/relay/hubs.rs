@@ -1,0 +1,268 @@
+//! A hub behind its lock, with all that its outputs concern: wakers, the timer, the store.
+//!
+//! The lock is taken once for a burst of messages; wakers are called, and logs written, after it was
+//! released.
+
+use core::task::Waker;
+
+use pinch_proto::hub::{
+    CloseCause, ConnId, Hub, HubStats, Input, JoinRefusal, Output, Turn, Wakeup,
+};
+use pinch_proto::peers::Source;
+use pinch_proto::queue::Request;
+use pinch_proto::{Address, Frame, Time};
+use tracing::{Level, enabled};
+
+use crate::clock::unix_now;
+
+/// What the lock of a hub protects.
+pub(super) struct HubState {
+    hub: Hub,
+    outside: Outside,
+}
+
+/// Everything but the hub: where its outputs go.
+#[derive(Default)]
+struct Outside {
+    /// By [`ConnId::index`].
+    wakers: Vec<Option<Waker>>,
+    /// The addresses that connections come from, by [`ConnId::index`].
+    sources: Vec<Option<Source>>,
+    timer: Option<Waker>,
+    /// When the timer will look at the hub by itself.
+    timer_at: Option<Time>,
+    /// What the store is to do.
+    requests: Vec<Request>,
+    /// The task that has it done.
+    keeper: Option<Waker>,
+    has_shut_down: bool,
+    /// The answer to [`Input::Register`].
+    joined: Option<Result<ConnId, JoinRefusal>>,
+    left: Left,
+}
+
+/// What is left to do when the lock is released.
+#[derive(Debug, Default)]
+pub(super) struct Left {
+    pub(super) wakers: Vec<Waker>,
+    pub(super) notes: Vec<Note>,
+}
+
+/// What the hub did to a connection, for the log.
+#[derive(Debug)]
+pub(super) enum Note {
+    Joined(ConnId, Address),
+    JoinRefused(Address, JoinRefusal),
+    Ended(ConnId, Address, Source, CloseCause),
+}
+
+/// When the timer has to look at the hub again.
+pub(super) enum Due {
+    /// At once: more is due than one turn does.
+    Now,
+    /// At that time.
+    At(Time),
+    /// When it is woken.
+    Unknown,
+    /// The relay has shut down.
+    Never,
+}
+
+impl Due {
+    /// At `at` if that is sooner.
+    pub(super) fn or_at(self, at: Option<Time>) -> Self {
+        match (self, at) {
+            (Self::At(due), Some(at)) => Self::At(due.min(at)),
+            (Self::Unknown, Some(at)) => Self::At(at),
+            (due, _) => due,
+        }
+    }
+}
+
+impl HubState {
+    pub(super) fn new(hub: Hub) -> Self {
+        Self {
+            hub,
+            outside: Outside::default(),
+        }
+    }
+
+    pub(super) const fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    /// Hands `input` to the hub, and does what it says.
+    pub(super) fn handle(&mut self, input: Input, now: Time) {
+        let turn = self.hub.handle_input(input, now);
+        let wakeup = self.outside.drain(turn).finish();
+        self.outside.reset_timer(wakeup);
+    }
+
+    /// Does the same for all inputs of a burst but the last: the timer is looked at once.
+    pub(super) fn hand_in(&mut self, input: Input, now: Time) {
+        let _ = self.outside.drain(self.hub.handle_input(input, now));
+    }
+
+    /// Takes what there is to write to the socket of `conn`, which has taken everything before.
+    pub(super) fn poll_transmit(
+        &mut self,
+        conn: ConnId,
+        credit: usize,
+        now: Time,
+        transmit: impl FnMut(Frame),
+    ) {
+        let turn = self.hub.poll_transmit(conn, credit, now, transmit);
+        let wakeup = self.outside.drain(turn).finish();
+        self.outside.reset_timer(wakeup);
+    }
+
+    /// Enters a connection from `source` into the routing table by `input`.
+    pub(super) fn register(
+        &mut self,
+        input: Input,
+        source: Source,
+        now: Time,
+    ) -> Result<ConnId, JoinRefusal> {
+        self.handle(input, now);
+        let joined = self.outside.joined.take();
+        let joined = joined.unwrap_or(Err(JoinRefusal::ShuttingDown));
+        if let Ok(conn) = joined {
+            *slot(&mut self.outside.sources, conn.index()) = Some(source);
+        }
+        joined
+    }
+
+    /// Lets the hub do what is due at `now`, and says when there will be more. `waker` is the timer's.
+    pub(super) fn handle_timeout(&mut self, now: Time, waker: &Waker) -> Due {
+        // What is stored outlives this process, and any mistake of the clock when it began.
+        self.hub.set_wall_clock(unix_now(), now);
+        let wakeup = self.outside.drain(self.hub.handle_timeout(now)).finish();
+        self.outside.timer = Some(waker.clone());
+        self.outside.timer_at = wakeup.map(|wakeup| wakeup.at);
+        match self.outside.timer_at {
+            _ if self.outside.has_shut_down => Due::Never,
+            Some(at) if at <= now => Due::Now,
+            Some(at) => Due::At(at),
+            None => Due::Unknown,
+        }
+    }
+
+    /// Has `waker` called when something waits for `conn`, or when it ends.
+    pub(super) fn sleep(&mut self, conn: ConnId, waker: &Waker) {
+        match slot(&mut self.outside.wakers, conn.index()) {
+            Some(known) => known.clone_from(waker),
+            slot => *slot = Some(waker.clone()),
+        }
+    }
+
+    /// Takes what the store is to do. `waker`, the keeper's, is called when there is something, or
+    /// when it is to end.
+    pub(super) fn take_requests(&mut self, waker: &Waker) -> Vec<Request> {
+        self.wait_for_end(waker);
+        core::mem::take(&mut self.outside.requests)
+    }
+
+    /// Has the keeper woken when it is to end.
+    pub(super) fn wait_for_end(&mut self, waker: &Waker) {
+        self.outside.keeper = Some(waker.clone());
+    }
+
+    pub(super) const fn has_shut_down(&self) -> bool {
+        self.outside.has_shut_down
+    }
+
+    pub(super) fn stats(&self) -> HubStats {
+        self.hub.stats()
+    }
+
+    pub(super) const fn wake_timer(&mut self) -> Option<Waker> {
+        self.outside.timer.take()
+    }
+
+    pub(super) const fn wake_keeper(&mut self) -> Option<Waker> {
+        self.outside.keeper.take()
+    }
+
+    /// Wakes all tasks.
+    pub(super) fn wake_all(&mut self) {
+        let Outside {
+            wakers,
+            timer,
+            keeper,
+            left,
+            ..
+        } = &mut self.outside;
+        let connections = wakers.iter_mut().filter_map(Option::take);
+        left.wakers
+            .extend(connections.chain(timer.take()).chain(keeper.take()));
+    }
+
+    /// Exchanges what is left to do for `left`, which is empty.
+    pub(super) const fn swap_left(&mut self, left: &mut Left) {
+        core::mem::swap(&mut self.outside.left, left);
+    }
+}
+
+impl Outside {
+    /// Takes all outputs of `turn`.
+    fn drain<'a>(&mut self, mut turn: Turn<'a>) -> Turn<'a> {
+        let Left { wakers, notes } = &mut self.left;
+        let mut wake = |conn: ConnId| {
+            let waker = self.wakers.get_mut(conn.index());
+            wakers.extend(waker.and_then(Option::take));
+        };
+        while let Some(output) = turn.poll_output() {
+            match output {
+                Output::Registered { conn, address } => {
+                    self.joined = Some(Ok(conn));
+                    if enabled!(Level::DEBUG) {
+                        notes.push(Note::Joined(conn, address));
+                    }
+                }
+                Output::Refused { address, refusal } => {
+                    self.joined = Some(Err(refusal));
+                    if enabled!(Level::DEBUG) {
+                        notes.push(Note::JoinRefused(address, refusal));
+                    }
+                }
+                Output::Wake { conn } => wake(conn),
+                Output::Closed {
+                    conn,
+                    address,
+                    cause,
+                } => {
+                    wake(conn);
+                    let source = self.sources.get(conn.index()).copied().flatten();
+                    let source = source.unwrap_or(Source::of(None));
+                    notes.push(Note::Ended(conn, address, source, cause));
+                }
+                Output::Store(request) => self.requests.push(request),
+                Output::ShutDown => self.has_shut_down = true,
+                Output::Forward { .. } => unreachable!("the relay has one shard"),
+            }
+        }
+        if self.has_shut_down || !self.requests.is_empty() {
+            wakers.extend(self.keeper.take());
+        }
+        turn
+    }
+
+    /// Wakes the timer if it would come too late for `wakeup`.
+    fn reset_timer(&mut self, wakeup: Option<Wakeup>) {
+        let sooner = wakeup.is_some_and(|wakeup| self.timer_at.is_none_or(|at| wakeup.at < at));
+        if sooner || self.has_shut_down {
+            self.timer_at = wakeup.map(|wakeup| wakeup.at);
+            self.left.wakers.extend(self.timer.take());
+        }
+    }
+}
+
+/// The slot `index` of `slots`, made if there is none.
+fn slot<T>(slots: &mut Vec<Option<T>>, index: usize) -> &mut Option<T> {
+    if slots.len() <= index {
+        slots.resize_with(index + 1, || None);
+    }
+    slots
+        .get_mut(index)
+        .expect("the slots were resized to hold it")
+}

@@ -1,0 +1,268 @@
+//! What all tasks of a relay share, and how they end.
+
+use core::sync::atomic::Ordering;
+use core::task::Waker;
+use std::sync::{Arc, OnceLock, PoisonError, Weak};
+
+use event_listener::EventListener;
+use pinch_proto::Time;
+use pinch_proto::hub::{Hub, Input};
+use tracing::{debug, error, info};
+
+use super::builder::Parts;
+use super::desk::Desk;
+use super::health::{Health, HealthCounter};
+use super::hubs::{HubState, Left, Note};
+use super::keeper::StoreHealth;
+use super::pending::Handshakes;
+use super::reports::{Line, Report, Reports};
+use super::sync::{AtomicBool, AtomicUsize, Event, Mutex, MutexGuard};
+use super::{RelayStats, timer};
+use crate::clock::{Clock, unix_now};
+use crate::{Runtime, Store, session};
+
+/// What all tasks of a relay share.
+pub(super) struct Shared<R> {
+    pub(super) runtime: R,
+    pub(super) session: Arc<session::Config>,
+    health_counters: Vec<HealthCounter>,
+    pub(super) clock: Clock<R>,
+    hub: Mutex<HubState>,
+    pub(super) handshakes: Mutex<Handshakes>,
+    /// Its task drops it at its end.
+    store: Option<Weak<dyn Store>>,
+    pub(super) store_health: Mutex<StoreHealth>,
+    /// No more connections: the listener and what has not joined yet have to end.
+    closing: AtomicBool,
+    /// Everything has to end, at once.
+    cut: AtomicBool,
+    /// One of the two was set, or the last task has ended.
+    changed: Event,
+    /// What was counted and is not in the log yet.
+    reports: Mutex<Reports>,
+    /// The first task that has panicked of those without which this is no relay.
+    dead_task: OnceLock<&'static str>,
+    pub(super) tasks: AtomicUsize,
+}
+
+impl<R: Runtime> Shared<R> {
+    /// The hub begins with what the store holds, if there is one.
+    pub(super) fn new(runtime: R, parts: &Parts) -> Self {
+        let clock = Clock::new(runtime.clone());
+        let mut hub = Hub::new(parts.hub.clone(), parts.seed, clock.now(), unix_now());
+        if let Some(store) = &parts.store {
+            hub = hub.with_restored(store.restored());
+        }
+        let store_health = match &parts.store {
+            Some(_) => StoreHealth::Working,
+            None => StoreHealth::None,
+        };
+        let desk = Desk::new(parts.limits.clone(), parts.seed);
+        Self {
+            runtime,
+            session: Arc::clone(&parts.session),
+            health_counters: parts.health_counters.clone(),
+            clock,
+            hub: Mutex::new(HubState::new(hub)),
+            handshakes: Mutex::new(Handshakes::new(desk)),
+            store: parts.store.as_ref().map(Arc::downgrade),
+            store_health: Mutex::new(store_health),
+            closing: AtomicBool::new(false),
+            cut: AtomicBool::new(false),
+            changed: Event::new(),
+            reports: Mutex::new(Reports::default()),
+            dead_task: OnceLock::new(),
+            tasks: AtomicUsize::new(0),
+        }
+    }
+
+    /// A panic under the lock leaves a hub that still holds its rules, for machines do not panic and
+    /// the rest is bookkeeping.
+    fn lock(&self) -> MutexGuard<'_, HubState> {
+        self.hub.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Visits the hub: `act` has it as long as its lock is held. What is left to do then is done with
+    /// `left`, which is empty before and after.
+    pub(super) fn visit<T>(
+        &self,
+        left: &mut Left,
+        act: impl FnOnce(&mut HubState, Time) -> T,
+    ) -> T {
+        let mut state = self.lock();
+        // Read under the lock, so that the hub's time does not run backwards.
+        let result = act(&mut state, self.clock.now());
+        state.swap_left(left);
+        drop(state);
+        left.wakers.drain(..).for_each(Waker::wake);
+        for note in left.notes.drain(..) {
+            self.note(note);
+        }
+        result
+    }
+
+    /// Tells the hub one thing.
+    pub(super) fn tell(&self, input: Input) {
+        self.visit(&mut Left::default(), |state, now| state.handle(input, now));
+    }
+
+    fn note(&self, note: Note) {
+        match note {
+            Note::Joined(conn, address) => debug!(?conn, %address, "joined"),
+            Note::JoinRefused(address, refusal) => debug!(%address, %refusal, "join refused"),
+            Note::Ended(conn, address, peer, cause) => {
+                debug!(?conn, %address, %peer, %cause, "ended");
+                if let Some(report) = Report::of_end(&address, peer, &cause) {
+                    self.report(report);
+                }
+            }
+        }
+    }
+
+    /// Logs `report`, or counts it if there was one of its kind just now.
+    pub(super) fn report(&self, report: Report) {
+        let line = self.reports().add(report, self.clock.now());
+        if let Some(line) = line {
+            line.log();
+            // It has to look when the next line of this kind is due.
+            let timer = self.lock().wake_timer();
+            timer.into_iter().for_each(Waker::wake);
+        }
+    }
+
+    /// Logs what was counted and is due; returns when there may be more.
+    pub(super) fn log_due_reports(&self, now: Time) -> Option<Time> {
+        let due = self.reports().due(now);
+        due.iter().for_each(Line::log);
+        self.reports().next_at()
+    }
+
+    /// Logs what was counted, due or not.
+    pub(super) fn log_all_reports(&self) {
+        let rest = self.reports().rest();
+        rest.iter().for_each(Line::log);
+    }
+
+    fn reports(&self) -> MutexGuard<'_, Reports> {
+        self.reports.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A task has panicked without which this is no relay. From then on, `/health` says so.
+    pub(super) fn task_died(&self, task: &'static str) {
+        let _ = self.dead_task.set(task);
+        error!(task, "a task of the relay has died; restart the relay");
+        if self.is_closing() {
+            self.cut_without_timer();
+        }
+    }
+
+    /// Ends all tasks at once if the timer, without which a shutdown may never end, has died.
+    fn cut_without_timer(&self) {
+        if self.dead_task.get() == Some(&timer::NAME) {
+            self.cut();
+        }
+    }
+
+    pub(super) fn stats(&self) -> RelayStats {
+        let (pending, handshakes) = self.handshakes().desk.stats();
+        let store = self.store.as_ref().and_then(Weak::upgrade);
+        let warning = store.and_then(|store| store.warning());
+        RelayStats {
+            hub: self.lock().stats(),
+            store: self.store_health().with_warning(warning),
+            tasks: self.tasks.load(Ordering::Relaxed),
+            pending,
+            handshakes,
+        }
+    }
+
+    pub(super) fn store_health(&self) -> MutexGuard<'_, StoreHealth> {
+        self.store_health
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The report for `/health`.
+    pub(super) fn health(&self) -> http::Response<String> {
+        let health = Health {
+            uptime: self.clock.now().since(Time::ZERO),
+            dead_task: self.dead_task.get().copied(),
+            runtime: R::NAME,
+            counters: &self.health_counters,
+        };
+        health.report(&self.stats())
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    pub(super) fn is_cut(&self) -> bool {
+        self.cut.load(Ordering::Acquire)
+    }
+
+    pub(super) fn shut_down(&self) {
+        if !self.closing.swap(true, Ordering::AcqRel) {
+            info!("shutting down");
+            self.tell(Input::Shutdown);
+            self.wake_handshakes();
+        }
+        self.changed.notify(usize::MAX);
+        self.cut_without_timer();
+    }
+
+    /// Ends all tasks at once.
+    pub(super) fn cut(&self) {
+        // In this order, so that no task takes the end for a shutdown.
+        self.cut.store(true, Ordering::Release);
+        self.closing.store(true, Ordering::Release);
+        self.changed.notify(usize::MAX);
+        self.wake_handshakes();
+        self.visit(&mut Left::default(), |state, _| state.wake_all());
+    }
+
+    /// Whether the caller's task is the only one that is left.
+    pub(super) fn is_last_task(&self) -> bool {
+        self.tasks.load(Ordering::Acquire) == 1
+    }
+
+    /// A task has ended.
+    pub(super) fn task_ended(&self, was_last: bool) {
+        if was_last {
+            self.changed.notify(usize::MAX);
+        }
+        // The keeper ends as the last one. Looked at under the lock: otherwise this task may not see
+        // that the relay was cut, while the keeper, woken for that, still counts this task.
+        let keeper = {
+            let mut state = self.lock();
+            self.is_cut().then(|| state.wake_keeper())
+        };
+        keeper.flatten().into_iter().for_each(Waker::wake);
+    }
+
+    /// Completes when no more connections are wanted.
+    pub(super) async fn closed(&self) {
+        self.wait_until(|| self.is_closing()).await;
+    }
+
+    /// Completes when everything has to end at once.
+    pub(super) async fn was_cut(&self) {
+        self.wait_until(|| self.is_cut()).await;
+    }
+
+    /// Completes when all tasks have ended.
+    pub(super) async fn ended(&self) {
+        self.wait_until(|| self.tasks.load(Ordering::Acquire) == 0)
+            .await;
+    }
+
+    async fn wait_until(&self, condition: impl Fn() -> bool) {
+        while !condition() {
+            let listener: EventListener = self.changed.listen();
+            if condition() {
+                return;
+            }
+            listener.await;
+        }
+    }
+}
