@@ -1,5 +1,24 @@
 //! Counters of a hub that add up.
 
+use core::ops::AddAssign;
+
+macro_rules! counters {
+    ($(#[$attribute:meta])* pub struct HubStats { $($(#[$doc:meta])* pub $field:ident: u64,)* }) => {
+        $(#[$attribute])*
+        pub struct HubStats {
+            $($(#[$doc])* pub $field: u64,)*
+        }
+
+        /// Adds the counters of another hub of the same relay.
+        impl AddAssign for HubStats {
+            fn add_assign(&mut self, other: Self) {
+                $(self.$field += other.$field;)*
+            }
+        }
+    };
+}
+
+counters! {
 /// What a [`Hub`](super::Hub) has done and holds.
 ///
 /// Three equations hold after every turn whose outputs were drained:
@@ -148,6 +167,7 @@ pub struct HubStats {
     pub blocks_forgotten: u64,
     /// Blocks that stand now.
     pub blocks: u64,
+}
 }
 
 impl HubStats {
