@@ -158,9 +158,9 @@ fn most_in_one_poll(step: Duration) -> usize {
 
 #[test]
 fn a_turn_is_bounded_by_time() {
-    // A read is between two looks at the clock, one at least before it and one behind it.
+    // Behind each read is one look at the clock: four of them after the first, they make 200 µs.
     let most = most_in_one_poll(Duration::from_micros(50));
-    assert!(most <= 4 * (32 << 10), "{most} bytes in one poll");
+    assert!(most <= 5 * (32 << 10), "{most} bytes in one poll");
 }
 
 #[test]

@@ -55,11 +55,15 @@ impl Buffers {
     /// A round that ends the connection may leave something behind: it belongs to no other. And what
     /// has become very large, a peer has made so.
     fn clear(&mut self) {
-        self.write.clear();
-        self.frames.clear();
-        self.frames.shrink_to(MAX_KEPT);
-        self.inputs.clear();
-        self.inputs.shrink_to(MAX_KEPT);
+        if !self.write.is_empty() {
+            self.write.clear();
+        }
+        if self.frames.capacity() > MAX_KEPT || !self.frames.is_empty() {
+            self.frames = Vec::new();
+        }
+        if self.inputs.capacity() > MAX_KEPT || !self.inputs.is_empty() {
+            self.inputs = Vec::new();
+        }
     }
 }
 
@@ -112,6 +116,28 @@ struct Handshake<R: Runtime> {
     sleep: Option<(Time, Pin<Box<R::Sleep>>)>,
 }
 
+/// The rounds of one poll.
+#[derive(Default)]
+struct Turn {
+    /// The first visit of the hub, and the last.
+    visits: Option<(Time, Time)>,
+    /// The hub knows everything, and has nothing to transmit: it wakes the task when it has.
+    is_told: bool,
+}
+
+impl Turn {
+    fn visited(&mut self, now: Time) {
+        let (first, _) = self.visits.unwrap_or((now, now));
+        self.visits = Some((first, now));
+    }
+
+    /// The duration, as far as the clock was read.
+    fn lasted(&self) -> Duration {
+        self.visits
+            .map_or(Duration::ZERO, |(first, last)| last.since(first))
+    }
+}
+
 /// How a round ended.
 enum Round {
     /// There may be more to do.
@@ -129,15 +155,14 @@ impl<R: Runtime, S: Stream> Future for Pump<R, S> {
         let this = self.get_mut();
         // Taken out, not borrowed: a stream of the user's may poll another connection inside ours.
         let mut buffers = BUFFERS.take().unwrap_or_default();
-        let began = this.count.clock.now();
         let mut round = Round::Again;
-        let mut is_told = false;
+        let mut turn = Turn::default();
         for _ in 0..ROUNDS {
             // An error of the stream is the end of the connection.
             round = this
-                .round(&mut buffers, &mut is_told, cx)
+                .round(&mut buffers, &mut turn, cx)
                 .unwrap_or(Round::Over);
-            if !matches!(round, Round::Again) || this.count.clock.now().since(began) >= TURN {
+            if !matches!(round, Round::Again) || turn.lasted() >= TURN {
                 break;
             }
         }
@@ -155,25 +180,23 @@ impl<R: Runtime, S: Stream> Future for Pump<R, S> {
 }
 
 impl<R: Runtime, S: Stream> Pump<R, S> {
-    /// `is_told` is whether the hub knows everything, and has nothing to transmit: it wakes the task
-    /// when it has.
     fn round(
         &mut self,
         buffers: &mut Buffers,
-        is_told: &mut bool,
+        turn: &mut Turn,
         cx: &mut Context<'_>,
     ) -> io::Result<Round> {
         let was_blocked = self.unsent.is_some();
         let has_progressed = self.write_unsent(cx)?;
-        *is_told &= !has_progressed && was_blocked == self.unsent.is_some();
+        turn.is_told &= !has_progressed && was_blocked == self.unsent.is_some();
         let wanted = self.session.wants_read(self.unsent.is_some());
         let has_read = self.read(wanted, buffers, cx)?;
-        if *is_told && !has_read {
+        if turn.is_told && !has_read {
             return Ok(Round::Wait);
         }
         let transmitted = match self.session.conn() {
-            Some(conn) => self.exchange(conn, has_progressed, buffers, cx),
-            None => self.join(buffers, cx),
+            Some(conn) => self.exchange(conn, has_progressed, buffers, turn, cx),
+            None => self.join(buffers, turn, cx),
         };
         let is_alive = transmitted.is_some();
         self.write(&mut buffers.write, cx)?;
@@ -186,10 +209,10 @@ impl<R: Runtime, S: Stream> Pump<R, S> {
         if !is_alive || self.session.is_over() {
             return Ok(Round::Over);
         }
-        *is_told = transmitted == Some(0);
+        turn.is_told = transmitted == Some(0);
         // What came while nothing was read is still to be read.
         let resumes = wanted == 0 && self.session.wants_read(self.unsent.is_some()) > 0;
-        if has_read || resumes || (!*is_told && self.unsent.is_none()) {
+        if has_read || resumes || (!turn.is_told && self.unsent.is_none()) {
             Ok(Round::Again)
         } else {
             Ok(Round::Wait)
@@ -265,6 +288,7 @@ impl<R: Runtime, S: Stream> Pump<R, S> {
         conn: ConnId,
         progressed: bool,
         buffers: &mut Buffers,
+        turn: &mut Turn,
         cx: &Context<'_>,
     ) -> Option<usize> {
         let Buffers {
@@ -276,6 +300,7 @@ impl<R: Runtime, S: Stream> Pump<R, S> {
         } = buffers;
         let shared = &self.count;
         let is_alive = shared.visit(left, |state, now| {
+            turn.visited(now);
             for input in inputs.drain(..) {
                 state.hand_in(input, now);
             }
@@ -297,7 +322,12 @@ impl<R: Runtime, S: Stream> Pump<R, S> {
     }
 
     /// Does what a connection that has not joined asks for. Returns as [`exchange`](Self::exchange).
-    fn join(&mut self, buffers: &mut Buffers, cx: &mut Context<'_>) -> Option<usize> {
+    fn join(
+        &mut self,
+        buffers: &mut Buffers,
+        turn: &mut Turn,
+        cx: &mut Context<'_>,
+    ) -> Option<usize> {
         let (shared, session) = (&self.count, &mut self.session);
         let Stage::Joining(handshake) = &mut self.stage else {
             return None;
@@ -315,11 +345,12 @@ impl<R: Runtime, S: Stream> Pump<R, S> {
         if shared.is_cut() {
             return None;
         }
-        if shared.is_closing() {
-            session.shut_down(shared.clock.now(), write);
-        }
         loop {
             let now = shared.clock.now();
+            turn.visited(now);
+            if shared.is_closing() {
+                session.shut_down(now, write);
+            }
             session.handle_timeout(now, write);
             while let Some(event) = session.poll_event(now, write) {
                 match event {
@@ -366,7 +397,7 @@ impl<R: Runtime, S: Stream> Pump<R, S> {
             // Something may have come behind the handshake.
             session.receive(&[], |input| buffers.inputs.push(input));
             // What the hub has for a newcomer is written with what it was told before.
-            return self.exchange(conn, false, buffers, cx);
+            return self.exchange(conn, false, buffers, turn, cx);
         }
         Some(0)
     }

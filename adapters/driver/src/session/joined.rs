@@ -12,6 +12,13 @@ const READ: usize = 32 << 10;
 /// Maximum number of bytes that one read asks for, for a frame that has begun and lacks as many.
 pub(super) const MAX_READ: usize = 256 << 10;
 
+/// The same while large messages come: a read costs more than their bytes do. More would not stay in
+/// the cache.
+const READ_LARGE: usize = 160 << 10;
+
+/// Minimum average length of large messages, in bytes.
+const LARGE: usize = 4 << 10;
+
 /// How far the close handshake of a registered connection is (RFC 6455, section 7).
 ///
 /// ```text
@@ -64,6 +71,8 @@ pub(super) struct Joined {
     stage: Stage,
     /// The hub has paused it: nothing is read.
     is_paused: bool,
+    /// The last read took all that it asked for, and large messages came.
+    is_bulky: bool,
     /// The hub knows of a message that has begun.
     has_begun: bool,
 }
@@ -78,6 +87,7 @@ impl Joined {
             decoder,
             stage: Stage::Open,
             is_paused: false,
+            is_bulky: false,
             has_begun: false,
         }
     }
@@ -104,7 +114,9 @@ impl Joined {
             stage,
             ..
         } = self;
+        let mut count = 0;
         decoder.decode(bytes, |incoming| {
+            count += 1;
             match (&incoming, closed_first) {
                 (Incoming::Close(_), false) => *stage = Stage::PeerClosed { has_ended: false },
                 (Incoming::Close(_), true) => *stage = Stage::Closed,
@@ -120,6 +132,7 @@ impl Joined {
             }
             on_input(incoming.into_input(*conn));
         });
+        self.is_bulky = bytes.len() >= READ.max(count * LARGE);
         let (bytes, short_fragments) = self.decoder.take_begun();
         let had_begun = core::mem::replace(&mut self.has_begun, bytes > 0);
         if matches!(self.stage, Stage::Open | Stage::Closing)
@@ -206,7 +219,8 @@ impl Joined {
     pub(super) fn wants_read(&self) -> usize {
         match self.stage {
             Stage::Open | Stage::Closing if !self.is_paused => {
-                self.decoder.lacking().clamp(READ, MAX_READ)
+                let least = if self.is_bulky { READ_LARGE } else { READ };
+                self.decoder.lacking().clamp(least, MAX_READ)
             }
             Stage::PeerClosed { has_ended: false }
             | Stage::Answered
