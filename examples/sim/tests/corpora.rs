@@ -33,6 +33,7 @@ replayed!(
     handshake_relay,
     http,
     hub_lifecycle,
+    hub_shards,
     store,
     url,
 );

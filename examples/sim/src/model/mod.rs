@@ -30,7 +30,9 @@ mod words;
 use core::time::Duration;
 
 use bytes::Bytes;
-use pinch_proto::hub::{ConnId, HubStats, Input, Output, Shard, Wakeup, WakeupReason};
+use pinch_proto::hub::{
+    ConnId, HubStats, Input, Output, Parcel, Shard, ShardId, Wakeup, WakeupReason,
+};
 use pinch_proto::queue::{Restored, Seq};
 use pinch_proto::{Address, Frame, Time, UnixMillis};
 
@@ -220,6 +222,21 @@ impl Model {
         self.leave_shares();
         let frames = core::mem::take(&mut self.frames);
         (frames, core::mem::take(&mut self.outputs))
+    }
+
+    /// Tells the model what came from another shard, all at once.
+    pub fn handle_parcels(
+        &mut self,
+        from: ShardId,
+        parcels: Vec<Parcel>,
+        now: Time,
+    ) -> Vec<Output> {
+        for parcel in parcels {
+            self.advance(now);
+            self.forwarded(from, parcel);
+            self.leave_shares();
+        }
+        core::mem::take(&mut self.outputs)
     }
 
     /// Does what is due.

@@ -4,7 +4,7 @@
 use arbitrary::{Arbitrary, Result, Unstructured};
 
 use super::cast::{Agent, To, Who};
-use super::step::{Clock, Credit, Manner, Pong, Session, Size, Socket, Step, Store, What};
+use super::step::{Carry, Clock, Credit, Manner, Pong, Session, Size, Socket, Step, Store, What};
 
 impl<'a> Arbitrary<'a> for Step {
     fn arbitrary(bytes: &mut Unstructured<'a>) -> Result<Self> {
@@ -165,6 +165,19 @@ impl<'a> Arbitrary<'a> for Manner {
             12..=13 => Self::Sparing,
             14 => Self::Nonsense,
             _ => Self::MakesUp,
+        })
+    }
+}
+
+impl<'a> Arbitrary<'a> for Carry {
+    fn arbitrary(bytes: &mut Unstructured<'a>) -> Result<Self> {
+        let pair = bytes.arbitrary()?;
+        Ok(match bytes.arbitrary::<u8>()? % 20 {
+            few @ 0..=4 => Self::Deliver(pair, few + 1),
+            5..=13 => Self::Deliver(pair, 1),
+            14..=15 => Self::Lose(pair),
+            16..=17 => Self::Repeat(pair),
+            _ => Self::Delay(pair),
         })
     }
 }

@@ -3,12 +3,12 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use pinch_proto::hub::{ConnId, Delivery, Hub, HubStats};
+use pinch_proto::hub::{ConnId, Delivery, Hub, HubStats, ShardId, Shards};
 use pinch_proto::queue::Operation;
 
 use super::cast::Agent;
 use super::prose;
-use super::run::Run;
+use super::run::{Run, Station};
 use super::settings::Queue;
 use super::turn::{Broken, Said, drain};
 
@@ -39,28 +39,28 @@ impl Run {
     }
 
     fn compare_state(&self) -> Result<(), Box<Broken>> {
-        let (wakeup, expected) = (self.wakeup, self.model.wakeup());
+        let (wakeup, expected) = (self.here.wakeup, self.here.model.wakeup());
         if wakeup != expected {
             let what = format!("The wakeups differ.\nhub:   {wakeup:?}\nmodel: {expected:?}");
             return Err(self.broken(what));
         }
-        let (stats, expected) = (self.hub.stats(), self.model.stats());
+        let (stats, expected) = (self.here.hub.stats(), self.here.model.stats());
         if stats != expected {
             return Err(self.broken(differing_stats(&stats, &expected)));
         }
         let by_address = |agent: &Agent| {
             let address = agent.address();
-            self.hub.lookup(address.as_str()) != self.model.lookup(address.as_str())
+            self.here.hub.lookup(address.as_str()) != self.here.model.lookup(address.as_str())
         };
         if let Some(agent) = Agent::ALL.iter().find(|agent| by_address(agent)) {
             return Err(self.broken(format!("They differ in who is connected as {agent}.")));
         }
         let by_name = |conn| {
-            self.hub.holds(conn) != self.model.holds(conn)
-                || self.hub.is_open(conn) != self.model.is_open(conn)
-                || self.hub.is_paused(conn) != self.model.is_paused(conn)
+            self.here.hub.holds(conn) != self.here.model.holds(conn)
+                || self.here.hub.is_open(conn) != self.here.model.is_open(conn)
+                || self.here.hub.is_paused(conn) != self.here.model.is_paused(conn)
         };
-        if let Some(person) = self.people.iter().find(|person| by_name(person.conn)) {
+        if let Some(person) = self.here.people.iter().find(|person| by_name(person.conn)) {
             let conn = person.conn;
             return Err(self.broken(format!("They differ in whether {conn:?} is there.")));
         }
@@ -69,12 +69,14 @@ impl Run {
 
     /// What needs no model to be said.
     fn check_rules(&mut self) -> Result<(), String> {
-        let stats = self.hub.stats();
+        let stats = self.here.hub.stats();
         check_equations(&stats)?;
         self.check_queue()?;
-        let settings = &self.settings;
+        let settings = self.settings.of_shard();
+        let for_links = usize::from(settings.shards - 1) * settings.link_bytes;
+        let memory = settings.total_outbox_bytes + for_links;
         let limits = [
-            ("held bytes", stats.held_bytes, settings.total_outbox_bytes),
+            ("held bytes", stats.held_bytes, memory),
             (
                 "parked buckets",
                 stats.parked_buckets,
@@ -91,8 +93,8 @@ impl Run {
                 return Err(format!("{value} {name}, where {limit} may be: {stats:?}"));
             }
         }
-        for person in &self.people {
-            if self.hub.holds(person.conn) == person.ended {
+        for person in &self.here.people {
+            if self.here.hub.holds(person.conn) == person.ended {
                 return Err(format!("{:?} has ended, or has it?", person.conn));
             }
             if !person.ended {
@@ -100,9 +102,16 @@ impl Run {
             }
         }
         for agent in Agent::ALL {
-            let of_agent = self.people.iter().filter(|person| person.agent == agent);
+            if self.shards.of(agent.address().as_str()) != self.at {
+                continue;
+            }
+            let of_agent = self
+                .here
+                .people
+                .iter()
+                .filter(|person| person.agent == agent);
             let (sends, receives): (Vec<_>, Vec<_>) = of_agent
-                .filter(|person| self.hub.is_open(person.conn))
+                .filter(|person| self.here.hub.is_open(person.conn))
                 .partition(|person| person.send_only);
             if receives.len() > 1 || sends.len() > 8 {
                 return Err(format!("{agent} has too many connections"));
@@ -114,7 +123,7 @@ impl Run {
 
     /// What is kept for one connection is bounded, in bytes and in number.
     fn check_limits(&self, conn: ConnId) -> Result<(), String> {
-        let (model, settings) = (&self.model, &self.settings);
+        let (model, settings) = (&self.here.model, &self.settings);
         let size = |messages: &mut dyn Iterator<Item = &Bytes>| {
             messages.fold((0, 0), |(count, bytes), message| {
                 (count + 1, bytes + message.len())
@@ -153,12 +162,14 @@ impl Run {
             return Ok(());
         };
         let (stored, limits) = (&self.shelf.queue, queue.limits());
-        let mut all = vec![("in all", stored.bytes(), limits.total_bytes)];
+        // What several shards have reserved with old reports comes to once more at most.
+        let most = if self.settings.shards > 1 { 2 } else { 1 };
+        let mut all = vec![("in all", stored.bytes(), most * limits.total_bytes)];
         for agent in Agent::ALL {
             let address = agent.address();
             let sent = stored.sender_bytes(address.as_str());
             let waits = stored.entries(address.as_str()).count() as u64;
-            all.push(("bytes of one sender", sent, limits.sender_bytes));
+            all.push(("bytes of one sender", sent, most * limits.sender_bytes));
             all.push(("envelopes for one", waits, limits.recipient_count));
         }
         let exceeded = all.iter().find(|(_, value, limit)| value > limit);
@@ -172,16 +183,16 @@ impl Run {
     /// Who is connected has nothing in the store that nobody will read.
     fn check_nothing_is_stranded(&mut self, agent: Agent) -> Result<(), String> {
         let address = agent.address();
-        let Some(conn) = self.hub.lookup(address.as_str()) else {
+        let Some(conn) = self.here.hub.lookup(address.as_str()) else {
             return Ok(());
         };
-        if self.model.is_idle_behind_a_backlog(conn) {
+        if self.here.model.is_idle_behind_a_backlog(conn) {
             return Err(format!("{agent} is idle, and nobody reads its queue"));
         }
-        if self.model.has_backlog(conn) {
+        if self.here.model.has_backlog(conn) {
             return Ok(());
         }
-        let comes_late = self.shelf.asked.iter().any(|request| {
+        let comes_late = self.shelf.asked.iter().any(|(_, request)| {
             let Operation::Append(append) = &request.operation else {
                 return false;
             };
@@ -192,11 +203,12 @@ impl Run {
                 "something is appended for {agent}, who reads nothing any more"
             ));
         }
-        let waiting = self.shelf.unexpired(address, self.unix());
+        let unix = self.unix(self.here.latest);
+        let waiting = self.shelf.unexpired(address, unix);
         if waiting.is_empty() {
             return Ok(());
         }
-        let in_memory: BTreeSet<_> = self.model.waiting(conn).collect();
+        let in_memory: BTreeSet<_> = self.here.model.waiting(conn).collect();
         let given = self.ledger.given_to(conn);
         let is_read = |message: &Bytes| given.contains(message) || in_memory.contains(message);
         let unread = waiting.iter().find(|entry| !is_read(&entry.message));
@@ -210,12 +222,12 @@ impl Run {
 
     /// A timeout before anything is due changes nothing.
     fn check_spurious_timeout(&mut self) -> Result<(), Box<Broken>> {
-        let (wakeup, stats) = (self.wakeup, self.hub.stats());
-        if wakeup.is_some_and(|wakeup| wakeup.at <= self.latest) {
+        let (wakeup, stats) = (self.here.wakeup, self.here.hub.stats());
+        if wakeup.is_some_and(|wakeup| wakeup.at <= self.here.latest) {
             return Ok(());
         }
-        let (outputs, after) = drain(self.hub.handle_timeout(self.latest));
-        if !outputs.is_empty() || after != wakeup || self.hub.stats() != stats {
+        let (outputs, after) = drain(self.here.hub.handle_timeout(self.here.latest));
+        if !outputs.is_empty() || after != wakeup || self.here.hub.stats() != stats {
             let frames = vec![];
             let said = prose::said(&Said { frames, outputs }, &self.names());
             return Err(self.broken(format!("A timeout that is called too early says: {said}")));
@@ -223,15 +235,33 @@ impl Run {
         Ok(())
     }
 
-    /// The same inputs give the same outputs, whatever the seed.
+    /// The same inputs give the same outputs, whatever the seed, as long as agents live where they did.
     pub(super) fn check_replay(&self) -> Result<(), Box<Broken>> {
+        let spread = if self.settings.shards > 1 {
+            self.shards.clone()
+        } else {
+            self.settings.spread([9; 16])
+        };
+        let mut stations = self.stations();
+        stations.try_for_each(|(shard, station)| self.check_replay_of(shard, station, &spread))
+    }
+
+    fn check_replay_of(
+        &self,
+        shard: ShardId,
+        station: &Station,
+        spread: &Shards,
+    ) -> Result<(), Box<Broken>> {
         let (now, unix, restored) = self.beginning();
-        let mut hub = Hub::new(self.settings.config(), [9; 16], now, unix).with_restored(restored);
+        let place = self.settings.place(spread, shard);
+        let hub = Hub::new_shard(self.settings.config(), place, now, unix);
+        let mut hub = hub.with_restored(restored);
         // What a driver forgot for a moment came with a later turn.
         let mut owed = VecDeque::new();
-        for turn in self.turns() {
+        for turn in self.turns().filter(|turn| turn.shard == shard) {
             let mut frames = vec![];
-            let (outputs, _) = drain(turn.call.clone().make(&mut hub, turn.now, &mut frames));
+            let call = turn.call.clone();
+            let (outputs, _) = drain(call.make(&mut hub, turn.now, &mut frames));
             owed.extend(outputs);
             let outputs = &turn.said.outputs;
             let said = owed.drain(..outputs.len().min(owed.len()));
@@ -243,7 +273,7 @@ impl Run {
         if !owed.is_empty() {
             return Err(self.broken("Told once more, the hub says more."));
         }
-        if hub.stats() != self.hub.stats() {
+        if hub.stats() != station.hub.stats() {
             return Err(self.broken("Told once more, the hub has other stats."));
         }
         Ok(())

@@ -6,7 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use pinch_proto::hub::{AckOnClose, ConnId, Delivery, Hub, HubStats, Input, Output};
+use pinch_proto::hub::{
+    AckOnClose, ConnId, Delivery, Hub, HubStats, Input, Item, Output, Parcel, ShardId,
+};
 use pinch_proto::queue::{MemoryQueue, Operation};
 use pinch_proto::{Address, EnvelopeView, Frame};
 
@@ -20,8 +22,11 @@ use super::turn::{Call, appended};
 #[derive(Debug, Default)]
 struct Known {
     bytes: Bytes,
+    from: Option<Agent>,
     to: String,
     accepted: bool,
+    /// It came with others, of which some were accepted.
+    unclear: bool,
     /// How often it was given to a socket.
     given: usize,
     confirmed: bool,
@@ -52,9 +57,13 @@ struct Heard {
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     known: Vec<Known>,
-    heard: BTreeMap<ConnId, Heard>,
-    /// The message that is being handed in.
-    current: Option<usize>,
+    heard: BTreeMap<(ShardId, ConnId), Heard>,
+    /// The shard to which something happens.
+    pub(super) at: ShardId,
+    /// Several shards take part: then envelopes of different senders may overtake each other.
+    has_shards: bool,
+    /// The messages that are being handed in.
+    current: Vec<usize>,
     /// Only pongs acknowledge, whoever closes.
     only_pongs: bool,
     /// The connection that registers is one of which only pongs acknowledge.
@@ -67,6 +76,7 @@ impl Ledger {
     pub(super) fn new(settings: &Settings) -> Self {
         Self {
             only_pongs: settings.ack_on_close == AckOnClose::Never,
+            has_shards: settings.shards > 1,
             ..Self::default()
         }
     }
@@ -78,6 +88,7 @@ impl Ledger {
 
     pub(super) fn sends(&mut self, bytes: &Bytes, from: Agent, to: To) {
         self.known.push(Known {
+            from: Some(from),
             bytes: bytes.clone(),
             to: to.text(from),
             ..Known::default()
@@ -86,10 +97,10 @@ impl Ledger {
 
     /// What a peer confirms, before the hub hears it: what one says that has ended does not count.
     pub(super) fn before(&mut self, call: &Call, hub: &Hub) {
-        self.current = None;
+        self.current.clear();
         let input = match call {
             Call::Input(input) => Some(input),
-            Call::Transmit { .. } | Call::Timeout => None,
+            Call::Forwarded { .. } | Call::Transmit { .. } | Call::Timeout => None,
         };
         match input {
             Some(Input::Register { options, .. }) => {
@@ -97,13 +108,13 @@ impl Ledger {
                 self.registers_only_pongs = only_pongs;
             }
             Some(Input::PeerClosed { conn, .. }) => {
-                if let Some(heard) = self.heard.get_mut(conn) {
+                if let Some(heard) = self.heard.get_mut(&(self.at, *conn)) {
                     let is_first = hub.is_open(*conn) && !heard.hung_up;
                     heard.acks_by_closing |= is_first && !heard.only_pongs;
                 }
             }
             Some(Input::Closed { conn, clean: true }) if hub.holds(*conn) => {
-                if let Some(heard) = self.heard.get_mut(conn)
+                if let Some(heard) = self.heard.get_mut(&(self.at, *conn))
                     && heard.acks_by_closing
                 {
                     let given = core::mem::take(&mut heard.given);
@@ -114,10 +125,12 @@ impl Ledger {
             Some(_) | None => {}
         }
         if let Some(Input::Received { .. }) = input {
-            self.current = self.known.len().checked_sub(1);
+            self.current.extend(self.known.len().checked_sub(1));
+        } else if let Call::Forwarded { parcels, .. } = call {
+            self.current = parcels.iter().filter_map(number_in).collect();
         } else if let Some(Input::Pong { conn, payload }) = input
             && let Ok(number) = payload.as_ref().try_into().map(u64::from_be_bytes)
-            && let Some(heard) = self.heard.get_mut(conn)
+            && let Some(heard) = self.heard.get_mut(&(self.at, *conn))
             && number <= heard.last_ping
             && hub.holds(*conn)
         {
@@ -140,21 +153,23 @@ impl Ledger {
                 known.confirmed = true;
             }
         }
-        if let Some(heard) = self.heard.get_mut(&conn) {
+        if let Some(heard) = self.heard.get_mut(&(self.at, conn)) {
             heard.confirmed.extend(numbers);
         }
     }
 
     /// What has become of the message that was handed in, and of those that the store still has.
     pub(super) fn after(&mut self, before: &HubStats, after: &HubStats, shelf: &Shelf) {
-        if after.accepted > before.accepted
-            && let Some(known) = self.current.and_then(|current| self.known.get_mut(current))
-        {
-            known.accepted = true;
+        let accepted = after.accepted - before.accepted;
+        let are_all = accepted == self.current.len() as u64;
+        for current in &self.current {
+            let known = &mut self.known[*current];
+            known.accepted |= are_all;
+            known.unclear |= !are_all && accepted > 0;
         }
         if after.store_failures > before.store_failures {
             // Something may be overdue; whatever is not answered may be it.
-            for request in &shelf.asked {
+            for (_, request) in &shelf.asked {
                 self.fails(&request.operation);
             }
             if !shelf.answers.is_empty() || !shelf.lost.is_empty() {
@@ -208,7 +223,7 @@ impl Ledger {
                     only_pongs,
                     ..Heard::default()
                 };
-                self.heard.insert(*conn, heard);
+                self.heard.insert((self.at, *conn), heard);
                 Ok(())
             }
             Output::Refused { .. }
@@ -221,7 +236,7 @@ impl Ledger {
     }
 
     pub(super) fn transmitted(&mut self, conn: ConnId, frame: &Frame) -> Result<(), String> {
-        let heard = self.heard.entry(conn).or_default();
+        let heard = self.heard.entry((self.at, conn)).or_default();
         if heard.hung_up {
             return Err("something follows a close frame".into());
         }
@@ -271,10 +286,17 @@ impl Ledger {
         if to.is_ok_and(|to| known.to != to.as_str()) {
             return Err(format!("#{number} goes astray"));
         }
-        let heard = self.heard.entry(conn).or_default();
-        let given = heard.given.iter().map(|(number, _)| number);
-        let last = given.chain(&heard.confirmed).max();
-        if last.is_some_and(|last| *last >= number) {
+        let (from, has_shards) = (known.from, self.has_shards);
+        let known = &self.known;
+        let is_in_order = |other: &u64| {
+            let at = usize::try_from(*other).expect("few messages");
+            !has_shards || known[at].from == from
+        };
+        let heard = self.heard.entry((self.at, conn)).or_default();
+        let given = heard.given.iter().map(|(number, _)| *number);
+        let before = given.chain(heard.confirmed.iter().copied());
+        let last = before.filter(is_in_order).max();
+        if last.is_some_and(|last| last >= number) {
             return Err(format!("#{number} comes after {last:?}, or twice"));
         }
         heard.given.push((number, None));
@@ -283,7 +305,7 @@ impl Ledger {
 
     /// The messages that a connection was given, confirmed or not.
     pub(super) fn given_to(&self, conn: ConnId) -> BTreeSet<&Bytes> {
-        let heard = self.heard.get(&conn).into_iter();
+        let heard = self.heard.get(&(self.at, conn)).into_iter();
         let numbers = heard.flat_map(|heard| {
             let given = heard.given.iter().map(|(number, _)| *number);
             given.chain(heard.confirmed.iter().copied())
@@ -298,7 +320,7 @@ impl Ledger {
             .queue
             .is_some_and(|queue| queue.ttl == Queue::TTL[0]);
         for (number, known) in self.known.iter().enumerate() {
-            if !known.accepted && known.given > 0 {
+            if !known.accepted && !known.unclear && known.given > 0 {
                 return Err(format!("#{number} was not accepted, and arrived"));
             }
             let is_stored = || {
@@ -325,4 +347,17 @@ impl Ledger {
     fn get_mut(&mut self, number: u64) -> Option<&mut Known> {
         self.known.get_mut(usize::try_from(number).ok()?)
     }
+}
+
+/// The number of the message that a parcel carries.
+fn number_in(parcel: &Parcel) -> Option<usize> {
+    let Parcel::Item {
+        item: Item::Envelope(message),
+        ..
+    } = parcel
+    else {
+        return None;
+    };
+    let number = number_of(&message.view().ok()?)?;
+    usize::try_from(number).ok()
 }

@@ -23,6 +23,7 @@
 //! # Ok::<(), Box<pinch_sim::story::Broken>>(())
 //! ```
 
+mod bus;
 mod cast;
 mod choice;
 mod ending;
@@ -43,7 +44,9 @@ use arbitrary::{Arbitrary, Unstructured};
 pub use self::cast::{Agent, To, Who};
 pub use self::run::Run;
 pub use self::settings::{HOST, PLENTY, Queue, Rate, Settings};
-pub use self::step::{Clock, Credit, Manner, Pong, Session, Size, Socket, Step, Store, What};
+pub use self::step::{
+    Carry, Clock, Credit, Manner, Pong, Session, Size, Socket, Step, Store, What,
+};
 pub use self::turn::Broken;
 
 /// So many steps of a story are told at the most.
@@ -69,6 +72,29 @@ impl Story {
             run.take(step)?;
         }
         run.finish()
+    }
+}
+
+impl Story {
+    /// A story of a relay with several shards.
+    ///
+    /// # Errors
+    /// Never.
+    pub fn of_shards(bytes: &mut Unstructured<'_>) -> arbitrary::Result<Self> {
+        let choice: u8 = bytes.arbitrary()?;
+        let mut settings = Settings::arbitrary(bytes)?;
+        settings.shards = 2 + u16::from(choice % 3);
+        settings.bus_loses = choice >= 128;
+        let mut steps = vec![];
+        while steps.len() < MAX_STEPS && !bytes.is_empty() {
+            let is_of_bus = bytes.arbitrary::<u8>()? < 64;
+            steps.push(if is_of_bus {
+                Step::Bus(Carry::arbitrary(bytes)?)
+            } else {
+                Step::arbitrary(bytes)?
+            });
+        }
+        Ok(Self { settings, steps })
     }
 }
 

@@ -3,7 +3,7 @@
 use core::fmt::Write as _;
 use core::time::Duration;
 
-use pinch_proto::hub::{ConnId, Input, Item, Output, Parcel};
+use pinch_proto::hub::{ConnId, Input, Item, Output, Parcel, ShardId};
 use pinch_proto::queue::{Operation, Request};
 use pinch_proto::wire::{Envelope, Payload};
 use pinch_proto::{EnvelopeView, Frame, Time};
@@ -27,13 +27,14 @@ pub(super) enum Line {
 
 #[derive(Clone, Debug)]
 pub(super) struct Turn {
+    pub(super) shard: ShardId,
     pub(super) call: Call,
     pub(super) now: Time,
     pub(super) said: Said,
 }
 
-/// Whose each connection is, by its name.
-pub(super) type Names = Vec<(ConnId, Agent)>;
+/// Whose each connection is, by its shard and its name.
+pub(super) type Names = Vec<(ShardId, ConnId, Agent)>;
 
 pub(super) fn log(lines: &[Line], names: &Names) -> String {
     let mut log = String::new();
@@ -44,8 +45,12 @@ pub(super) fn log(lines: &[Line], names: &Names) -> String {
             Line::Scene(scene) => writeln!(log, "- ({scene})"),
             Line::Turn(turn) => {
                 let at = Duration::from_nanos(turn.now.as_nanos());
-                let call = self::call(&turn.call, names);
-                writeln!(log, "    {at:?} {call} → {}", said(&turn.said, names))
+                let shard = turn.shard.index();
+                let mut names = names.clone();
+                names.retain(|(shard, ..)| *shard == turn.shard);
+                let call = self::call(&turn.call, &names);
+                let said = said(&turn.said, &names);
+                writeln!(log, "    {at:?} shard {shard}: {call} → {said}")
             }
         };
     }
@@ -68,6 +73,10 @@ fn call(call: &Call, names: &Names) -> String {
     match call {
         Call::Input(input) => self::input(input, names),
         Call::Transmit { conn, credit } => format!("to {}: {credit} bytes", name(*conn, names)),
+        Call::Forwarded { from, parcels } => {
+            let parcels: Vec<_> = parcels.iter().map(parcel).collect();
+            format!("from shard {}: {}", from.index(), parcels.join("; "))
+        }
         Call::Timeout => "timeout".into(),
     }
 }
@@ -83,11 +92,11 @@ fn frame(frame: &Frame) -> String {
 
 /// `bob`, or `bob'` for his second connection.
 fn name(conn: ConnId, names: &Names) -> String {
-    let Some((_, agent)) = names.iter().find(|(known, _)| *known == conn) else {
+    let Some((_, _, agent)) = names.iter().find(|(_, known, _)| *known == conn) else {
         return format!("{conn:?}");
     };
-    let before = names.iter().take_while(|(known, _)| *known != conn);
-    let before = before.filter(|(_, other)| other == agent).count();
+    let before = names.iter().take_while(|(_, known, _)| *known != conn);
+    let before = before.filter(|(_, _, other)| other == agent).count();
     format!("{agent}{}", "'".repeat(before))
 }
 

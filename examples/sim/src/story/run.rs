@@ -4,10 +4,11 @@ use core::time::Duration;
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use pinch_proto::hub::{Admission, ConnId, Hub, Input, Wakeup};
+use pinch_proto::hub::{Admission, ConnId, Hub, Input, ShardId, Shards, Wakeup};
 use pinch_proto::queue::Restored;
 use pinch_proto::{Close, CloseCode, Time, UnixMillis};
 
+use super::bus::Bus;
 use super::cast::{Agent, To, Who};
 use super::ledger::Ledger;
 use super::message::message;
@@ -43,19 +44,31 @@ pub(super) struct Person {
     pub(super) open_pings: VecDeque<u64>,
 }
 
-/// A hub and its model on their way through a story.
+/// The hub of one shard, and its model.
 #[derive(Debug)]
-pub struct Run {
-    pub(super) settings: Settings,
+pub(super) struct Station {
     pub(super) hub: Hub,
     pub(super) model: Model,
-    pub(super) now: Time,
     /// The latest time that was handed in.
     pub(super) latest: Time,
     pub(super) wakeup: Option<Wakeup>,
-    pub(super) shelf: Shelf,
     /// All connections that this hub had, in order.
     pub(super) people: Vec<Person>,
+}
+
+/// Hubs and their models on their way through a story.
+#[derive(Debug)]
+pub struct Run {
+    pub(super) settings: Settings,
+    pub(super) shards: Shards,
+    /// The shard to which something happens.
+    pub(super) at: ShardId,
+    pub(super) here: Station,
+    /// The others; none in the place of the one above.
+    away: Vec<Option<Station>>,
+    pub(super) bus: Bus,
+    pub(super) now: Time,
+    pub(super) shelf: Shelf,
     pub(super) ledger: Ledger,
     /// What happened to this hub, and to those before it.
     pub(super) lines: Vec<Line>,
@@ -74,21 +87,24 @@ impl Run {
     /// [`Broken`] if that goes wrong already.
     pub fn new(settings: Settings) -> Result<Self, Box<Broken>> {
         let settings = settings.fitted();
+        let beginning = (START, UNIX_START, Restored::default());
+        let shards = settings.spread([29; 16]);
+        let (here, away) = stations(&settings, &shards, &beginning);
         let mut run = Self {
             settings,
-            hub: Hub::new(settings.config(), [7; 16], START, UNIX_START),
-            model: Model::new(settings, place([7; 16], 1), START, UNIX_START),
+            shards,
+            at: ShardId::default(),
+            here,
+            away,
+            bus: Bus::default(),
             now: START,
-            latest: START,
-            wakeup: None,
             shelf: Shelf::default(),
-            people: vec![],
             ledger: Ledger::new(&settings),
             lines: vec![],
             before: format!("A hub with {settings}.\n"),
             forgets: false,
             shut_down: false,
-            beginning: (START, UNIX_START, Restored::default()),
+            beginning,
         };
         for agent in Agent::ALL.into_iter().take(settings.present) {
             run.take(&Step::Join(agent, false, Session::Plain))?;
@@ -126,8 +142,9 @@ impl Run {
             }
             Step::Shutdown => {
                 self.shut_down = true;
-                self.give(&Input::Shutdown)
+                self.for_each_shard(|run| run.give(&Input::Shutdown))
             }
+            Step::Bus(bus) => self.carry(bus),
             Step::Restart(crash) => self.restart(crash),
         }
     }
@@ -140,6 +157,7 @@ impl Run {
         };
         let address = agent.address();
         let options = session.options();
+        self.go_to_agent(agent);
         self.give(&Input::Register {
             address,
             admission,
@@ -218,7 +236,12 @@ impl Run {
     }
 
     fn answer_ping(&mut self, conn: ConnId, number: u64) -> Result<(), Box<Broken>> {
-        if let Some(person) = self.people.iter_mut().find(|person| person.conn == conn) {
+        if let Some(person) = self
+            .here
+            .people
+            .iter_mut()
+            .find(|person| person.conn == conn)
+        {
             person.open_pings.retain(|open| *open > number);
         }
         let payload = Bytes::copy_from_slice(&number.to_be_bytes());
@@ -250,23 +273,24 @@ impl Run {
     }
 
     fn clock(&mut self, clock: Clock) -> Result<(), Box<Broken>> {
-        let due = self
-            .wakeup
-            .map_or(self.now, |wakeup| self.now.max(wakeup.at));
+        let due = self.next_due();
+        let due = due.map_or(self.now, |(at, _)| self.now.max(at));
         let millis = |millis: u8| Duration::from_millis(millis.into());
         match clock {
             Clock::Pass(passed) => return self.pass(millis(passed)),
             Clock::Skip(skipped) => self.now = self.now + millis(skipped),
             Clock::Due => {
                 self.now = due;
-                return self.timeout();
+                return self.for_each_shard(Self::timeout);
             }
             Clock::AlmostDue => {
                 let almost = Time::from_nanos(due.as_nanos() - 1);
                 self.now = self.now.max(almost);
-                if self.wakeup.is_some_and(|wakeup| wakeup.at > self.latest) {
-                    return self.timeout();
-                }
+                return self.for_each_shard(|run| {
+                    let wakeup = run.here.wakeup;
+                    let is_early = wakeup.is_some_and(|wakeup| wakeup.at > run.here.latest);
+                    if is_early { run.timeout() } else { Ok(()) }
+                });
             }
             Clock::Long => self.now = self.now + Duration::from_secs(3600),
             Clock::Back(back) => {
@@ -274,7 +298,7 @@ impl Run {
                 let now = u128::from(self.now.as_nanos()) - back;
                 self.now = Time::from_nanos(u64::try_from(now).unwrap_or(0));
             }
-            Clock::Timeout => return self.timeout(),
+            Clock::Timeout => return self.for_each_shard(Self::timeout),
         }
         Ok(())
     }
@@ -283,8 +307,9 @@ impl Run {
     pub(super) fn pass(&mut self, passed: Duration) -> Result<(), Box<Broken>> {
         let end = self.now + passed;
         let mut wakeups = 0;
-        while let Some(wakeup) = self.wakeup.filter(|wakeup| wakeup.at <= end) {
-            self.now = self.now.max(wakeup.at);
+        while let Some((at, shard)) = self.next_due().filter(|(at, _)| *at <= end) {
+            self.now = self.now.max(at);
+            self.go_to(shard);
             self.timeout()?;
             wakeups += 1;
             if wakeups > MAX_WAKEUPS {
@@ -307,29 +332,69 @@ impl Run {
         let queue = core::mem::take(&mut self.shelf).queue;
         self.ledger.restart(&queue);
         self.shelf.queue = queue;
-        self.people.clear();
         self.shut_down = false;
-        self.latest = self.now;
-        let unix = self.unix();
-        let restored = self.shelf.queue.restored();
-        self.beginning = (self.now, unix, restored.clone());
-        self.hub = Hub::new(self.settings.config(), [8; 16], self.now, unix)
-            .with_restored(restored.clone());
-        self.model =
-            Model::new(self.settings, place([8; 16], 1), self.now, unix).with_restored(restored);
-        self.timeout()
+        self.bus = Bus::default();
+        let unix = self.unix(self.now);
+        self.beginning = (self.now, unix, self.shelf.queue.restored());
+        // What a store has does not depend on how many shards there are.
+        if self.settings.shards > 1 || self.away.len() > 1 {
+            self.settings.shards = self.settings.shards % 4 + 1;
+        }
+        self.shards = self.settings.spread([49; 16]);
+        (self.here, self.away) = stations(&self.settings, &self.shards, &self.beginning);
+        self.at = ShardId::default();
+        self.ledger.at = self.at;
+        self.for_each_shard(Self::timeout)
+    }
+
+    /// From here on, things happen to `shard`.
+    pub(super) fn go_to(&mut self, shard: ShardId) {
+        if let Some(there) = self.away[shard.index()].take() {
+            let here = core::mem::replace(&mut self.here, there);
+            self.away[self.at.index()] = Some(here);
+            self.at = shard;
+            self.ledger.at = shard;
+        }
+    }
+
+    pub(super) fn go_to_agent(&mut self, agent: Agent) {
+        self.go_to(self.shards.of(agent.address().as_str()));
+    }
+
+    pub(super) fn for_each_shard(
+        &mut self,
+        mut act: impl FnMut(&mut Self) -> Result<(), Box<Broken>>,
+    ) -> Result<(), Box<Broken>> {
+        for shard in self.shards.all() {
+            self.go_to(shard);
+            act(self)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn stations(&self) -> impl Iterator<Item = (ShardId, &Station)> {
+        let all = self.shards.all().zip(&self.away);
+        all.map(|(shard, away)| (shard, away.as_ref().unwrap_or(&self.here)))
+    }
+
+    /// When something is due, and where.
+    fn next_due(&self) -> Option<(Time, ShardId)> {
+        let due = |(shard, station): (ShardId, &Station)| Some((station.wakeup?.at, shard));
+        self.stations().filter_map(due).min()
     }
 
     /// What the wall clock shows.
-    pub(super) fn unix(&self) -> UnixMillis {
+    pub(super) fn unix(&self, latest: Time) -> UnixMillis {
         // A clock that goes back may show a time from before the story.
         let millis = |time: Time| (time.as_nanos() / 1_000_000).cast_signed();
-        UnixMillis(UNIX_START.0 + millis(self.now.max(self.latest)) - millis(START))
+        UnixMillis(UNIX_START.0 + millis(self.now.max(latest)) - millis(START))
     }
 
-    /// The connection that is meant.
-    fn newest(&self, who: Who) -> Option<ConnId> {
+    /// Goes to the connection that is meant.
+    fn newest(&mut self, who: Who) -> Option<ConnId> {
+        self.go_to_agent(who.agent);
         let mut all = self
+            .here
             .people
             .iter()
             .rev()
@@ -340,7 +405,7 @@ impl Run {
     }
 
     fn person(&self, conn: ConnId) -> Option<&Person> {
-        self.people.iter().find(|person| person.conn == conn)
+        self.here.people.iter().find(|person| person.conn == conn)
     }
 
     pub(super) fn scene(&mut self, scene: &'static str) {
@@ -352,8 +417,25 @@ impl Run {
     }
 }
 
-fn place(seed: [u8; 16], count: u16) -> pinch_proto::hub::Shard {
-    let shards = pinch_proto::hub::Shards::new(count.try_into().expect("some"), seed);
-    let id = shards.all().next().expect("one");
-    pinch_proto::hub::Shard::new(shards, id)
+/// The shards of a relay that begins: the first, and the others, with none in its place.
+fn stations(
+    settings: &Settings,
+    shards: &Shards,
+    beginning: &(Time, UnixMillis, Restored),
+) -> (Station, Vec<Option<Station>>) {
+    let (now, unix, restored) = beginning;
+    let station = |id| {
+        let place = settings.place(shards, id);
+        let hub = Hub::new_shard(settings.config(), place.clone(), *now, *unix);
+        Station {
+            hub: hub.with_restored(restored.clone()),
+            model: Model::new(*settings, place, *now, *unix).with_restored(restored.clone()),
+            latest: *now,
+            wakeup: None,
+            people: vec![],
+        }
+    };
+    let first = ShardId::default();
+    let away = shards.all().map(|id| (id != first).then(|| station(id)));
+    (station(first), away.collect())
 }

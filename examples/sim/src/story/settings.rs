@@ -4,13 +4,14 @@
 //! never met. The hub gets them as a [`Config`]; the model reads them as they are.
 
 use core::fmt;
+use core::num::NonZeroU16;
 use core::time::Duration;
 
 use arbitrary::{Arbitrary, Unstructured};
 use pinch_proto::Host;
 use pinch_proto::hub::{
     AckOnClose, Addressing, Config, Delivery, ENVELOPE_OVERHEAD, OnDuplicate, QueueConfig,
-    RateLimit, SlowReader,
+    RateLimit, Shard, ShardId, Shards, SlowReader,
 };
 use pinch_proto::queue::Limits;
 
@@ -242,7 +243,8 @@ impl Settings {
             per_second: 10,
             burst: 2,
         };
-        (self.max_parked_buckets < Self::MAX_PARKED_BUCKETS[0]).then_some(rate)
+        let most = Self::MAX_PARKED_BUCKETS[0].div_ceil(self.shards.into());
+        (self.max_parked_buckets < most).then_some(rate)
     }
 
     /// How many control frames a connection may send: limited where few rejections may wait for it.
@@ -253,6 +255,23 @@ impl Settings {
             burst: 4,
         };
         (self.refusal_bytes < Self::REFUSAL_BYTES[0]).then_some(rate)
+    }
+
+    /// How the addresses of all agents are spread.
+    #[must_use]
+    pub fn spread(&self, seed: [u8; 16]) -> Shards {
+        let count = NonZeroU16::new(self.shards).unwrap_or(NonZeroU16::MIN);
+        Shards::new(count, seed)
+    }
+
+    /// The place of the hub with this number.
+    #[must_use]
+    pub fn place(&self, shards: &Shards, id: ShardId) -> Shard {
+        let resend_after = Duration::from_millis(Self::RESEND_AFTER);
+        Shard {
+            resend_after: self.bus_loses.then_some(resend_after),
+            ..Shard::new(shards.clone(), id)
+        }
     }
 
     /// What one shard has of these settings: the same part of each limit of the whole, but room for one
@@ -383,6 +402,10 @@ impl fmt::Display for Settings {
         write!(f, ", pong timeout {pong} ms, stall timeout {stall} ms")?;
         if let Some(Rate { per_second, burst }) = self.rate_limit {
             write!(f, ", {per_second} per second and {burst} at once")?;
+        }
+        if self.shards > 1 {
+            let bus = if self.bus_loses { "bad" } else { "good" };
+            write!(f, ", {} shards with a {bus} bus", self.shards)?;
         }
         let Some(queue) = self.queue else {
             return f.write_str(", no queue");

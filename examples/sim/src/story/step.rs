@@ -39,6 +39,8 @@ pub enum Step {
     Socket(Who, Socket),
     /// The store does something.
     Store(Store),
+    /// The bus between the shards does something.
+    Bus(Carry),
     /// Time passes, or something is due.
     Clock(Clock),
     /// The driver does the first thing that the hub says next, and the rest only when it asks what
@@ -199,6 +201,20 @@ impl Socket {
     ];
 }
 
+/// What the bus between the shards does with what is first on its way from one shard to another: the
+/// n-th pair of those between which something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carry {
+    /// It delivers up to so many parcels at once.
+    Deliver(u8, u8),
+    /// It loses one, if it is a bad bus, as in what follows.
+    Lose(u8),
+    /// It delivers one, and keeps it.
+    Repeat(u8),
+    /// It lets all others overtake it.
+    Delay(u8),
+}
+
 /// What the store does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Store {
@@ -290,6 +306,7 @@ impl fmt::Display for Step {
             Self::Catch(who) => write!(f, "{who} reads everything and answers each ping"),
             Self::Socket(who, socket) => write!(f, "{who}: {socket}"),
             Self::Store(store) => write!(f, "the store {store}"),
+            Self::Bus(bus) => write!(f, "the bus {bus}"),
             Self::Clock(clock) => clock.fmt(f),
             Self::Forget => {
                 f.write_str("the driver does one thing and forgets the rest for a moment")
@@ -383,6 +400,17 @@ impl fmt::Display for Store {
             Self::Unknown(ticket) => {
                 write!(f, "gives an answer that it does not owe, number {ticket}")
             }
+        }
+    }
+}
+
+impl fmt::Display for Carry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Deliver(pair, count) => write!(f, "delivers {count} parcels of pair {pair}"),
+            Self::Lose(pair) => write!(f, "loses a parcel of pair {pair}"),
+            Self::Repeat(pair) => write!(f, "delivers a parcel of pair {pair}, and keeps it"),
+            Self::Delay(pair) => write!(f, "delays a parcel of pair {pair}"),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use pinch_proto::hub::Input;
+use pinch_proto::hub::{Input, ShardId};
 use pinch_proto::queue::{Entry, MemoryQueue, Operation, Outcome, Read, Request, Ticket, Usage};
 use pinch_proto::{Address, UnixMillis};
 
@@ -18,18 +18,20 @@ pub(super) const MADE_UP: &[u8] = &[0xff];
 #[derive(Debug, Default)]
 pub(super) struct Shelf {
     pub(super) queue: MemoryQueue,
-    pub(super) asked: VecDeque<Request>,
+    /// What it is to do, and for which shard.
+    pub(super) asked: VecDeque<(ShardId, Request)>,
     /// What was done and not answered.
-    pub(super) answers: Vec<(Ticket, Outcome)>,
+    pub(super) answers: Vec<(ShardId, Ticket, Outcome)>,
     /// Requests that will never be answered.
-    pub(super) lost: Vec<Ticket>,
+    pub(super) lost: Vec<(ShardId, Ticket)>,
     /// Requests that were answered.
-    pub(super) answered: Vec<Ticket>,
+    pub(super) answered: Vec<(ShardId, Ticket)>,
 }
 
 /// Something that the store has done.
 #[derive(Debug)]
 pub(super) struct Done {
+    pub(super) shard: ShardId,
     pub(super) ticket: Ticket,
     pub(super) operation: Operation,
     pub(super) outcome: Outcome,
@@ -40,7 +42,7 @@ pub(super) struct Done {
 impl Shelf {
     /// Does the next thing that it was asked.
     pub(super) fn work(&mut self, manner: Manner) -> Option<Done> {
-        let Request { ticket, operation } = self.asked.pop_front()?;
+        let (shard, Request { ticket, operation }) = self.asked.pop_front()?;
         let is_append = matches!(operation, Operation::Append(_));
         let outcome = match manner {
             Manner::Fails(failure) => Outcome::Failed {
@@ -60,6 +62,7 @@ impl Shelf {
             }
         };
         Some(Done {
+            shard,
             ticket,
             operation,
             outcome,
@@ -105,7 +108,7 @@ impl Shelf {
     }
 
     /// Takes the n-th of the answers that wait, counted around.
-    pub(super) fn take_answer(&mut self, nth: u8) -> Option<(Ticket, Outcome)> {
+    pub(super) fn take_answer(&mut self, nth: u8) -> Option<(ShardId, Ticket, Outcome)> {
         let index = usize::from(nth).checked_rem(self.answers.len())?;
         Some(self.answers.remove(index))
     }
@@ -121,18 +124,20 @@ impl Run {
             }
             Store::Do(manner) => self.work(manner),
             Store::Answer(nth) => {
-                if let Some((ticket, outcome)) = self.shelf.take_answer(nth) {
-                    self.answer(ticket, outcome)?;
+                if let Some((shard, ticket, outcome)) = self.shelf.take_answer(nth) {
+                    self.answer(shard, ticket, outcome)?;
                 }
             }
             Store::Lose(nth) => {
-                if let Some((ticket, _)) = self.shelf.take_answer(nth) {
-                    self.shelf.lost.push(ticket);
+                if let Some((shard, ticket, _)) = self.shelf.take_answer(nth) {
+                    self.shelf.lost.push((shard, ticket));
                 }
             }
             Store::Unknown(nth) => {
                 let answered = usize::from(nth).checked_rem(self.shelf.answered.len());
-                let ticket = answered.map_or(Ticket(1_000_000), |nth| self.shelf.answered[nth]);
+                let unknown = (ShardId::default(), Ticket(1_000_000));
+                let (shard, ticket) = answered.map_or(unknown, |nth| self.shelf.answered[nth]);
+                self.go_to(shard);
                 let outcome = Outcome::Done;
                 self.give(&Input::Stored { ticket, outcome })?;
             }
@@ -144,6 +149,7 @@ impl Run {
     pub(super) fn work(&mut self, manner: Manner) {
         if let Some(done) = self.shelf.work(manner) {
             let Done {
+                shard,
                 ticket,
                 operation,
                 outcome,
@@ -159,7 +165,7 @@ impl Run {
             {
                 self.ledger.gives_way(&entry.message);
             }
-            self.shelf.answers.push((ticket, outcome));
+            self.shelf.answers.push((shard, ticket, outcome));
         }
     }
 
@@ -170,14 +176,16 @@ impl Run {
         }
         self.work(Manner::Asked);
         let done = self.shelf.answers.pop();
-        done.map_or(Ok(()), |(ticket, outcome)| self.answer(ticket, outcome))
+        done.map_or(Ok(()), |(shard, ticket, outcome)| {
+            self.answer(shard, ticket, outcome)
+        })
     }
 
     /// The store gives all its answers but those that it has lost.
     pub(super) fn settle_store(&mut self) -> Result<(), Box<Broken>> {
         while !self.shelf.answers.is_empty() {
-            let (ticket, outcome) = self.shelf.answers.remove(0);
-            self.answer(ticket, outcome)?;
+            let (shard, ticket, outcome) = self.shelf.answers.remove(0);
+            self.answer(shard, ticket, outcome)?;
         }
         while !self.shelf.asked.is_empty() {
             self.serve()?;
@@ -185,8 +193,14 @@ impl Run {
         Ok(())
     }
 
-    fn answer(&mut self, ticket: Ticket, outcome: Outcome) -> Result<(), Box<Broken>> {
-        self.shelf.answered.push(ticket);
+    fn answer(
+        &mut self,
+        shard: ShardId,
+        ticket: Ticket,
+        outcome: Outcome,
+    ) -> Result<(), Box<Broken>> {
+        self.go_to(shard);
+        self.shelf.answered.push((shard, ticket));
         self.give(&Input::Stored { ticket, outcome })
     }
 

@@ -3,13 +3,13 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use pinch_proto::hub::{ConnId, Hub, Input, Output, Turn, Wakeup, WakeupReason};
+use pinch_proto::hub::{ConnId, Hub, Input, Output, Parcel, ShardId, Turn, Wakeup, WakeupReason};
 use pinch_proto::queue::Operation;
 use pinch_proto::{Frame, Time};
 
 use super::cast::Agent;
 use super::prose::{self, Line, Names};
-use super::run::{Person, Run};
+use super::run::{Person, Run, Station};
 
 /// In so many turns a hub has done whatever is due, if it does not spin.
 const MAX_TURNS: usize = 16;
@@ -18,7 +18,15 @@ const MAX_TURNS: usize = 16;
 #[derive(Clone, Debug)]
 pub(super) enum Call {
     Input(Input),
-    Transmit { conn: ConnId, credit: usize },
+    Transmit {
+        conn: ConnId,
+        credit: usize,
+    },
+    /// Parcels come, and nobody looks at what the hub says before the last of them.
+    Forwarded {
+        from: ShardId,
+        parcels: Vec<Parcel>,
+    },
     Timeout,
 }
 
@@ -29,6 +37,17 @@ impl Call {
             Self::Input(input) => hub.handle_input(input, now),
             Self::Transmit { conn, credit } => {
                 hub.poll_transmit(conn, credit, now, |frame| frames.push(frame))
+            }
+            Self::Forwarded { from, mut parcels } => {
+                let last = parcels.pop().expect("one at least");
+                let input = |parcel| {
+                    let shard = from;
+                    Input::Forwarded { shard, parcel }
+                };
+                for parcel in parcels {
+                    let _ = hub.handle_input(input(parcel), now).finish();
+                }
+                hub.handle_input(input(last), now)
             }
             Self::Timeout => hub.handle_timeout(now),
         }
@@ -66,7 +85,10 @@ impl Run {
 
     pub(super) fn timeout(&mut self) -> Result<(), Box<Broken>> {
         self.turn(&Call::Timeout)?;
-        let spins = self.wakeup.is_some_and(|wakeup| wakeup.at <= self.latest);
+        let spins = self
+            .here
+            .wakeup
+            .is_some_and(|wakeup| wakeup.at <= self.here.latest);
         if spins {
             return Err(self.broken("a timeout has left something undone"));
         }
@@ -74,7 +96,7 @@ impl Run {
     }
 
     /// One turn, and all that must be so after it.
-    fn turn(&mut self, call: &Call) -> Result<Said, Box<Broken>> {
+    pub(super) fn turn(&mut self, call: &Call) -> Result<Said, Box<Broken>> {
         let said = self.exchange(call)?;
         self.check()?;
         Ok(said)
@@ -82,9 +104,9 @@ impl Run {
 
     /// One turn of the hub and of the model, which say the same. Nothing else is looked at.
     pub(super) fn exchange(&mut self, call: &Call) -> Result<Said, Box<Broken>> {
-        self.latest = self.latest.max(self.now);
-        self.ledger.before(call, &self.hub);
-        let before = self.hub.stats();
+        self.here.latest = self.here.latest.max(self.now);
+        self.ledger.before(call, &self.here.hub);
+        let before = self.here.hub.stats();
         let forgets = core::mem::take(&mut self.forgets);
         let most = if forgets { 1 } else { usize::MAX };
         let mut said = self.ask_hub(call.clone(), self.now, most);
@@ -96,13 +118,13 @@ impl Run {
             0
         };
         while turns > 0 && self.has_more() {
-            let rest = self.ask_hub(Call::Timeout, self.latest, usize::MAX);
+            let rest = self.ask_hub(Call::Timeout, self.here.latest, usize::MAX);
             said.outputs.extend(rest.outputs);
             turns -= 1;
         }
         let mut expected = self.ask_model(call.clone(), &said)?;
         if is_behind {
-            let rest = self.model.handle_timeout(self.latest);
+            let rest = self.here.model.handle_timeout(self.here.latest);
             expected.outputs.extend(rest);
         }
         self.compare(&said, &expected)?;
@@ -112,24 +134,26 @@ impl Run {
         for output in &said.outputs {
             self.observe(call, output)?;
         }
-        self.ledger.after(&before, &self.hub.stats(), &self.shelf);
+        self.ledger
+            .after(&before, &self.here.hub.stats(), &self.shelf);
         Ok(said)
     }
 
     /// Whether the hub wants to be called again at once.
     fn has_more(&self) -> bool {
-        let (at, reason) = (self.latest, WakeupReason::Backlog);
-        self.wakeup == Some(Wakeup { at, reason })
+        let (at, reason) = (self.here.latest, WakeupReason::Backlog);
+        self.here.wakeup == Some(Wakeup { at, reason })
     }
 
     /// Calls the hub, and takes so many of its outputs. What is left comes with its next turn.
     fn ask_hub(&mut self, call: Call, now: Time, most: usize) -> Said {
         let mut frames = vec![];
-        let mut turn = call.clone().make(&mut self.hub, now, &mut frames);
+        let mut turn = call.clone().make(&mut self.here.hub, now, &mut frames);
         let outputs = outputs_of(&mut turn).take(most).collect();
-        self.wakeup = turn.finish();
+        self.here.wakeup = turn.finish();
         let said = Said { frames, outputs };
         self.lines.push(Line::Turn(prose::Turn {
+            shard: self.at,
             call,
             now,
             said: said.clone(),
@@ -142,15 +166,18 @@ impl Run {
         let outputs = match call {
             Call::Input(input) => {
                 let name = said.outputs.iter().find_map(registered);
-                let expected = self.model.handle(input, self.now, name);
+                let expected = self.here.model.handle(input, self.now, name);
                 expected.map_err(|unnamed| self.broken(unnamed.to_string()))?
             }
             Call::Transmit { conn, credit } => {
-                let (transmitted, outputs) = self.model.poll_transmit(conn, credit, self.now);
+                let (transmitted, outputs) = self.here.model.poll_transmit(conn, credit, self.now);
                 frames = transmitted;
                 outputs
             }
-            Call::Timeout => self.model.handle_timeout(self.now),
+            Call::Forwarded { from, parcels } => {
+                self.here.model.handle_parcels(from, parcels, self.now)
+            }
+            Call::Timeout => self.here.model.handle_timeout(self.now),
         };
         Ok(Said { frames, outputs })
     }
@@ -162,7 +189,12 @@ impl Run {
         credit: usize,
         frames: &[Frame],
     ) -> Result<(), Box<Broken>> {
-        if let Some(person) = self.people.iter_mut().find(|person| person.conn == conn) {
+        if let Some(person) = self
+            .here
+            .people
+            .iter_mut()
+            .find(|person| person.conn == conn)
+        {
             if credit > 0 {
                 person.awake = !frames.is_empty();
             }
@@ -187,14 +219,14 @@ impl Run {
     fn observe(&mut self, call: &Call, output: &Output) -> Result<(), Box<Broken>> {
         match output {
             Output::Registered { conn, address } => {
-                if self.people.iter().any(|person| person.conn == *conn) {
+                if self.here.people.iter().any(|person| person.conn == *conn) {
                     return Err(self.broken(format!("{conn:?} is given twice")));
                 }
                 let send_only = matches!(
                     call,
                     Call::Input(Input::Register { options, .. }) if options.send_only
                 );
-                self.people.push(Person {
+                self.here.people.push(Person {
                     conn: *conn,
                     agent: Agent::of(address.as_str()).expect("only agents join"),
                     awake: true,
@@ -204,16 +236,21 @@ impl Run {
                     open_pings: VecDeque::new(),
                 });
             }
-            Output::Store(request) => self.shelf.asked.push_back(request.clone()),
+            Output::Store(request) => self.shelf.asked.push_back((self.at, request.clone())),
+            Output::Forward { shard, parcel } => self.bus.push(self.at, *shard, parcel.clone()),
             Output::Closed { conn, .. } | Output::Wake { conn } => {
-                let known = self.people.iter_mut().find(|person| person.conn == *conn);
+                let known = self
+                    .here
+                    .people
+                    .iter_mut()
+                    .find(|person| person.conn == *conn);
                 let Some(person) = known.filter(|person| !person.ended) else {
                     return Err(self.broken(format!("{conn:?} has ended and is mentioned again")));
                 };
                 person.ended = matches!(output, Output::Closed { .. });
                 person.awake |= matches!(output, Output::Wake { .. });
             }
-            Output::Refused { .. } | Output::Forward { .. } | Output::ShutDown => {}
+            Output::Refused { .. } | Output::ShutDown => {}
         }
         self.ledger
             .observe(output)
@@ -228,10 +265,12 @@ impl Run {
     }
 
     pub(super) fn names(&self) -> Names {
-        self.people
-            .iter()
-            .map(|person| (person.conn, person.agent))
-            .collect()
+        let of_one = |(shard, station): (ShardId, &Station)| {
+            let people = station.people.iter();
+            let names = people.map(move |person| (shard, person.conn, person.agent));
+            names.collect::<Names>()
+        };
+        self.stations().flat_map(of_one).collect()
     }
 
     pub(super) fn broken(&self, what: impl Into<String>) -> Box<Broken> {

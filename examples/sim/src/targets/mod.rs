@@ -12,6 +12,7 @@ pub mod handshake_agent;
 pub mod handshake_relay;
 pub mod http;
 pub mod hub_lifecycle;
+pub mod hub_shards;
 mod parties;
 pub mod store;
 pub mod url;
@@ -51,6 +52,7 @@ pub const TARGETS: &[Target] = &[
     target!(handshake_relay),
     target!(http),
     target!(hub_lifecycle),
+    target!(hub_shards),
     target!(store),
     target!(url),
 ];

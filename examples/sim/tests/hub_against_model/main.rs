@@ -10,7 +10,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 
 use pinch_sim::story::{Broken, Run, Settings, Step, Story};
-use pinch_sim::targets::hub_lifecycle;
+use pinch_sim::targets::{hub_lifecycle, hub_shards};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 use proptest_state_machine::ReferenceStateMachine;
@@ -27,8 +27,8 @@ impl ReferenceStateMachine for Stories {
         strategy::settings().boxed()
     }
 
-    fn transitions(_: &Settings) -> BoxedStrategy<Step> {
-        strategy::step()
+    fn transitions(settings: &Settings) -> BoxedStrategy<Step> {
+        strategy::step(settings)
     }
 
     fn apply(settings: Settings, _: &Step) -> Settings {
@@ -82,6 +82,14 @@ proptest! {
     fn every_sequence_of_bytes_is_a_story(
         story in prop::collection::vec(any::<u8>(), 0..400)
             .prop_map(|bytes| hub_lifecycle::parse(&bytes))
+    ) {
+        story.run().map_err(fails)?;
+    }
+
+    #[test]
+    fn every_sequence_of_bytes_is_a_story_of_shards(
+        story in prop::collection::vec(any::<u8>(), 0..400)
+            .prop_map(|bytes| hub_shards::parse(&bytes))
     ) {
         story.run().map_err(fails)?;
     }

@@ -1,8 +1,8 @@
 //! Stories by proptest: the same steps as the fuzzer's, chosen so that most of them mean much.
 
 use pinch_sim::story::{
-    Agent, Clock, Credit, Manner, Pong, Queue, Session, Settings, Size, Socket, Step, Store, To,
-    What, Who,
+    Agent, Carry, Clock, Credit, Manner, Pong, Queue, Session, Settings, Size, Socket, Step, Store,
+    To, What, Who,
 };
 use proptest::option;
 use proptest::prelude::*;
@@ -40,6 +40,8 @@ pub(crate) fn settings() -> impl Strategy<Value = Settings> {
         one_of(Settings::MAX_PARKED_BUCKETS),
         one_of(Settings::MAX_BLOCKS),
         option::weighted(0.7, queue()),
+        one_of(Settings::SHARDS),
+        any::<bool>(),
     );
     (policies, of_connections, of_the_hub).prop_map(|(policies, of_connections, of_the_hub)| {
         let (
@@ -61,8 +63,15 @@ pub(crate) fn settings() -> impl Strategy<Value = Settings> {
             unconfirmed_count,
             refusal_bytes,
         ) = of_connections;
-        let (total_outbox_bytes, max_connections, max_parked_buckets, max_blocks, queue) =
-            of_the_hub;
+        let (
+            total_outbox_bytes,
+            max_connections,
+            max_parked_buckets,
+            max_blocks,
+            queue,
+            shards,
+            bus_loses,
+        ) = of_the_hub;
         Settings {
             present,
             addressing,
@@ -84,6 +93,8 @@ pub(crate) fn settings() -> impl Strategy<Value = Settings> {
             stall_timeout,
             rate_limit,
             queue,
+            shards,
+            bus_loses,
             ..Settings::default()
         }
     })
@@ -120,8 +131,10 @@ fn queue() -> impl Strategy<Value = Queue> {
     )
 }
 
-pub(crate) fn step() -> BoxedStrategy<Step> {
+pub(crate) fn step(settings: &Settings) -> BoxedStrategy<Step> {
+    let has_bus = u32::from(settings.shards > 1);
     prop_oneof![
+        1 + 50 * has_bus => carry().prop_map(Step::Bus),
         12 => (agent(), any::<bool>(), session()).prop_map(|(agent, by_key, session)| Step::Join(agent, by_key, session)),
         25 => (who(), agent(), any::<u8>()).prop_map(|(from, to, more)| Step::Send {
             from,
@@ -243,6 +256,15 @@ fn store() -> impl Strategy<Value = Store> {
         8 => (0..4_u8).prop_map(Store::Answer),
         1 => (0..4_u8).prop_map(Store::Lose),
         1 => any::<u8>().prop_map(Store::Unknown),
+    ]
+}
+
+fn carry() -> impl Strategy<Value = Carry> {
+    prop_oneof![
+        12 => (any::<u8>(), 1..=5_u8).prop_map(|(pair, count)| Carry::Deliver(pair, count)),
+        1 => any::<u8>().prop_map(Carry::Lose),
+        1 => any::<u8>().prop_map(Carry::Repeat),
+        1 => any::<u8>().prop_map(Carry::Delay),
     ]
 }
 
