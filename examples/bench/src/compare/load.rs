@@ -1,5 +1,6 @@
 //! The loads that relays are compared under.
 
+use core::num::NonZeroUsize;
 use core::time::Duration;
 
 use pinch_proto::Host;
@@ -116,9 +117,10 @@ impl Load {
     pub(super) fn put_on(
         &self,
         contender: &Contender,
+        threads: Option<NonZeroUsize>,
         relay: &mut Measured,
     ) -> Result<(), Failure> {
-        let server = Server::start(contender)?;
+        let server = Server::start(contender, threads)?;
         let target = |spin| Target {
             url: server.url.clone(),
             host: Host::parse("localhost").expect("a host"),

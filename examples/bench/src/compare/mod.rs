@@ -14,15 +14,18 @@ pub(crate) mod sample;
 mod server;
 mod table;
 
+use core::num::NonZeroUsize;
 use core::time::Duration;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::{env, fs};
 
 use clap::Parser;
 use thiserror::Error;
 
+use self::build::Program;
 pub(crate) use self::build::relay_program;
 use self::contender::Contender;
 pub use self::contender::Kind;
@@ -52,10 +55,16 @@ pub struct Options {
     /// Measure only relays whose names contain one of these (the floor is always measured)
     #[arg(long, value_delimiter = ',')]
     pub only: Vec<String>,
+    /// Number of threads of each relay that lets it be set; without this flag, its default
+    #[arg(long)]
+    pub threads: Option<NonZeroUsize>,
     /// The directory for comparison.json and the charts; without this flag, target/pinch-bench
     #[arg(long)]
     pub out: Option<PathBuf>,
 }
+
+/// The program that measures our relay without sockets.
+const MEMORY: &str = "pinch-memory";
 
 /// Why relays could not be compared.
 #[derive(Debug, Error)]
@@ -184,7 +193,7 @@ pub fn run(
             for (contender, relay) in contenders.iter().zip(&mut relays) {
                 let name = &contender.name;
                 writeln!(progress, "round {round}, {}: {name}", load.name())?;
-                if let Err(failure) = load.put_on(contender, relay) {
+                if let Err(failure) = load.put_on(contender, options.threads, relay) {
                     writeln!(progress, "failed: {name}: {failure}")?;
                     relay.failures.push(format!("{}: {failure}", load.name()));
                 }
@@ -202,10 +211,24 @@ pub fn run(
         skipped,
     };
     table::write(&comparison, report)?;
+    if let Some(program) = built.peers.iter().find(|peer| peer.name == MEMORY) {
+        writeln!(progress, "in memory")?;
+        write_memory(program, extent, report)?;
+    }
     let out = options.out.clone();
     let out = out.unwrap_or_else(|| built.target.join("pinch-bench"));
     save(&out, &comparison, progress)?;
     Ok(comparison.is_clean())
+}
+
+/// Writes what our relay on tokio relays without sockets, with one thread and with two.
+fn write_memory(program: &Program, extent: Extent, out: &mut impl Write) -> io::Result<()> {
+    let mut command = Command::new(&program.path);
+    command.arg(format!("--rounds={}", extent.rounds));
+    command.arg(format!("--seconds={}", extent.seconds.as_secs_f64()));
+    let output = command.stderr(Stdio::inherit()).output()?;
+    writeln!(out, "\nWithout sockets (`{}`):\n", program.name)?;
+    out.write_all(&output.stdout)
 }
 
 /// The command with `arguments`, but for where its results go.

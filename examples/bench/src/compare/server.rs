@@ -1,5 +1,6 @@
 //! A relay that runs in a process of its own, and ends with this one's interest in it.
 
+use core::num::NonZeroUsize;
 use core::time::Duration;
 use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader};
@@ -15,11 +16,12 @@ use super::contender::{Contender, Kind};
 /// How long a relay may take to listen.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How many threads the runtimes have, where they are asked to have as many.
-const THREADS: [&str; 3] = [
+/// Environment variables that set the number of threads, of our relays and of hubs.
+const THREADS: [&str; 4] = [
     "TOKIO_WORKER_THREADS",
     "SMOL_THREADS",
     "ASYNC_STD_THREAD_COUNT",
+    "PINCH_MIO_THREADS",
 ];
 
 /// Why a relay does not run.
@@ -41,7 +43,11 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) fn start(contender: &Contender) -> Result<Self, StartError> {
+    /// Starts `contender`, with as many threads as `threads` says if it lets that be set.
+    pub(super) fn start(
+        contender: &Contender,
+        threads: Option<NonZeroUsize>,
+    ) -> Result<Self, StartError> {
         let directory = tempfile::tempdir()?;
         let mut command = Command::new(&contender.program);
         command.args(&contender.arguments);
@@ -56,6 +62,9 @@ impl Server {
         }
         for name in THREADS {
             command.env_remove(name);
+            if let Some(threads) = threads {
+                command.env(name, threads.to_string());
+            }
         }
         let stderr = directory.path().join("stderr");
         command.stdin(Stdio::null()).stdout(Stdio::piped());

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::load::{SHAPES, Shape};
+use super::load::{BURST, CONVERSATION, LARGE_MESSAGES, SHAPES, Shape};
 use super::results::{Comparison, Measured};
 use crate::figures::{decimal, grouped};
 use crate::load::Account;
@@ -44,7 +44,32 @@ pub(super) fn write(comparison: &Comparison, out: &mut impl Write) -> io::Result
         write_shape(comparison, shape, out)?;
     }
     write_idle(comparison, out)?;
+    write_summary(comparison, out)?;
     writeln!(out, "\n{}", faults(comparison))
+}
+
+/// Writes what the relays are held to: a line each.
+fn write_summary(comparison: &Comparison, out: &mut impl Write) -> io::Result<()> {
+    const SHAPES: [Shape; 3] = [BURST, CONVERSATION, LARGE_MESSAGES];
+    let floor = comparison.floor();
+    let rows = comparison.relays.iter().map(|relay| {
+        let ratio = |shape| Some(Figure::Cpu.of(relay, shape)? / Figure::Cpu.of(floor?, shape)?);
+        let mut row = vec![relay.name.clone()];
+        row.extend(SHAPES.map(|shape| or_unknown(ratio(shape), ratio_text)));
+        row.push(or_unknown(
+            relay.idle(|report| report.anonymous_bytes_joined),
+            grouped,
+        ));
+        row.push(or_unknown(
+            relay.idle(|report| report.anonymous_bytes_after_envelope),
+            grouped,
+        ));
+        row
+    });
+    let mut header = vec!["CPU per message, × floor"];
+    header.extend(SHAPES.map(|shape| shape.name));
+    header.extend(["bytes, idle", "bytes, after 64 KiB"]);
+    write_table(&header, &rows.collect::<Vec<_>>(), out)
 }
 
 fn write_shape(comparison: &Comparison, shape: Shape, out: &mut impl Write) -> io::Result<()> {

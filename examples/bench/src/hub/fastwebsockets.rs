@@ -19,7 +19,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, BufWriter};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::time::{Instant, interval_at, sleep_until};
+use tokio::time::{Instant, interval, sleep_until};
 
 use super::{MAX_MESSAGE, PING_INTERVAL, PONG_TIMEOUT, Routes, leave, route};
 
@@ -134,7 +134,7 @@ async fn write<W: AsyncWrite + Unpin>(
     awaits_pong: &AtomicBool,
     batch: bool,
 ) -> Result<(), WebSocketError> {
-    let mut ping = interval_at(Instant::now() + PING_INTERVAL, PING_INTERVAL);
+    let mut ping = interval(PING_INTERVAL);
     let mut pong = core::pin::pin!(sleep_until(Instant::now()));
     loop {
         tokio::select! {

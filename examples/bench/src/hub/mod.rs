@@ -14,7 +14,7 @@ use core::time::Duration;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::thread;
+use std::{env, thread};
 
 use clap::Parser;
 use dashmap::DashMap;
@@ -26,6 +26,8 @@ use tokio::sync::mpsc::UnboundedSender;
 use crate::recipient::recipient;
 use crate::{descriptors, upgrade};
 
+/// The first ping goes out at once: an agent that has answered one acknowledges what it receives
+/// later, and this is to be so from the beginning, as with relays that ping whoever joins.
 const PING_INTERVAL: Duration = Duration::from_secs(25);
 const PONG_TIMEOUT: Duration = Duration::from_secs(7);
 const MAX_MESSAGE: usize = 128 * 1024;
@@ -75,13 +77,14 @@ fn main<F: Future<Output = ()> + Send + 'static>(serve: impl Fn(TcpStream, bool)
     ExitCode::FAILURE
 }
 
-/// A runtime with as many threads as our relays have.
+/// A runtime with as many threads as our relays have: half as many as there are cores, or as
+/// `TOKIO_WORKER_THREADS` says.
 fn runtime() -> io::Result<Runtime> {
-    let cores = thread::available_parallelism()?;
-    Builder::new_multi_thread()
-        .worker_threads(cores.get().div_ceil(2))
-        .enable_all()
-        .build()
+    let mut builder = Builder::new_multi_thread();
+    if env::var_os("TOKIO_WORKER_THREADS").is_none() {
+        builder.worker_threads(thread::available_parallelism()?.get().div_ceil(2));
+    }
+    builder.enable_all().build()
 }
 
 async fn accept<F: Future<Output = ()> + Send + 'static>(

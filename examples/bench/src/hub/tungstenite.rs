@@ -7,7 +7,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use http::StatusCode;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
-use tokio::time::{Instant, interval_at, sleep_until};
+use tokio::time::{Instant, interval, sleep_until};
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message};
@@ -62,7 +62,7 @@ async fn converse(
     routes: &Routes<Message>,
     batch: bool,
 ) -> Result<(), Error> {
-    let mut ping = interval_at(Instant::now() + PING_INTERVAL, PING_INTERVAL);
+    let mut ping = interval(PING_INTERVAL);
     let mut pong = core::pin::pin!(sleep_until(Instant::now()));
     let mut awaits_pong = false;
     loop {
