@@ -30,6 +30,14 @@ fn a_row_says_what_was_measured_and_the_ratio_to_the_floor() {
 }
 
 #[test]
+fn the_summary_has_the_ratio_to_the_floor_under_each_load() {
+    let text = written(&comparison());
+    let (_, summary) = text.split_once("| CPU per message").unwrap();
+    let ours = ["relay-tokio", "2.00", "–", "–", "–", "–"];
+    assert_eq!(cells(summary, "relay-tokio"), ours);
+}
+
+#[test]
 fn whether_all_arrived_is_said_in_the_end() {
     let mut comparison = comparison();
     let clean = written(&comparison);
