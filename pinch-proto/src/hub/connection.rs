@@ -9,12 +9,10 @@ use bytes::Bytes;
 
 use super::backlog::Backlog;
 use super::io::{CloseCause, ConnId, JoinOptions};
-use super::outbox::{ENVELOPE_OVERHEAD, Outbox, OutboxLimits, Queued};
+use super::outbox::{Acked, BufferPool, ENVELOPE_OVERHEAD, Outbox, OutboxLimits, Queued};
 use super::rate::TokenBucket;
 use super::shares::Shares;
 use super::slab::MAX_SLOTS;
-use super::spares::Spares;
-use super::unacked::{Acked, Unacked};
 use super::unsettled::Unsettled;
 use super::{AckOnClose, Delivery};
 use crate::{Address, Close, Frame};
@@ -112,8 +110,8 @@ impl Window {
     }
 
     /// One envelope goes out, whatever its size, if there is room for any.
-    pub(super) fn is_open(self, unacked: &Unacked) -> bool {
-        unacked.bytes() < self.bytes && unacked.len() < self.count
+    pub(super) fn is_open(self, outbox: &Outbox) -> bool {
+        outbox.in_flight_bytes() < self.bytes && outbox.in_flight() < self.count
     }
 }
 
@@ -179,8 +177,6 @@ pub(super) struct Connection {
     pub(super) ack_overdue: bool,
     /// How many envelopes are among them, if nobody asks whether they arrive.
     pub(super) in_flight: u32,
-    /// The envelopes that were handed out, if somebody does.
-    pub(super) unacked: Unacked,
 }
 
 impl Connection {
@@ -217,7 +213,6 @@ impl Connection {
             socket: Socket::Awake,
             ack_overdue: false,
             in_flight: 0,
-            unacked: Unacked::default(),
         }
     }
 
@@ -268,7 +263,7 @@ impl Connection {
             .backlog
             .as_ref()
             .map_or(0, |backlog| backlog.deferred().1);
-        self.outbox.data_bytes() + behind_a_read + self.unacked.bytes()
+        self.outbox.held().1 + behind_a_read
     }
 
     /// What it counts for in the memory of the hub.
@@ -277,32 +272,32 @@ impl Connection {
             .backlog
             .as_ref()
             .map_or(0, |backlog| backlog.deferred().0);
-        let count = self.outbox.data_len() + behind_a_read + self.unacked.len();
+        let count = self.outbox.held().0 + behind_a_read;
         self.held_bytes() + count * ENVELOPE_OVERHEAD
     }
 
     /// Whether an ack probe is to follow what was written last: no other is unanswered, and the gap
     /// between two of them is over, or this is the end of a drain. `paced` is whether the gap lasts.
     pub(super) fn wants_probe(&self, paced: bool) -> bool {
-        let unacked = &self.unacked;
-        let ends_drain = self.drained && self.outbox.data_len() == 0;
+        let outbox = &self.outbox;
+        let ends_drain = self.drained && self.outbox.waiting() == 0;
         matches!(self.phase, Phase::Live)
-            && unacked.has_unprobed()
-            && unacked.last_probe().is_none()
+            && outbox.unprobed_count() > 0
+            && outbox.last_probe().is_none()
             && (!paced || ends_drain)
     }
 
     /// Whether so much is in flight behind the last ping that an ack probe follows at once, whatever
     /// is unanswered.
     pub(super) fn needs_probe(&self, window: Window) -> bool {
-        let unacked = &self.unacked;
-        let full = !window.is_open(unacked) && unacked.has_unprobed();
-        let bytes = if self.outbox.data_len() > 0 {
+        let outbox = &self.outbox;
+        let full = !window.is_open(outbox) && outbox.unprobed_count() > 0;
+        let bytes = if self.outbox.waiting() > 0 {
             PROBE_BYTES
         } else {
             LAST_BYTES
         };
-        let much = unacked.unprobed_bytes() >= bytes || unacked.unprobed_count() >= PROBE_COUNT;
+        let much = outbox.unprobed_bytes() >= bytes || outbox.unprobed_count() >= PROBE_COUNT;
         matches!(self.phase, Phase::Live) && (full || much)
     }
 
@@ -317,7 +312,7 @@ impl Connection {
                 self.ping == Ping::Queued
                     || self.probe_due
                     || self.outbox.has_control()
-                    || (self.outbox.data_len() > 0 && window.is_open(&self.unacked))
+                    || (self.outbox.waiting() > 0 && window.is_open(&self.outbox))
             }
             Phase::Closing(closing) => {
                 closing.frame.is_some() || (closing.is_by_peer() && self.outbox.has_control())
@@ -332,7 +327,7 @@ impl Connection {
         &mut self,
         next_ping: &mut u64,
         window: Window,
-        spares: &mut Spares,
+        pool: &mut BufferPool,
         shares: &mut Shares,
     ) -> Option<Frame> {
         match &mut self.phase {
@@ -344,19 +339,19 @@ impl Connection {
                     return Some(ping);
                 }
                 let is_pong = self.outbox.is_pong_next();
-                is_pong.then(|| self.outbox.pop_control(spares)).flatten()
+                is_pong.then(|| self.outbox.pop_control(pool)).flatten()
             }
             Phase::Live => self
                 .pop_ping(next_ping)
                 .or_else(|| self.pop_due_probe(next_ping))
-                .or_else(|| self.pop_message(window, spares, shares)),
+                .or_else(|| self.pop_message(window, pool, shares)),
             // The answer to its close frame waits behind what it is told.
-            Phase::Closing(closing) if closing.is_by_peer() => self.outbox.pop_control(spares),
+            Phase::Closing(closing) if closing.is_by_peer() => self.outbox.pop_control(pool),
             Phase::Closing(closing) => {
                 let close = closing.frame.take()?;
                 // Bounded by what the outbox may hold: a close does not wait for confirmations.
                 let before = self
-                    .pop_message(window.open(), spares, shares)
+                    .pop_message(window.open(), pool, shares)
                     .or_else(|| self.pop_last_probe(next_ping));
                 let Some(before) = before else {
                     return Some(Frame::Close(close));
@@ -382,17 +377,17 @@ impl Connection {
     }
 
     fn pop_last_probe(&mut self, next_ping: &mut u64) -> Option<Frame> {
-        let has_unprobed = self.unacked.has_unprobed();
+        let has_unprobed = self.outbox.unprobed_count() > 0;
         has_unprobed.then(|| self.number_ping(next_ping))
     }
 
     /// Returns a ping; its pong acknowledges everything in flight before it.
     fn number_ping(&mut self, next_ping: &mut u64) -> Frame {
         self.probe_due = false;
-        self.drained &= self.outbox.data_len() > 0;
+        self.drained &= self.outbox.waiting() > 0;
         self.ping_number = *next_ping;
         self.owed_pongs = self.owed_pongs.saturating_add(1);
-        self.unacked.probe(self.ping_number);
+        self.outbox.probe(self.ping_number);
         *next_ping = next_ping.wrapping_add(1);
         Frame::Ping(Bytes::copy_from_slice(&self.ping_number.to_be_bytes()))
     }
@@ -400,41 +395,44 @@ impl Connection {
     fn pop_message(
         &mut self,
         window: Window,
-        spares: &mut Spares,
+        pool: &mut BufferPool,
         shares: &mut Shares,
     ) -> Option<Frame> {
-        if let Some(frame) = self.outbox.pop_control(spares) {
+        if let Some(frame) = self.outbox.pop_control(pool) {
             return Some(frame);
         }
-        if !window.is_open(&self.unacked) {
+        if !window.is_open(&self.outbox) {
             return None;
         }
-        let queued = self.outbox.pop_data(spares)?;
-        let message = queued.message.clone();
-        let credits = self.confirm_credits;
-        self.confirm_credits = credits.saturating_add(u32::from(queued.confirmable));
-        match window.delivery {
+        let (message, confirmable) = match window.delivery {
             Delivery::AtMostOnce => {
+                let queued = self.outbox.pop(pool)?;
                 self.in_flight += 1;
                 shares.release(&queued, self.place);
+                (queued.message, queued.confirmable)
             }
-            Delivery::AtLeastOnce => self.unacked.push(queued, spares),
-        }
+            Delivery::AtLeastOnce => {
+                let queued = self.outbox.transmit()?;
+                (queued.message.clone(), queued.confirmable)
+            }
+        };
+        let credits = self.confirm_credits;
+        self.confirm_credits = credits.saturating_add(u32::from(confirmable));
         Some(Frame::Message(message))
     }
 
     /// The pong of the ping `number` came.
-    pub(super) fn ack(&mut self, number: u64, spares: &mut Spares, shares: &mut Shares) -> Acked {
+    pub(super) fn ack(&mut self, number: u64, pool: &mut BufferPool, shares: &mut Shares) -> Acked {
         let place = self.place;
         let release = |queued: &Queued| shares.release(queued, place);
-        self.unacked.ack(number, spares, release)
+        self.outbox.ack(number, pool, release)
     }
 
     /// Everything in flight is acknowledged.
-    pub(super) fn ack_all(&mut self, spares: &mut Spares, shares: &mut Shares) -> Acked {
+    pub(super) fn ack_all(&mut self, pool: &mut BufferPool, shares: &mut Shares) -> Acked {
         let place = self.place;
         let release = |queued: &Queued| shares.release(queued, place);
-        self.unacked.ack_all(spares, release)
+        self.outbox.ack_all(pool, release)
     }
 
     /// Whether `payload` answers the last ping that was handed out.

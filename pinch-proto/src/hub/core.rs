@@ -15,12 +15,11 @@ use super::connection::{Connection, Socket, Window};
 use super::forwarding::Links;
 use super::io::{Output, Wakeup, WakeupReason};
 use super::liveness::Deadlines;
-use super::outbox::OutboxLimits;
+use super::outbox::{BufferPool, OutboxLimits};
 use super::rate::{ParkedBuckets, RateLimit};
 use super::seeded::Seeded;
 use super::shards::Shard;
 use super::shares::Shares;
-use super::spares::Spares;
 use super::stats::HubStats;
 use super::tickets::Tickets;
 use super::{Config, Delivery};
@@ -43,7 +42,7 @@ pub(super) struct Core {
     /// Owners of block lists of which the store does not know yet when they were seen.
     pub(super) unknown_owners: Vec<Address>,
     pub(super) outputs: VecDeque<Output>,
-    pub(super) spares: Spares,
+    pub(super) pool: BufferPool,
     pub(super) next_ping: u64,
     /// The place of the next envelope that is accepted.
     pub(super) next_seq: Seq,
@@ -139,7 +138,7 @@ impl Core {
             blocks: Blocks::new(config.max_blocks_per_agent, config.max_blocks, seed),
             unknown_owners: Vec::new(),
             outputs: VecDeque::new(),
-            spares: Spares::default(),
+            pool: BufferPool::default(),
             next_ping: 1,
             next_seq: Seq(0),
             tickets: Tickets::new(answer_timeout + attended.grace(), seeded.clone()),
@@ -268,7 +267,7 @@ impl Core {
 
     /// Queues a frame of the relay itself.
     pub(super) fn send_control(&mut self, connection: &mut Connection, frame: Frame) {
-        connection.outbox.push_control(frame, &mut self.spares);
+        connection.outbox.push_control(frame, &mut self.pool);
         self.wake(connection);
     }
 

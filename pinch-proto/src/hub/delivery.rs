@@ -8,11 +8,10 @@ use super::backlog::{Backlog, Step};
 use super::connection::Connection;
 use super::core::Core;
 use super::io::{CloseCause, ConnId};
-use super::outbox::{ENVELOPE_OVERHEAD, Queued};
+use super::outbox::{Acked, ENVELOPE_OVERHEAD, Queued};
 use super::rejection::RejectReason;
 use super::routing::{Author, Fate};
 use super::shares::Claim;
-use super::unacked::Acked;
 use super::{Hub, SlowReader};
 use crate::EnvelopeView;
 use crate::message::SealedEnvelope;
@@ -51,10 +50,10 @@ impl Hub {
             connection = same;
         }
         let core = &mut self.core;
-        let deferred = connection.backlog.as_ref();
-        let deferred = deferred.map_or((0, 0), |backlog| backlog.deferred());
+        let backlog = connection.backlog.as_ref();
+        let (count, behind) = backlog.map_or((0, 0), |backlog| backlog.deferred());
         let outbox = &connection.outbox;
-        let has_room = outbox.has_room(bytes, deferred, &core.outbox_limits);
+        let has_room = outbox.has_room((count + 1, behind + bytes), &core.outbox_limits);
         let fits = has_memory && has_room;
         // It may come back when the connection is cut: for that its place is reserved.
         let place = core.place_of(author, &envelope.view());
@@ -93,7 +92,7 @@ impl Hub {
             message: envelope.bytes.clone(),
         };
         match &mut connection.backlog {
-            None => connection.outbox.push_data(queued, &mut core.spares),
+            None => connection.outbox.push(queued, &mut core.pool),
             Some(backlog) => backlog.defer(queued),
         }
         core.next_seq = Seq(core.next_seq.0 + 1);
@@ -181,7 +180,7 @@ impl Hub {
         let Some(connection) = connections.get_mut(conn) else {
             return;
         };
-        let mut waiting = connection.outbox.take_data();
+        let mut waiting = connection.outbox.take_waiting();
         if let Some(mut backlog) = connection.backlog.take() {
             waiting.append(&mut backlog.take_deferred());
             core.stats.backlogged -= 1;
@@ -204,8 +203,8 @@ impl Hub {
         let Some(connection) = connections.get_mut(conn) else {
             return;
         };
-        core.stats.in_flight_bytes -= connection.unacked.bytes() as u64;
-        let unacked = connection.unacked.take();
+        core.stats.in_flight_bytes -= connection.outbox.in_flight_bytes() as u64;
+        let unacked = connection.outbox.take_in_flight();
         let forgotten = u64::from(core::mem::take(&mut connection.in_flight));
         core.stats.in_flight -= forgotten + unacked.len() as u64;
         core.stats.unconfirmed += forgotten;

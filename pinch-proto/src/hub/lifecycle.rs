@@ -58,9 +58,9 @@ impl Hub {
         let conn = connections.insert(|id| {
             let mut connection =
                 Connection::new(id, address.clone(), options, greeting, bucket, place);
-            connection
-                .outbox
-                .restore_data(inherited.unwrap_or_default());
+            for queued in inherited.into_iter().flatten() {
+                connection.outbox.push(queued, &mut core.pool);
+            }
             connection
         });
         connections.add_route(&address, conn);
@@ -110,7 +110,7 @@ impl Hub {
             .connections
             .get_mut(incumbent)
             .filter(|_| !has_queue)
-            .map(|connection| connection.outbox.take_data())
+            .map(|connection| connection.outbox.take_waiting())
             .unwrap_or_default();
         self.core.stats.replaced += 1;
         self.close(incumbent, CloseCause::Replaced);
@@ -215,7 +215,7 @@ impl Hub {
         let policy = self.core.config.ack_on_close;
         let connection = self.connections.get(conn);
         let waits = |connection: &&Connection| {
-            connection.may_ack_by_closing(policy) && connection.unacked.len() > 0
+            connection.may_ack_by_closing(policy) && connection.outbox.in_flight() > 0
         };
         let Some(connection) = connection.filter(waits) else {
             return false;
@@ -242,7 +242,7 @@ impl Hub {
     pub(super) fn resolve_if_acked(&mut self, conn: ConnId) {
         let connection = self.connections.get(conn);
         let is_acked =
-            |connection: &Connection| connection.is_closing() && connection.unacked.len() == 0;
+            |connection: &Connection| connection.is_closing() && connection.outbox.in_flight() == 0;
         if connection.is_some_and(is_acked) {
             self.resolve(conn);
         }
@@ -257,7 +257,7 @@ impl Hub {
             && let Some(connection) = connections.get_mut(conn)
             && connection.may_ack_by_closing(policy)
         {
-            let acked = connection.ack_all(&mut core.spares, &mut core.shares);
+            let acked = connection.ack_all(&mut core.pool, &mut core.shares);
             core.on_acked(connection, acked);
         }
         self.remove(conn);
@@ -380,8 +380,8 @@ impl Core {
                 greeting: Some(greeting),
             } = before
         {
-            let (outbox, spares) = (&mut connection.outbox, &mut self.spares);
-            outbox.push_control_first(*greeting, spares);
+            let (outbox, pool) = (&mut connection.outbox, &mut self.pool);
+            outbox.push_control_first(*greeting, pool);
         }
         connection.probe_due = false;
         if connection.begun > 0 && connection.socket == Socket::Asleep {
@@ -421,7 +421,7 @@ impl Core {
                 // From here on the peer has its time to read it and to end its stream.
                 self.deadlines.close.arm(slot, now);
             }
-            connection.outbox.push_control(reply, &mut self.spares);
+            connection.outbox.push_control(reply, &mut self.pool);
         }
         if connection.unsettled.has_replies() {
             // The store answers: the next has its time from now on.

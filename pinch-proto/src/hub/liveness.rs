@@ -179,7 +179,7 @@ impl Hub {
         }
         let number = payload.try_into().ok().map(u64::from_be_bytes);
         if let Some(number) = number.filter(|number| *number <= connection.ping_number) {
-            let acked = connection.ack(number, &mut core.spares, &mut core.shares);
+            let acked = connection.ack(number, &mut core.pool, &mut core.shares);
             if acked.count > 0 {
                 core.restart_ack_deadline(connection);
                 core.on_acked(connection, acked);
@@ -281,7 +281,7 @@ impl Core {
     /// Starts the time in which a peer has to answer an ack probe, if one was transmitted. It runs while
     /// the socket still takes bytes: a peer that reads drop by drop acknowledges nothing.
     pub(super) fn expect_ack(&mut self, connection: &Connection) {
-        if connection.unacked.last_probe().is_some() && !connection.is_closing() {
+        if connection.outbox.last_probe().is_some() && !connection.is_closing() {
             let now = self.attended();
             self.deadlines.ack.arm_if_idle(connection.id.slot(), now);
         }

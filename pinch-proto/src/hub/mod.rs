@@ -138,7 +138,7 @@
 //! | `io`, `turn`, `config`, `stats` | what a driver sees: inputs, outputs, settings, counters |
 //! | `connections` | all connections, the routing table, send-only sessions |
 //! | `connection` | one connection: its phase, its ping, its socket, and which frame comes next |
-//! | `outbox`, `unacked` | what waits for a connection, and what is in flight to it |
+//! | `outbox` | its send buffer: what waits for it, and what is in flight |
 //! | `backlog` | where a connection is in its queue |
 //! | `unsettled` | requests of a connection that are not answered, and replies that wait for that |
 //! | `core` | what connections share: settings, clocks, wakeups, memory |
@@ -153,7 +153,7 @@
 //! | `transmit` | what leaves for a socket |
 //! | `liveness` | deadlines, pings, pongs and acks |
 //! | `shortage`, `begun` | who gives way when memory is short, or takes too much of it |
-//! | `slab`, `table`, `deadlines`, `spares`, `seeded` | tools |
+//! | `slab`, `table`, `deadlines`, `seeded` | tools |
 //!
 //! Every input costs O(1), besides [`Input::Shutdown`], which visits each connection once, and the
 //! end of a connection and the end of a read, which visit what waits for it.
@@ -183,13 +183,11 @@ mod shards;
 mod shares;
 mod shortage;
 mod slab;
-mod spares;
 mod stats;
 mod table;
 mod tickets;
 mod transmit;
 mod turn;
-mod unacked;
 mod unsettled;
 
 use ::core::num::NonZeroU16;

@@ -117,8 +117,8 @@ impl Hub {
         // Half an outbox at least, so that a slow reader costs few reads; and whatever is read
         // first has to fit.
         let (outbox, config) = (&connection.outbox, &core.config);
-        let room = config.outbox_bytes.saturating_sub(outbox.data_bytes());
-        let count = config.outbox_count.saturating_sub(outbox.data_len());
+        let room = config.outbox_bytes.saturating_sub(outbox.waiting_bytes());
+        let count = config.outbox_count.saturating_sub(outbox.waiting());
         let enough = config.envelope_bytes.max(config.outbox_bytes / 2);
         if room < enough || count < config.outbox_count.div_ceil(2) {
             return;
@@ -561,8 +561,8 @@ impl Core {
             });
             let mut envelope = Envelope::from_relay(status, self.clock.unix());
             envelope.to_address = connection.address.as_str().into();
-            let (outbox, spares) = (&mut connection.outbox, &mut self.spares);
-            outbox.push_control_first(envelope.to_bytes(), spares);
+            let (outbox, pool) = (&mut connection.outbox, &mut self.pool);
+            outbox.push_control_first(envelope.to_bytes(), pool);
         }
         self.stats.read += entries.len() as u64;
         self.stats.queued += entries.len() as u64;
@@ -582,19 +582,18 @@ impl Core {
                 confirmable: view.is_some_and(|view| is_confirmable(&view)),
                 message,
             };
-            connection.outbox.push_data(queued, &mut self.spares);
+            connection.outbox.push(queued, &mut self.pool);
         }
         // What is deferred and does not fit behind it is appended instead, and read when there is room.
-        let fits = connection
-            .outbox
-            .can_hold(backlog.deferred(), &self.outbox_limits);
+        let outbox = &connection.outbox;
+        let fits = outbox.has_room(backlog.deferred(), &self.outbox_limits);
         if is_rest && fits {
             for queued in backlog.take_deferred() {
-                connection.outbox.push_data(queued, &mut self.spares);
+                connection.outbox.push(queued, &mut self.pool);
             }
             connection.backlog = None;
             connection.drained =
-                connection.outbox.data_len() > 0 || connection.unacked.has_unprobed();
+                connection.outbox.waiting() > 0 || connection.outbox.unprobed_count() > 0;
             self.stats.backlogged -= 1;
         }
         if let Some(through) = last.filter(|_| !stored) {

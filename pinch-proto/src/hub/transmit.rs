@@ -85,9 +85,12 @@ impl Core {
             return;
         }
         let slot = connection.id.slot();
-        let queued = (connection.outbox.data_len(), connection.outbox.data_bytes());
-        let kept = connection.unacked.bytes();
-        let last_probe = connection.unacked.last_probe();
+        let queued = (
+            connection.outbox.waiting(),
+            connection.outbox.waiting_bytes(),
+        );
+        let kept = connection.outbox.in_flight_bytes();
+        let last_probe = connection.outbox.last_probe();
         let mut room = credit;
         let mut has_written = false;
         let mut has_more = true;
@@ -96,7 +99,7 @@ impl Core {
             && let Some(frame) = connection.pop_frame(
                 &mut self.next_ping,
                 window,
-                &mut self.spares,
+                &mut self.pool,
                 &mut self.shares,
             )
         {
@@ -107,13 +110,13 @@ impl Core {
             connection.probe_due |= connection.needs_probe(window);
             has_more = connection.has_frame(window);
             if room == 0 || !has_more {
-                let paced = connection.unacked.last_probe() != last_probe
+                let paced = connection.outbox.last_probe() != last_probe
                     || self.deadlines.probe.is_armed(slot);
                 connection.probe_due |= connection.wants_probe(paced);
                 has_more |= connection.probe_due;
             }
         }
-        if connection.unacked.last_probe() != last_probe && !connection.is_closing() {
+        if connection.outbox.last_probe() != last_probe && !connection.is_closing() {
             let (now, attended) = (self.now(), self.attended());
             self.deadlines.probe.arm(slot, now);
             self.deadlines.ack.arm_if_idle(slot, attended);
@@ -127,11 +130,11 @@ impl Core {
         } else if has_more {
             connection.socket = Socket::Awake;
         }
-        let transmitted = (queued.0 - connection.outbox.data_len()) as u64;
+        let transmitted = (queued.0 - connection.outbox.waiting()) as u64;
         self.stats.queued -= transmitted;
         self.stats.in_flight += transmitted;
-        self.stats.in_flight_bytes += (connection.unacked.bytes() - kept) as u64;
-        self.stats.queued_bytes -= (queued.1 - connection.outbox.data_bytes()) as u64;
+        self.stats.in_flight_bytes += (connection.outbox.in_flight_bytes() - kept) as u64;
+        self.stats.queued_bytes -= (queued.1 - connection.outbox.waiting_bytes()) as u64;
     }
 
     /// Decides whether the driver is to read from a connection before it comes again.
