@@ -3,12 +3,21 @@
 use core::fmt;
 use core::future::Future;
 use core::net::SocketAddr;
+use core::num::NonZero;
 use std::net::TcpListener;
 use std::sync::Arc;
 
 use pinch_driver::{BindError, Builder, RelayStats, Runtime};
 
 use crate::tracked::Tracked;
+
+/// The number of shards of the relays in all cases: what `PINCH_SHARDS` says, or 1.
+pub(crate) fn shards() -> NonZero<u16> {
+    match std::env::var("PINCH_SHARDS") {
+        Ok(shards) => shards.parse().expect("a number of shards"),
+        Err(_) => NonZero::<u16>::MIN,
+    }
+}
 
 /// Starts the relays of one case.
 pub trait Starter {
@@ -84,7 +93,7 @@ impl<R: Runtime> Starter for Tracked<R> {
     const NAME: &'static str = R::NAME;
 
     fn builder(&self) -> Builder<Self> {
-        pinch_driver::Relay::builder_on(self.clone())
+        pinch_driver::Relay::builder_on(self.clone()).shards(shards())
     }
 
     async fn bind(
@@ -118,9 +127,9 @@ impl<R: Runtime> Running for pinch_driver::Relay<R> {
         self.stats()
     }
 
-    /// The timer's and the listener's.
+    /// The timers' and the listener's.
     fn idle_tasks(&self) -> usize {
-        2
+        usize::from(shards().get()) + 1
     }
 
     async fn shutdown(&self) {

@@ -2,6 +2,7 @@
 
 use core::fmt;
 use core::net::SocketAddr;
+use core::num::NonZero;
 use core::time::Duration;
 use std::io;
 use std::net::TcpListener;
@@ -51,6 +52,7 @@ pub struct Builder<R> {
     session: session::Config,
     limits: Limits,
     hub: hub::Config,
+    shards: NonZero<u16>,
     store: Option<Arc<dyn Store>>,
     health_counters: Vec<HealthCounter>,
 }
@@ -75,6 +77,8 @@ pub struct Parts {
     pub limits: Limits,
     /// Of its hub.
     pub hub: hub::Config,
+    /// The number of its hubs.
+    pub shards: NonZero<u16>,
     /// An unpredictable number for the hashing of what peers choose.
     pub seed: [u8; 16],
     /// Where its queue is kept, if it has one.
@@ -104,6 +108,7 @@ impl<R> Builder<R> {
             session: session::Config::new(host.clone(), 0),
             limits: Limits::new(),
             hub: hub::Config::new(host),
+            shards: NonZero::<u16>::MIN,
             store: None,
             health_counters: Vec::new(),
         }
@@ -114,6 +119,14 @@ impl<R> Builder<R> {
     /// [`auth`](Self::auth) implies.
     pub fn hub(mut self, config: hub::Config) -> Self {
         self.hub = config;
+        self
+    }
+
+    /// Sets the number of shards: hubs that share nothing, so that as many threads can be busy with
+    /// envelopes at the same time. Each address lives in one of them. The [settings of the
+    /// hub](Self::hub) are those of all together: each shard has its part. Default: 1.
+    pub const fn shards(mut self, count: NonZero<u16>) -> Self {
+        self.shards = count;
         self
     }
 
@@ -217,11 +230,15 @@ impl<R> Builder<R> {
         self.session.message_bytes = hub.max_message_bytes();
         let limits = self.limits.build()?;
         let mut seed = [0; 16];
-        getrandom::fill(&mut seed)?;
+        // Where shuttle decides what happens, addresses live in the same shards again and again.
+        if !cfg!(shuttle) {
+            getrandom::fill(&mut seed)?;
+        }
         let parts = Parts {
             limits: limits.also_exempt(&self.session.trusted_proxies),
             session: Arc::new(self.session),
             hub,
+            shards: self.shards,
             seed,
             store: self.store,
             health_counters: self.health_counters,

@@ -6,7 +6,7 @@
 use core::task::Waker;
 
 use pinch_proto::hub::{
-    CloseCause, ConnId, Hub, HubStats, Input, JoinRefusal, Output, Turn, Wakeup,
+    CloseCause, ConnId, Hub, HubStats, Input, JoinRefusal, Output, Parcel, ShardId, Turn, Wakeup,
 };
 use pinch_proto::peers::Source;
 use pinch_proto::queue::Request;
@@ -36,6 +36,8 @@ struct Outside {
     /// The task that has it done.
     keeper: Option<Waker>,
     has_shut_down: bool,
+    /// What is for other shards.
+    parcels: Vec<(ShardId, Parcel)>,
     /// The answer to [`Input::Register`].
     joined: Option<Result<ConnId, JoinRefusal>>,
     left: Left,
@@ -46,6 +48,8 @@ struct Outside {
 pub(super) struct Left {
     pub(super) wakers: Vec<Waker>,
     pub(super) notes: Vec<Note>,
+    /// The shards for which there are parcels.
+    pub(super) concerned: Vec<ShardId>,
 }
 
 /// What the hub did to a connection, for the log.
@@ -101,6 +105,26 @@ impl HubState {
     /// Does the same for all inputs of a burst but the last: the timer is looked at once.
     pub(super) fn hand_in(&mut self, input: Input, now: Time) {
         let _ = self.outside.drain(self.hub.handle_input(input, now));
+    }
+
+    /// Hands in what another shard has for this one.
+    pub(super) fn hand_in_parcels(&mut self, parcels: Vec<(ShardId, Parcel)>, now: Time) {
+        let mut parcels = parcels.into_iter().peekable();
+        while let Some((shard, parcel)) = parcels.next() {
+            let turn = self
+                .hub
+                .handle_input(Input::Forwarded { shard, parcel }, now);
+            // Their outputs are taken together: then the hub has one answer for all of one shard.
+            if parcels.peek().is_none() {
+                let wakeup = self.outside.drain(turn).finish();
+                self.outside.reset_timer(wakeup);
+            }
+        }
+    }
+
+    /// Takes what is for other shards, if there is something.
+    pub(super) fn take_parcels(&mut self) -> Vec<(ShardId, Parcel)> {
+        core::mem::take(&mut self.outside.parcels)
     }
 
     /// Takes what there is to write to the socket of `conn`, which has taken everything before.
@@ -206,7 +230,7 @@ impl HubState {
 impl Outside {
     /// Takes all outputs of `turn`.
     fn drain<'a>(&mut self, mut turn: Turn<'a>) -> Turn<'a> {
-        let Left { wakers, notes } = &mut self.left;
+        let Left { wakers, notes, .. } = &mut self.left;
         let mut wake = |conn: ConnId| {
             let waker = self.wakers.get_mut(conn.index());
             wakers.extend(waker.and_then(Option::take));
@@ -238,7 +262,7 @@ impl Outside {
                 }
                 Output::Store(request) => self.requests.push(request),
                 Output::ShutDown => self.has_shut_down = true,
-                Output::Forward { .. } => unreachable!("the relay has one shard"),
+                Output::Forward { shard, parcel } => self.parcels.push((shard, parcel)),
             }
         }
         if self.has_shut_down || !self.requests.is_empty() {

@@ -11,7 +11,7 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use futures_util::future::{Either, select};
-use pinch_proto::hub::Input;
+use pinch_proto::hub::{Input, ShardId};
 use pinch_proto::queue::{Failure, Operation, Outcome, Request, Ticket};
 use tracing::error;
 
@@ -162,7 +162,7 @@ pub(super) fn spawn<R: Runtime>(shared: Arc<Shared<R>>, store: Arc<dyn Store>) {
 
 async fn keep<R: Runtime>(shared: &Shared<R>, store: &dyn Store) {
     let _vital = VitalTask::new(shared, "store");
-    while let Some(requests) = next_requests(shared).await {
+    while let Some((counts, requests)) = next_requests(shared).await {
         let (batch, operations) = Batch::new(requests);
         let Some(outcomes) = unless_over(shared, store.execute(operations)).await else {
             error!(
@@ -173,22 +173,37 @@ async fn keep<R: Runtime>(shared: &Shared<R>, store: &dyn Store) {
         };
         let (answers, reports) = batch.complete(outcomes, store.name(), &mut shared.store_health());
         reports.into_iter().for_each(|report| shared.report(report));
-        answer(shared, answers);
+        let mut answers = answers.into_iter();
+        for (shard, count) in counts {
+            answer(shared, shard, answers.by_ref().take(count));
+        }
     }
 }
 
-/// What the hub wants next; `None` if it will want nothing more.
-async fn next_requests<R: Runtime>(shared: &Shared<R>) -> Option<Vec<Request>> {
+/// What hubs want of the store, together, and how much of it is of which.
+type Requests = (Vec<(ShardId, usize)>, Vec<Request>);
+
+/// What the hubs want next; `None` if they will want nothing more.
+async fn next_requests<R: Runtime>(shared: &Shared<R>) -> Option<Requests> {
     poll_fn(|cx| {
-        let (requests, is_over) = shared.visit(&mut Left::default(), |state, _| {
-            let requests = state.take_requests(cx.waker());
-            // Any other task that is left may have something to leave behind.
-            let is_over = shared.is_cut() && shared.is_last_task();
-            (requests, is_over || state.has_shut_down())
-        });
+        let (mut counts, mut requests) = (Vec::new(), Vec::new());
+        let mut has_shut_down = true;
+        // Looked at first, under a lock: what other tasks leave behind at their end is found below.
+        let mut is_last = false;
+        for shard in shared.shards.all() {
+            let mut own = shared.visit(shard, &mut Left::default(), |state, _| {
+                has_shut_down &= state.has_shut_down();
+                if shard == ShardId::default() {
+                    is_last = shared.is_cut() && shared.is_last_task();
+                }
+                state.take_requests(cx.waker())
+            });
+            counts.push((shard, own.len()));
+            requests.append(&mut own);
+        }
         match requests.is_empty() {
-            false => Poll::Ready(Some(requests)),
-            true if is_over => Poll::Ready(None),
+            false => Poll::Ready(Some((counts, requests))),
+            true if has_shut_down || is_last => Poll::Ready(None),
             true => Poll::Pending,
         }
     })
@@ -203,10 +218,13 @@ async fn unless_over<R: Runtime, T>(
 ) -> Option<T> {
     let over = async {
         poll_fn(|cx| {
-            let is_over = shared.visit(&mut Left::default(), |state, _| {
-                state.wait_for_end(cx.waker());
-                state.has_shut_down() || shared.is_cut()
-            });
+            let mut is_over = true;
+            for shard in shared.shards.all() {
+                is_over &= shared.visit(shard, &mut Left::default(), |state, _| {
+                    state.wait_for_end(cx.waker());
+                    state.has_shut_down() || shared.is_cut()
+                });
+            }
             if is_over {
                 Poll::Ready(())
             } else {
@@ -224,12 +242,12 @@ async fn unless_over<R: Runtime, T>(
     }
 }
 
-/// Hands the answers of the store to the hub.
-fn answer<R: Runtime>(shared: &Shared<R>, answers: Vec<Input>) {
-    let mut answers = answers.into_iter().peekable();
+/// Hands answers of the store to the hub that has asked.
+fn answer<R: Runtime>(shared: &Shared<R>, shard: ShardId, answers: impl Iterator<Item = Input>) {
+    let mut answers = answers.peekable();
     let mut left = Left::default();
     while answers.peek().is_some() {
-        shared.visit(&mut left, |state, now| {
+        shared.visit(shard, &mut left, |state, now| {
             for answer in answers.by_ref().take(ANSWERS) {
                 state.handle(answer, now);
             }

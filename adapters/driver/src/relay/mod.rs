@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `builder` | settings, and what they come to |
 //! | `pump` | the task of a connection: moves the bytes of its session |
-//! | `hubs` | a hub behind its lock, and where its outputs go |
+//! | `hubs` | a shard's hub behind its lock, and where its outputs go |
 //! | `shared` | what all tasks share, and how they end |
 //! | `sync` | what tasks meet at: locks, flags, counters, events |
 //! | `counts` | the tasks that live |
@@ -12,8 +12,8 @@
 //! | `desk` | source addresses: admission and eviction |
 //! | `health` | the report on `/health` |
 //! | `reports` | what is worth a log line and may happen often: one line per kind and interval |
-//! | `timer` | the one timer of the hub |
-//! | `keeper` | the one task that has the store do what the hub wants |
+//! | `timer` | the one timer of a shard |
+//! | `keeper` | the one task that has the store do what the hubs want |
 //! | `listener` | the TCP sockets that come in |
 
 mod builder;
@@ -52,12 +52,12 @@ use crate::{Runtime, Stream, Upgrade, UpgradeError, tcp};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RelayStats {
-    /// The hub's counters.
+    /// The counters of all shards together.
     pub hub: HubStats,
     /// How the store is.
     pub store: StoreHealth,
-    /// Tasks that live now: one for each connection, one for the timer, one for the listener, one
-    /// for the store.
+    /// Tasks that live now: one for each connection, one for each shard's timer, one for the listener,
+    /// one for the store.
     pub tasks: usize,
     /// Connections that have not finished their HTTP request or handshake, or are being turned away.
     pub pending: usize,
@@ -89,7 +89,9 @@ impl<R: Runtime> Relay<R> {
 
     fn start(runtime: R, parts: Parts, listener: Option<(R::Listener, SocketAddr)>) -> Self {
         let shared = Arc::new(Shared::new(runtime, &parts));
-        timer::spawn(Arc::clone(&shared));
+        for shard in shared.shards.all() {
+            timer::spawn(Arc::clone(&shared), shard);
+        }
         if let Some(store) = parts.store {
             keeper::spawn(Arc::clone(&shared), store);
         }

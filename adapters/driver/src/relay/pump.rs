@@ -13,7 +13,7 @@ use core::time::Duration;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
-use pinch_proto::hub::{ConnId, Input};
+use pinch_proto::hub::{ConnId, Input, ShardId};
 use pinch_proto::peers::Place;
 use pinch_proto::{Frame, Time};
 
@@ -86,6 +86,7 @@ pub(super) fn spawn<R: Runtime>(
             sleep: None,
         })),
         stream,
+        shard: ShardId::default(),
         unsent: None,
         count: shared.count_task(),
     };
@@ -96,6 +97,8 @@ struct Pump<R: Runtime, S: Stream> {
     stream: S,
     session: Session,
     stage: Stage<R>,
+    /// Where its address lives, once it has joined.
+    shard: ShardId,
     /// What the stream has not taken. If it is empty, the stream has taken it and not passed it on:
     /// one that encrypts has a buffer of its own.
     unsent: Option<Box<WriteBatch>>,
@@ -299,7 +302,7 @@ impl<R: Runtime, S: Stream> Pump<R, S> {
             ..
         } = buffers;
         let shared = &self.count;
-        let is_alive = shared.visit(left, |state, now| {
+        let is_alive = shared.visit(self.shard, left, |state, now| {
             turn.visited(now);
             for input in inputs.drain(..) {
                 state.hand_in(input, now);
@@ -369,9 +372,11 @@ impl<R: Runtime, S: Stream> Pump<R, S> {
                     }
                     Event::Register(register) => {
                         let (input, source) = (register.input(), pending.source());
-                        let registered = shared.visit(&mut buffers.left, |state, now| {
+                        let shard = shared.shards.of(register.address().as_str());
+                        let registered = shared.visit(shard, &mut buffers.left, |state, now| {
                             state.register(input, source, now)
                         });
+                        self.shard = shard;
                         match registered {
                             Ok(conn) => register.registered(conn, write),
                             Err(refusal) => register.refused(refusal, now, write),
@@ -407,7 +412,7 @@ impl<R: Runtime, S: Stream> Drop for Pump<R, S> {
     /// However the task ended, the hub hears of it.
     fn drop(&mut self) {
         if let Some(closed) = self.session.closed() {
-            self.count.tell(closed);
+            self.count.tell(self.shard, closed);
         }
         if let Stage::Joined(place) = &mut self.stage
             && let Some(place) = place.take()

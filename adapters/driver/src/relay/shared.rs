@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock, PoisonError, Weak};
 
 use event_listener::EventListener;
 use pinch_proto::Time;
-use pinch_proto::hub::{Hub, Input};
+use pinch_proto::hub::{Hub, HubStats, Input, Parcel, Shard, ShardId, Shards};
 use tracing::{debug, error, info};
 
 use super::builder::Parts;
@@ -27,7 +27,9 @@ pub(super) struct Shared<R> {
     pub(super) session: Arc<session::Config>,
     health_counters: Vec<HealthCounter>,
     pub(super) clock: Clock<R>,
-    hub: Mutex<HubState>,
+    pub(super) shards: Shards,
+    /// By [`ShardId::index`].
+    hubs: Box<[ShardState]>,
     pub(super) handshakes: Mutex<Handshakes>,
     /// Its task drops it at its end.
     store: Option<Weak<dyn Store>>,
@@ -45,14 +47,32 @@ pub(super) struct Shared<R> {
     pub(super) tasks: AtomicUsize,
 }
 
+/// One shard: a hub with all that it concerns, and its part of the connections.
+struct ShardState {
+    hub: Mutex<HubState>,
+    /// What other shards have for it, in order. It is taken with the lock of one hub at most: that of
+    /// the shard that leaves something, or fetches it.
+    inbox: Mutex<Vec<(ShardId, Parcel)>>,
+}
+
 impl<R: Runtime> Shared<R> {
-    /// The hub begins with what the store holds, if there is one.
+    /// The hubs begin with what the store holds, if there is one.
     pub(super) fn new(runtime: R, parts: &Parts) -> Self {
         let clock = Clock::new(runtime.clone());
-        let mut hub = Hub::new(parts.hub.clone(), parts.seed, clock.now(), unix_now());
-        if let Some(store) = &parts.store {
-            hub = hub.with_restored(store.restored());
-        }
+        let shards = Shards::new(parts.shards, parts.seed);
+        let restored = parts.store.as_deref().map(Store::restored);
+        let (now, unix) = (clock.now(), unix_now());
+        let hubs = shards.all().map(|shard| {
+            let shard = Shard::new(shards.clone(), shard);
+            let mut hub = Hub::new_shard(parts.hub.clone(), shard, now, unix);
+            if let Some(restored) = &restored {
+                hub = hub.with_restored(restored.clone());
+            }
+            ShardState {
+                hub: Mutex::new(HubState::new(hub)),
+                inbox: Mutex::new(Vec::new()),
+            }
+        });
         let store_health = match &parts.store {
             Some(_) => StoreHealth::Working,
             None => StoreHealth::None,
@@ -63,7 +83,8 @@ impl<R: Runtime> Shared<R> {
             session: Arc::clone(&parts.session),
             health_counters: parts.health_counters.clone(),
             clock,
-            hub: Mutex::new(HubState::new(hub)),
+            hubs: hubs.collect(),
+            shards,
             handshakes: Mutex::new(Handshakes::new(desk)),
             store: parts.store.as_ref().map(Arc::downgrade),
             store_health: Mutex::new(store_health),
@@ -76,24 +97,71 @@ impl<R: Runtime> Shared<R> {
         }
     }
 
-    /// A panic under the lock leaves a hub that still holds its rules, for machines do not panic and
-    /// the rest is bookkeeping.
-    fn lock(&self) -> MutexGuard<'_, HubState> {
-        self.hub.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self, shard: ShardId) -> &ShardState {
+        let state = self.hubs.get(shard.index());
+        state.expect("shards are named by the same relay")
     }
 
-    /// Visits the hub: `act` has it as long as its lock is held. What is left to do then is done with
-    /// `left`, which is empty before and after.
+    /// A panic under the lock leaves a hub that still holds its rules, for machines do not panic and
+    /// the rest is bookkeeping.
+    fn lock(&self, shard: ShardId) -> MutexGuard<'_, HubState> {
+        let hub = self.state(shard).hub.lock();
+        hub.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn inbox(&self, shard: ShardId) -> MutexGuard<'_, Vec<(ShardId, Parcel)>> {
+        let inbox = self.state(shard).inbox.lock();
+        inbox.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Visits a hub: `act` has it as long as its lock is held. What is left to do then is done with
+    /// `left`, which is empty before and after: other hubs get what this one has for them, each in one
+    /// visit.
     pub(super) fn visit<T>(
         &self,
+        shard: ShardId,
         left: &mut Left,
         act: impl FnOnce(&mut HubState, Time) -> T,
     ) -> T {
-        let mut state = self.lock();
+        let result = self.visit_one(shard, left, act);
+        while let Some(shard) = left.concerned.pop() {
+            self.visit_one(shard, left, |_, _| ());
+        }
+        result
+    }
+
+    fn visit_one<T>(
+        &self,
+        shard: ShardId,
+        left: &mut Left,
+        act: impl FnOnce(&mut HubState, Time) -> T,
+    ) -> T {
+        let mut concerned = core::mem::take(&mut left.concerned);
+        let mut state = self.lock(shard);
         // Read under the lock, so that the hub's time does not run backwards.
-        let result = act(&mut state, self.clock.now());
+        let now = self.clock.now();
+        if self.hubs.len() > 1 {
+            let parcels = core::mem::take(&mut *self.inbox(shard));
+            if !parcels.is_empty() {
+                state.hand_in_parcels(parcels, now);
+            }
+        }
+        let result = act(&mut state, now);
+        // Left there under the lock: what one shard has for another stays in its order.
+        let mut parcels = state.take_parcels().into_iter().peekable();
+        while let Some((to, parcel)) = parcels.next() {
+            let mut inbox = self.inbox(to);
+            inbox.push((shard, parcel));
+            while let Some((_, parcel)) = parcels.next_if(|(next, _)| *next == to) {
+                inbox.push((shard, parcel));
+            }
+            if !concerned.contains(&to) {
+                concerned.push(to);
+            }
+        }
         state.swap_left(left);
         drop(state);
+        left.concerned = concerned;
         left.wakers.drain(..).for_each(Waker::wake);
         for note in left.notes.drain(..) {
             self.note(note);
@@ -101,9 +169,11 @@ impl<R: Runtime> Shared<R> {
         result
     }
 
-    /// Tells the hub one thing.
-    pub(super) fn tell(&self, input: Input) {
-        self.visit(&mut Left::default(), |state, now| state.handle(input, now));
+    /// Tells a hub one thing.
+    pub(super) fn tell(&self, shard: ShardId, input: Input) {
+        self.visit(shard, &mut Left::default(), |state, now| {
+            state.handle(input, now);
+        });
     }
 
     fn note(&self, note: Note) {
@@ -125,7 +195,7 @@ impl<R: Runtime> Shared<R> {
         if let Some(line) = line {
             line.log();
             // It has to look when the next line of this kind is due.
-            let timer = self.lock().wake_timer();
+            let timer = self.lock(ShardId::default()).wake_timer();
             timer.into_iter().for_each(Waker::wake);
         }
     }
@@ -167,8 +237,12 @@ impl<R: Runtime> Shared<R> {
         let (pending, handshakes) = self.handshakes().desk.stats();
         let store = self.store.as_ref().and_then(Weak::upgrade);
         let warning = store.and_then(|store| store.warning());
+        let mut hub = HubStats::default();
+        for shard in self.shards.all() {
+            hub += self.lock(shard).stats();
+        }
         RelayStats {
-            hub: self.lock().stats(),
+            hub,
             store: self.store_health().with_warning(warning),
             tasks: self.tasks.load(Ordering::Relaxed),
             pending,
@@ -204,7 +278,9 @@ impl<R: Runtime> Shared<R> {
     pub(super) fn shut_down(&self) {
         if !self.closing.swap(true, Ordering::AcqRel) {
             info!("shutting down");
-            self.tell(Input::Shutdown);
+            for shard in self.shards.all() {
+                self.tell(shard, Input::Shutdown);
+            }
             self.wake_handshakes();
         }
         self.changed.notify(usize::MAX);
@@ -218,7 +294,9 @@ impl<R: Runtime> Shared<R> {
         self.closing.store(true, Ordering::Release);
         self.changed.notify(usize::MAX);
         self.wake_handshakes();
-        self.visit(&mut Left::default(), |state, _| state.wake_all());
+        for shard in self.shards.all() {
+            self.visit(shard, &mut Left::default(), |state, _| state.wake_all());
+        }
     }
 
     /// Whether the caller's task is the only one that is left.
@@ -231,10 +309,10 @@ impl<R: Runtime> Shared<R> {
         if was_last {
             self.changed.notify(usize::MAX);
         }
-        // The keeper ends as the last one. Looked at under the lock: otherwise this task may not see
-        // that the relay was cut, while the keeper, woken for that, still counts this task.
+        // The keeper ends as the last one. Looked at under the lock under which it counts: otherwise this
+        // task may not see that the relay was cut, while the keeper, woken for that, still counts it.
         let keeper = {
-            let mut state = self.lock();
+            let mut state = self.lock(ShardId::default());
             self.is_cut().then(|| state.wake_keeper())
         };
         keeper.flatten().into_iter().for_each(Waker::wake);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::RETRY_AFTER;
 use http::{Method, Request, Response, StatusCode};
-use pinch_proto::hub::{Admission, Input, JoinOptions, JoinRefusal};
+use pinch_proto::hub::{Admission, JoinOptions, JoinRefusal};
 use pinch_proto::{Address, Close, CloseCode, Frame, Time, Timeout, UnixMillis, handshake, peers};
 use tracing::debug;
 
@@ -95,19 +95,6 @@ struct Registration {
     greeting: Greeting,
 }
 
-impl Registration {
-    fn input(&self) -> Input {
-        Input::Register {
-            address: self.address.clone(),
-            admission: match self.proven {
-                Some(_) => Admission::Proven,
-                None => Admission::Named,
-            },
-            options: self.options,
-        }
-    }
-}
-
 /// What a connection that has not joined waits for.
 pub(super) enum Waits {
     Peer,
@@ -116,7 +103,7 @@ pub(super) enum Waits {
     Health,
     Upgrade,
     Nonce,
-    Register(Input),
+    Register(Address, Admission, JoinOptions),
 }
 
 impl Joining {
@@ -194,8 +181,13 @@ impl Joining {
                 step @ Step::Upgrade(..) => return Ok(self.wait(step, Waits::Upgrade)),
                 step @ Step::Nonce(..) => return Ok(self.wait(step, Waits::Nonce)),
                 Step::Register(registration) => {
-                    let input = registration.input();
-                    return Ok(self.wait(Step::Register(registration), Waits::Register(input)));
+                    let address = registration.address.clone();
+                    let admission = match registration.proven {
+                        Some(_) => Admission::Proven,
+                        None => Admission::Named,
+                    };
+                    let waits = Waits::Register(address, admission, registration.options);
+                    return Ok(self.wait(Step::Register(registration), waits));
                 }
             }
         }

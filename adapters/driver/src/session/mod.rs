@@ -98,8 +98,8 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use http::Response;
-use pinch_proto::hub::{ConnId, Hub, Input, JoinRefusal};
-use pinch_proto::{Frame, Time, Timeout, UnixMillis, peers};
+use pinch_proto::hub::{Admission, ConnId, Hub, Input, JoinOptions, JoinRefusal};
+use pinch_proto::{Address, Frame, Time, Timeout, UnixMillis, peers};
 
 pub use self::batch::WriteBatch;
 pub use self::config::Config;
@@ -217,7 +217,9 @@ pub struct AskNonce<'a>(&'a mut Session);
 #[must_use = "the session waits for the answer"]
 pub struct AskRegister<'a> {
     session: &'a mut Session,
-    input: Input,
+    address: Address,
+    admission: Admission,
+    options: JoinOptions,
 }
 
 impl AskUpgrade<'_> {
@@ -257,10 +259,20 @@ impl AskNonce<'_> {
 }
 
 impl AskRegister<'_> {
-    /// Returns the question for the hub: an [`Input::Register`].
+    /// The address that it wants: the connection belongs to the shard in which that lives.
+    #[must_use]
+    pub const fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Returns the question for the hub.
     #[must_use]
     pub fn input(&self) -> Input {
-        self.input.clone()
+        Input::Register {
+            address: self.address.clone(),
+            admission: self.admission,
+            options: self.options,
+        }
     }
 
     /// It has joined. Something may have come behind the handshake: call [`Session::receive`] with
@@ -360,10 +372,14 @@ impl Session {
             Ok(Waits::Upgrade) => Some(Event::Upgrade(AskUpgrade(self))),
             Ok(Waits::Health) => Some(Event::Health(AskHealth(self))),
             Ok(Waits::Nonce) => Some(Event::Nonce(AskNonce(self))),
-            Ok(Waits::Register(input)) => Some(Event::Register(AskRegister {
-                session: self,
-                input,
-            })),
+            Ok(Waits::Register(address, admission, options)) => {
+                Some(Event::Register(AskRegister {
+                    session: self,
+                    address,
+                    admission,
+                    options,
+                }))
+            }
             Err(outcome) => {
                 self.leave(outcome, now);
                 self.poll_event(now, out)

@@ -1,5 +1,7 @@
 //! What scenarios begin and end with.
 
+use core::num::NonZero;
+
 use pinch_driver::proto::Host;
 use pinch_driver::proto::hub::{Config, OnDuplicate};
 use pinch_driver::{Auth, Builder, Relay};
@@ -14,10 +16,14 @@ pub(crate) fn hub() -> Config {
         .join_limit(None)
 }
 
+/// Alice and Carol live in one of them, Bob in the other.
+pub(crate) const SHARDS: NonZero<u16> = NonZero::new(2).unwrap();
+
 /// A relay that takes any name.
 pub(crate) fn relay(runtime: &Interleaved) -> Builder<Interleaved> {
     let runtime = runtime.clone();
-    Relay::builder_on(runtime).auth(Auth::Open).hub(hub())
+    let builder = Relay::builder_on(runtime).auth(Auth::Open).hub(hub());
+    builder.shards(SHARDS)
 }
 
 /// Drops `relay`, and waits until all its tasks have ended.
