@@ -108,7 +108,7 @@ struct Outputs {
 }
 
 impl Outputs {
-    fn drain(&mut self, mut turn: Turn<'_>) -> Option<Wakeup> {
+    fn drain<'a>(&mut self, mut turn: Turn<'a>) -> Turn<'a> {
         while let Some(output) = turn.poll_output() {
             match output {
                 Output::Wake { conn } => self.woken.push(conn),
@@ -118,7 +118,7 @@ impl Outputs {
                 Output::Closed { .. } | Output::Store(_) | Output::ShutDown => {}
             }
         }
-        turn.finish()
+        turn
     }
 }
 
@@ -170,7 +170,7 @@ impl EventLoop {
                 self.accept(delivery, now);
             }
             if self.wakeup.is_some_and(|wakeup| wakeup.at <= now) {
-                self.wakeup = self.outputs.drain(self.hub.handle_timeout(now));
+                self.wakeup = self.outputs.drain(self.hub.handle_timeout(now)).finish();
             }
             self.begin_or_end();
             self.wake();
@@ -193,10 +193,8 @@ impl EventLoop {
     /// Takes what another shard has sent.
     fn accept(&mut self, (shard, parcels): Delivery, now: Time) {
         for parcel in parcels {
-            let turn = self
-                .hub
-                .handle_input(Input::Forwarded { shard, parcel }, now);
-            self.wakeup = self.outputs.drain(turn);
+            let input = Input::Forwarded { shard, parcel };
+            let _ = self.outputs.drain(self.hub.handle_input(input, now));
         }
     }
 
@@ -251,7 +249,7 @@ impl EventLoop {
                 Event::Upgrade(upgrade) => upgrade.answer(Ok(()), now, batch),
                 Event::Register(register) => {
                     let turn = self.hub.handle_input(register.input(), now);
-                    self.wakeup = outputs.drain(turn);
+                    self.wakeup = outputs.drain(turn).finish();
                     match outputs.joined.take() {
                         Some(Ok(conn)) => {
                             if self.places.len() <= conn.index() {
@@ -270,12 +268,12 @@ impl EventLoop {
             }
         }
         for input in self.inputs.drain(..) {
-            outputs.drain(self.hub.handle_input(input, now));
+            let _ = outputs.drain(self.hub.handle_input(input, now));
         }
         if let Some(conn) = session.conn() {
             let transmit = |frame| session.transmit(frame, batch);
             let turn = self.hub.poll_transmit(conn, CREDIT, now, transmit);
-            self.wakeup = outputs.drain(turn);
+            self.wakeup = outputs.drain(turn).finish();
             session.follow(&self.hub);
         }
         let wrote = !batch.is_empty();
