@@ -210,7 +210,7 @@ impl Running {
                     .build()?;
                 let entered = runtime.enter();
                 let relay = Relay::builder().hub(hub_config()).auth(Auth::Open);
-                let relay = relay.detached()?;
+                let relay = relay.shards(threads).detached()?;
                 for (number, agent) in agents.into_iter().enumerate() {
                     relay.adopt(Socket::new(agent, window, number, Arc::clone(run)));
                 }
