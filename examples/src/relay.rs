@@ -1,15 +1,20 @@
 //! The main function that all relay binaries share: they differ in their runtime alone.
 
 use core::future::Future;
+use core::net::SocketAddr;
+use core::num::NonZero;
 use core::pin::pin;
 use std::io::{self, Write as _};
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::thread;
+use std::sync::Arc;
+use std::{env, thread};
 
 use async_channel::Receiver;
 use futures_util::future::{Either, select};
-use pinch_driver::{Auth, BindError, Relay, Runtime, Store as _};
+use pinch_driver::{Auth, BindError, Builder, Relay, Runtime, Store as _};
+use pinch_mio::Mio;
 use pinch_store_redb::{OpenError, RedbStore};
 use thiserror::Error;
 use tracing::{error, info, warn};
@@ -17,6 +22,9 @@ use tracing::{error, info, warn};
 use crate::options::{Database, Invocation, Options};
 use crate::signals::{Signals, Stop};
 use crate::{descriptors, inspection, listening, logging};
+
+/// More than any machine has use for.
+const MAX_THREADS: NonZero<u16> = NonZero::new(1024).expect("more than 0");
 
 /// Why a relay did not start.
 #[derive(Debug, Error)]
@@ -40,12 +48,61 @@ pub enum Failure {
 /// one.
 pub type Ended = Result<Option<Stop>, Failure>;
 
+/// A relay as this program runs it.
+pub trait Server {
+    /// How `/health` names what it runs on.
+    const NAME: &'static str;
+
+    /// Where it listens.
+    fn local_addr(&self) -> Option<SocketAddr>;
+
+    /// Accepts connections from a further socket.
+    ///
+    /// # Errors
+    /// The socket cannot be listened on.
+    fn add_listener(&self, listener: TcpListener) -> Result<(), BindError>;
+
+    /// Ends it in order.
+    fn shutdown(&self) -> impl Future<Output = ()>;
+}
+
+impl<R: Runtime> Server for Relay<R> {
+    const NAME: &'static str = R::NAME;
+
+    fn local_addr(&self) -> Option<SocketAddr> {
+        self.local_addr()
+    }
+
+    fn add_listener(&self, listener: TcpListener) -> Result<(), BindError> {
+        self.add_listener(listener)
+    }
+
+    async fn shutdown(&self) {
+        self.shutdown().await;
+    }
+}
+
+/// Its shutdown blocks, and has a thread for that.
+impl Server for Arc<pinch_mio::Relay> {
+    const NAME: &'static str = Mio::NAME;
+
+    fn local_addr(&self) -> Option<SocketAddr> {
+        Some((**self).local_addr())
+    }
+
+    fn add_listener(&self, listener: TcpListener) -> Result<(), BindError> {
+        (**self).add_listener(listener)
+    }
+
+    async fn shutdown(&self) {
+        let relay = Self::clone(self);
+        smol::unblock(move || pinch_mio::Relay::shutdown(&relay)).await;
+    }
+}
+
 /// Does what this process, which is a `program`, is asked to: runs a relay, or says what is in the
-/// queue of one. `block_on` runs a future on the runtime `R`.
-pub fn main<R: Runtime + Default>(
-    program: &'static str,
-    block_on: impl FnOnce(Running) -> Ended,
-) -> ExitCode {
+/// queue of one. `block_on` starts the relay and waits for its end.
+pub fn main(program: &'static str, block_on: impl FnOnce(Program) -> Ended) -> ExitCode {
     let options = match Invocation::of_process(program) {
         Invocation::Relay(options) => *options,
         Invocation::InspectQueue(options) => return inspection::main(&options),
@@ -65,7 +122,7 @@ pub fn main<R: Runtime + Default>(
             return ExitCode::from(2);
         }
     };
-    match block_on(Box::pin(run::<R>(options, signals))) {
+    match block_on(Program { options, signals }) {
         Ok(None) => ExitCode::SUCCESS,
         Ok(Some(stop)) => ExitCode::from(stop.exit_code()),
         Err(failure) => {
@@ -75,17 +132,63 @@ pub fn main<R: Runtime + Default>(
     }
 }
 
-/// The future that is to be run.
-pub type Running = core::pin::Pin<Box<dyn Future<Output = Ended>>>;
+/// Number of threads that the environment `variable` says, or half of those that can run at the same
+/// time: where every byte comes from a socket and goes to one, the system needs the other half.
+///
+/// # Errors
+/// The variable says something else than a number from 1 to 1,024.
+pub fn threads(variable: &str) -> Result<NonZero<u16>, Failure> {
+    // One that is set and empty counts as unset.
+    let Some(value) = env::var_os(variable).filter(|value| !value.is_empty()) else {
+        let cores = thread::available_parallelism().map_err(Failure::Runtime)?;
+        let half = NonZero::new(cores.get().div_ceil(2)).unwrap_or(cores);
+        return Ok(half.try_into().unwrap_or(MAX_THREADS));
+    };
+    let threads = value.to_str().and_then(|value| value.parse().ok());
+    let threads = threads.filter(|threads| *threads <= MAX_THREADS);
+    threads.ok_or_else(|| {
+        Failure::Runtime(io::Error::other(format!(
+            "{variable} is {value:?}, expected a number of threads from 1 to {MAX_THREADS}"
+        )))
+    })
+}
 
-async fn run<R: Runtime + Default>(mut options: Options, signals: Signals) -> Ended {
+/// A relay that is to be run.
+#[derive(Debug)]
+pub struct Program {
+    options: Options,
+    signals: Signals,
+}
+
+impl Program {
+    /// Runs the relay that `builder` describes, with the settings of this process, until a signal has
+    /// ended it. `listen_on` starts it.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub async fn run<T, S: Server>(
+        self,
+        builder: Builder<T>,
+        listen_on: impl FnOnce(Builder<T>, TcpListener) -> Result<S, BindError>,
+    ) -> Ended {
+        // Boxed, for it is large.
+        Box::pin(run(self.options, self.signals, builder, listen_on)).await
+    }
+}
+
+async fn run<T, S: Server>(
+    mut options: Options,
+    signals: Signals,
+    builder: Builder<T>,
+    listen_on: impl FnOnce(Builder<T>, TcpListener) -> Result<S, BindError>,
+) -> Ended {
     match descriptors::raise() {
         Ok(Some(limit)) => options.fit_descriptors(limit),
         Ok(None) => {}
         Err(error) => warn!(%error, "cannot raise the limit of open files"),
     }
     let mut relay = options
-        .apply(Relay::<R>::builder())
+        .apply(builder)
         .health_counter("log_lines_lost", logging::lines_lost);
     let mut queue = "none".to_owned();
     if let Database::File(path) = &options.database {
@@ -105,13 +208,13 @@ async fn run<R: Runtime + Default>(mut options: Options, signals: Signals) -> En
     let listen = |source| BindError::Listen { addr, source };
     let (listener, other) =
         listening::listen(options.listen, options.reuse_port).map_err(listen)?;
-    let relay = relay.listen_on(listener)?;
+    let relay = listen_on(relay, listener)?;
     if let Some(other) = other {
         relay.add_listener(other)?;
     }
     let listen = relay.local_addr().unwrap_or(addr);
     let (host, auth) = (options.hub.host(), options.auth);
-    info!(%listen, %host, ?auth, queue, runtime = R::NAME, "started");
+    info!(%listen, %host, ?auth, queue, runtime = S::NAME, "started");
     if options.auth == Auth::Open {
         warn!("in open mode, agents are whoever they say they are");
     }

@@ -27,7 +27,7 @@ const RELAYS: [&str; 4] = [
     env!("CARGO_BIN_EXE_relay-tokio"),
     env!("CARGO_BIN_EXE_relay-smol"),
     env!("CARGO_BIN_EXE_relay-async-std"),
-    env!("CARGO_BIN_EXE_relay-polling"),
+    env!("CARGO_BIN_EXE_relay-mio"),
 ];
 
 /// A relay, ended when the test is.

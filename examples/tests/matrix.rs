@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should fail")]
 
 use core::future::Future;
+use core::net::SocketAddr;
 use core::pin::pin;
 use core::time::Duration;
 use std::sync::OnceLock;
@@ -10,8 +11,8 @@ use std::time::Instant;
 
 use futures_util::future::{Either, select};
 use pinch_async_std::AsyncStd;
-use pinch_driver::{Client, Relay, Runtime};
-use pinch_polling::Polling;
+use pinch_driver::{Client, Relay, RelayStats, Runtime};
+use pinch_mio::Bind as _;
 use pinch_proto::client::{Event, Identity};
 use pinch_proto::wire::Envelope;
 use pinch_proto::{EnvelopeView, Host, SecretKey};
@@ -51,15 +52,15 @@ impl Background for Smol {
     }
 }
 
-impl Background for AsyncStd {
+impl Background for pinch_mio::Threads {
     fn block_on<T>(future: impl Future<Output = T>) -> T {
-        async_std::task::block_on(future)
+        smol::block_on(future)
     }
 }
 
-impl Background for Polling {
+impl Background for AsyncStd {
     fn block_on<T>(future: impl Future<Output = T>) -> T {
-        pinch_polling::block_on(future)
+        async_std::task::block_on(future)
     }
 }
 
@@ -67,7 +68,23 @@ impl Background for Polling {
 fn talk<R: Background, C: Background>() {
     let relay = Relay::<R>::builder().bind(([127, 0, 0, 1], 0));
     let relay = R::soon(relay).unwrap();
-    let url = format!("ws://{}/ws", relay.local_addr().unwrap());
+    agents_talk::<C>(relay.local_addr().unwrap());
+    R::soon(relay.shutdown());
+    check(&relay.stats());
+}
+
+/// As [`talk`], over a relay that is an event loop.
+fn talk_over_mio<C: Background>() {
+    let relay = pinch_mio::Relay::builder()
+        .bind(([127, 0, 0, 1], 0))
+        .unwrap();
+    agents_talk::<C>(relay.local_addr());
+    relay.shutdown();
+    check(&relay.stats());
+}
+
+fn agents_talk<C: Background>(relay: SocketAddr) {
+    let url = format!("ws://{relay}/ws");
     C::soon(async {
         let join = |seed| {
             let host = Host::parse("localhost").unwrap();
@@ -88,13 +105,23 @@ fn talk<R: Background, C: Background>() {
         assert!(alice.close().await.is_empty());
         assert!(bob.close().await.is_empty());
     });
-    R::soon(relay.shutdown());
-    let stats = relay.stats();
+}
+
+/// Nothing is left of both.
+fn check(stats: &RelayStats) {
     assert_eq!(
         (stats.tasks, stats.pending, stats.hub.connections),
         (0, 0, 0)
     );
     assert_eq!((stats.hub.registered, stats.hub.closed), (2, 2));
+}
+
+#[test]
+fn each_to_mio() {
+    talk_over_mio::<Tokio>();
+    talk_over_mio::<Smol>();
+    talk_over_mio::<AsyncStd>();
+    talk_over_mio::<pinch_mio::Threads>();
 }
 
 macro_rules! matrix {
@@ -112,17 +139,10 @@ matrix! {
     tokio_to_tokio: Tokio => Tokio,
     tokio_to_smol: Tokio => Smol,
     tokio_to_async_std: Tokio => AsyncStd,
-    tokio_to_polling: Tokio => Polling,
     smol_to_tokio: Smol => Tokio,
     smol_to_smol: Smol => Smol,
     smol_to_async_std: Smol => AsyncStd,
-    smol_to_polling: Smol => Polling,
     async_std_to_tokio: AsyncStd => Tokio,
     async_std_to_smol: AsyncStd => Smol,
     async_std_to_async_std: AsyncStd => AsyncStd,
-    async_std_to_polling: AsyncStd => Polling,
-    polling_to_tokio: Polling => Tokio,
-    polling_to_smol: Polling => Smol,
-    polling_to_async_std: Polling => AsyncStd,
-    polling_to_polling: Polling => Polling,
 }

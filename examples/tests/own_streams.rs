@@ -9,13 +9,11 @@ use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::Instant;
 
 use futures_rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use futures_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig, crypto::ring};
 use futures_rustls::{TlsAcceptor, TlsConnector};
 use pinch_driver::{Client, Relay, Runtime, Stream, bind, dial};
-use pinch_polling::Polling;
 use pinch_proto::client::{Event, Identity};
 use pinch_proto::wire::Envelope;
 use pinch_proto::{EnvelopeView, Host, SecretKey};
@@ -48,15 +46,6 @@ fn on_smol(test: impl Future<Output = ()>) {
         panic!("waited in vain");
     };
     smol::block_on(smol::future::or(test, late));
-}
-
-fn on_polling(test: impl Future<Output = ()>) {
-    let late = async {
-        let late = Instant::now() + PATIENCE;
-        Polling::default().sleep_until(late).await;
-        panic!("waited in vain");
-    };
-    pinch_polling::block_on(smol::future::or(test, late));
 }
 
 fn relay<R: Runtime + Default>() -> Arc<Relay<R>> {
@@ -153,11 +142,6 @@ fn tls_on_tokio() {
 #[test]
 fn tls_on_smol() {
     on_smol(talk_over_tls::<Smol>());
-}
-
-#[test]
-fn tls_on_polling() {
-    on_polling(talk_over_tls::<Polling>());
 }
 
 #[cfg(unix)]

@@ -38,7 +38,7 @@ const RELAYS: [(&str, &str); 4] = [
     ("tokio", env!("CARGO_BIN_EXE_relay-tokio")),
     ("smol", env!("CARGO_BIN_EXE_relay-smol")),
     ("async-std", env!("CARGO_BIN_EXE_relay-async-std")),
-    ("polling", env!("CARGO_BIN_EXE_relay-polling")),
+    ("mio", env!("CARGO_BIN_EXE_relay-mio")),
 ];
 
 /// A process, killed when the test ends.
@@ -340,7 +340,7 @@ const CLIENT: &str = "PINCH_TEST_CLIENT";
 /// Where its relay is.
 const URL: &str = "PINCH_TEST_URL";
 
-const CLIENTS: [&str; 4] = ["tokio", "smol", "async-std", "polling"];
+const CLIENTS: [&str; 4] = ["tokio", "smol", "async-std", "mio"];
 
 /// Not a test, but the process of a client, if the environment says so. It ends with its link.
 #[test]
@@ -354,7 +354,7 @@ fn client() {
             .block_on(stay::<pinch_tokio::Tokio>()),
         "smol" => smol::block_on(stay::<pinch_smol::Smol>()),
         "async-std" => async_std::task::block_on(stay::<pinch_async_std::AsyncStd>()),
-        "polling" => pinch_polling::block_on(stay::<pinch_polling::Polling>()),
+        "mio" => smol::block_on(stay::<pinch_mio::Threads>()),
         other => panic!("no runtime: {other}"),
     }
 }

@@ -42,7 +42,7 @@ fn each_relay_starts_without_configuration_names_its_runtime_and_ends_in_order()
         ("tokio", env!("CARGO_BIN_EXE_relay-tokio")),
         ("smol", env!("CARGO_BIN_EXE_relay-smol")),
         ("async-std", env!("CARGO_BIN_EXE_relay-async-std")),
-        ("polling", env!("CARGO_BIN_EXE_relay-polling")),
+        ("mio", env!("CARGO_BIN_EXE_relay-mio")),
     ];
     for (runtime, program) in relays {
         let directory = tempfile::tempdir().unwrap();
@@ -89,11 +89,11 @@ fn each_relay_starts_without_configuration_names_its_runtime_and_ends_in_order()
 }
 
 #[test]
-fn relay_polling_takes_a_number_of_threads_from_the_environment_and_nothing_else() {
+fn relay_mio_takes_a_number_of_threads_from_the_environment_and_nothing_else() {
     let directory = tempfile::tempdir().unwrap();
     let run = |threads: &str| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_relay-polling"));
-        command.env_clear().env("PINCH_POLLING_THREADS", threads);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_relay-mio"));
+        command.env_clear().env("PINCH_MIO_THREADS", threads);
         command.args(["--listen", "127.0.0.1:0", "--db", "none"]);
         command.current_dir(directory.path());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -108,7 +108,7 @@ fn relay_polling_takes_a_number_of_threads_from_the_environment_and_nothing_else
         stderr.read_to_string(&mut log).unwrap();
         assert_eq!(relay.0.wait().unwrap().code(), Some(1));
         let expected = format!(
-            "cannot start the runtime: PINCH_POLLING_THREADS is {nonsense:?}, expected a number of threads from 1 to 1024"
+            "cannot start the runtime: PINCH_MIO_THREADS is {nonsense:?}, expected a number of threads from 1 to 1024"
         );
         assert!(log.contains(&expected), "{log}");
         assert_eq!(said, "");

@@ -24,7 +24,7 @@ const LIMIT: Duration = Duration::from_secs(300);
 const TOKIO: &str = env!("CARGO_BIN_EXE_relay-tokio");
 const SMOL: &str = env!("CARGO_BIN_EXE_relay-smol");
 const ASYNC_STD: &str = env!("CARGO_BIN_EXE_relay-async-std");
-const POLLING: &str = env!("CARGO_BIN_EXE_relay-polling");
+const MIO: &str = env!("CARGO_BIN_EXE_relay-mio");
 
 /// What is left of a process group is killed when this is dropped.
 struct Group(Pid);
@@ -191,8 +191,8 @@ async fn suite_at_relay_async_std() {
 }
 
 #[tokio::test]
-async fn suite_at_relay_polling() {
-    suite_at(POLLING, "suite_at_relay_polling").await;
+async fn suite_at_relay_mio() {
+    suite_at(MIO, "suite_at_relay_mio").await;
 }
 
 /// What the client leaves behind in `name`, which is a Node or Bun.
@@ -274,6 +274,6 @@ async fn chromium_at_relay_async_std() {
 }
 
 #[tokio::test]
-async fn chromium_at_relay_polling() {
-    chromium_at(POLLING, "chromium_at_relay_polling").await;
+async fn chromium_at_relay_mio() {
+    chromium_at(MIO, "chromium_at_relay_mio").await;
 }

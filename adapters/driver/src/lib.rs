@@ -13,7 +13,7 @@
 //! | `pinch-tokio` | your program runs on tokio, or on nothing yet |
 //! | `pinch-smol` | it runs on smol |
 //! | `pinch-async-std` | it still runs on async-std, which is discontinued |
-//! | `pinch-polling` | it has no runtime, or a connection has to cost as little as can be |
+//! | `pinch-mio` | it has no runtime, or a connection has to cost as little as can be |
 //! | [your own](#write-your-own-adapter) | it runs on something else |
 //!
 //! What each of them costs in lines, crates, memory and time is measured in the README by one

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use pinch_async_std::AsyncStd;
+use pinch_async_std::{Builder, Relay};
 use pinch_examples::relay;
 
 /// Gives memory back that one thread allocated and another freed, which glibc keeps.
@@ -10,5 +10,7 @@ use pinch_examples::relay;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    relay::main::<AsyncStd>(env!("CARGO_BIN_NAME"), async_std::task::block_on)
+    relay::main(env!("CARGO_BIN_NAME"), |program| {
+        async_std::task::block_on(program.run(Relay::builder(), Builder::listen_on))
+    })
 }

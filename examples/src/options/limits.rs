@@ -3,7 +3,7 @@
 use core::net::IpAddr;
 
 use clap::Args;
-use pinch_driver::{Builder, Runtime};
+use pinch_driver::Builder;
 use pinch_proto::hub::ConfigError;
 use pinch_proto::peers::{IpNet, Limits};
 
@@ -116,7 +116,7 @@ pub struct LimitOptions {
 }
 
 impl LimitOptions {
-    pub(super) fn apply<R: Runtime>(&self, builder: Builder<R>) -> Builder<R> {
+    pub(super) fn apply<R>(&self, builder: Builder<R>) -> Builder<R> {
         builder
             .limits(self.limits.clone())
             .trusted_proxies(self.trusted_proxies.clone())

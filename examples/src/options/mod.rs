@@ -18,7 +18,7 @@ use std::path::Path;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
-use pinch_driver::{AllowedOrigins, Auth, Builder, Runtime};
+use pinch_driver::{AllowedOrigins, Auth, Builder};
 use pinch_proto::Host;
 use pinch_proto::hub::{Config, ConfigError, OnDuplicate};
 use thiserror::Error;
@@ -339,7 +339,7 @@ impl Options {
     }
 
     /// Hands the settings to a relay that is about to be bound, but for its store.
-    pub fn apply<R: Runtime>(&self, builder: Builder<R>) -> Builder<R> {
+    pub fn apply<R>(&self, builder: Builder<R>) -> Builder<R> {
         let builder = self.limits.apply(builder);
         builder
             .hub(self.hub.clone())

@@ -17,7 +17,7 @@ const PROGRAMS: [&str; 4] = [
     env!("CARGO_BIN_EXE_relay-tokio"),
     env!("CARGO_BIN_EXE_relay-smol"),
     env!("CARGO_BIN_EXE_relay-async-std"),
-    env!("CARGO_BIN_EXE_relay-polling"),
+    env!("CARGO_BIN_EXE_relay-mio"),
 ];
 
 /// Where a relay keeps its queue, over all its lives.

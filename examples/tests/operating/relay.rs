@@ -17,7 +17,7 @@ pub(crate) const RELAYS: [(&str, &str); 4] = [
     ("tokio", env!("CARGO_BIN_EXE_relay-tokio")),
     ("smol", env!("CARGO_BIN_EXE_relay-smol")),
     ("async-std", env!("CARGO_BIN_EXE_relay-async-std")),
-    ("polling", env!("CARGO_BIN_EXE_relay-polling")),
+    ("mio", env!("CARGO_BIN_EXE_relay-mio")),
 ];
 
 /// Waits until `condition` holds.

@@ -20,7 +20,7 @@ use super::Hub;
 use super::connection::Connection;
 use super::core::Core;
 use super::io::{ConnId, Output};
-use super::links::{Item, ItemId, Link, Parcel, Receipt, Verdict};
+use super::links::{Item, ItemId, Link, Parcel, Receipt};
 use super::queueing::begin_settling;
 use super::rejection::RejectReason;
 use super::routing::{Author, Fate};
@@ -80,13 +80,13 @@ impl Links {
         self.links.get_mut(shard.index())
     }
 
-    /// Changes a link, which then takes less.
-    fn relieve<T>(&mut self, shard: ShardId, change: impl FnOnce(&mut Link) -> T) -> Option<T> {
+    /// The verdict for an item has come: who waits for it, if it is the first one.
+    fn answer(&mut self, shard: ShardId, number: u64) -> Option<Option<Origin>> {
         let link = self.links.get_mut(shard.index())?;
         let before = link.bytes();
-        let result = change(link);
+        let origin = link.answer(number);
         self.bytes -= before - link.bytes();
-        Some(result)
+        origin
     }
 }
 
@@ -112,7 +112,7 @@ impl Core {
         let item = Item::Envelope(envelope.to_message());
         let limit = self.links.limit;
         let Some(link) = self.links.link(shard) else {
-            return Fate::Asked;
+            return Fate::Done;
         };
         if link.bytes() + Link::cost(&item) > limit {
             self.stats.refused_memory += 1;
@@ -120,17 +120,14 @@ impl Core {
         }
         self.stats.forwarded += 1;
         let origin = begin_settling(sender);
-        sender.open_items += 1;
         self.send(shard, item, Some(origin));
         if let Some(link) = self.links.link(shard)
             && link.bytes() > limit / 2
-            && sender.awaits_link.is_none()
+            && !core::mem::replace(&mut sender.awaits_link, true)
         {
-            sender.awaits_link = Some(shard);
             link.waiting.push(sender.id);
         }
-        // The verdict of the other shard is what its replies wait for.
-        Fate::Asked
+        Fate::Done
     }
 
     fn send(&mut self, shard: ShardId, item: Item, origin: Option<Origin>) {
@@ -148,16 +145,16 @@ impl Core {
     }
 
     /// The fate of an item is settled: tells the hub that sent it, unless it is this one.
-    pub(super) fn settle_item(&mut self, id: ItemId, verdict: Verdict) {
+    pub(super) fn settle_item(&mut self, id: ItemId, rejection: Option<Bytes>) {
         if self.links.keeps()
             && let Some(link) = self.links.link(ShardId(id.shard))
         {
-            link.settle(id.instance, id.number, &verdict);
+            link.settle(id.instance, id.number, rejection.as_ref());
         }
-        self.send_verdict(id, verdict);
+        self.send_verdict(id, rejection);
     }
 
-    fn send_verdict(&mut self, id: ItemId, verdict: Verdict) {
+    fn send_verdict(&mut self, id: ItemId, rejection: Option<Bytes>) {
         let ItemId {
             shard,
             instance,
@@ -170,13 +167,12 @@ impl Core {
                 Parcel::Verdict {
                     instance: of,
                     last,
-                    verdict: before,
+                    rejection: None,
                     ..
                 },
         }) = self.outputs.back_mut()
             && (to.0, *of, *last + 1) == (shard, instance, number)
-            && *before == verdict
-            && !matches!(verdict, Verdict::Rejected(_))
+            && rejection.is_none()
         {
             *last = number;
             return;
@@ -185,7 +181,7 @@ impl Core {
             instance,
             first: number,
             last: number,
-            verdict,
+            rejection,
         };
         let shard = ShardId(shard);
         self.say(Output::Forward { shard, parcel });
@@ -235,7 +231,7 @@ impl Hub {
                 };
                 match link.receive(instance, number, oldest, needs, keeps) {
                     Receipt::New => self.take_item(id, item),
-                    Receipt::Again(verdict) => self.core.send_verdict(id, verdict),
+                    Receipt::Again(rejection) => self.core.send_verdict(id, rejection),
                     Receipt::Ignored => {}
                 }
             }
@@ -243,9 +239,9 @@ impl Hub {
                 instance,
                 first,
                 last,
-                verdict,
+                rejection,
             } if instance == self.core.links.place.instance => {
-                self.take_verdicts(from, first, last, &verdict);
+                self.take_verdicts(from, first, last, rejection.as_ref());
             }
             Parcel::Verdict { .. } => {}
         }
@@ -261,75 +257,43 @@ impl Hub {
                 };
                 let author = Author::Item(id);
                 match self.route(author, MAX_SLOTS, &envelope) {
-                    Fate::Done => self.core.settle_item(id, Verdict::Accepted),
-                    Fate::Asked if self.core.links.keeps() => {}
-                    Fate::Asked => self.core.send_verdict(id, Verdict::Taken),
+                    Fate::Done => self.core.settle_item(id, None),
+                    Fate::Asked => {}
                     Fate::Rejected(reason) => {
                         let rejection = self.core.rejection(&envelope.view(), reason);
-                        self.core.settle_item(id, Verdict::Rejected(rejection));
+                        self.core.settle_item(id, Some(rejection));
                     }
                 }
             }
             Item::Rejection { message, droppable } => {
                 self.tell_rejected(None, &message, droppable);
-                self.core.settle_item(id, Verdict::Accepted);
+                self.core.settle_item(id, None);
             }
         }
     }
 
-    fn take_verdicts(&mut self, from: ShardId, first: u64, last: u64, verdict: &Verdict) {
-        let links = &mut self.core.links;
-        let Some(link) = links.link(from) else {
+    fn take_verdicts(&mut self, from: ShardId, first: u64, last: u64, rejection: Option<&Bytes>) {
+        let Some(link) = self.core.links.link(from) else {
             return;
         };
         let mut has_moved = false;
         for number in link.numbers(first, last) {
-            let links = &mut self.core.links;
-            let known = links.relieve(from, |link| match verdict {
-                Verdict::Taken => link.take(number).map(|origin| (origin, false)),
-                Verdict::Accepted | Verdict::Rejected(_) => link.answer(number),
-            });
-            let Some((origin, was_taken)) = known.flatten() else {
+            let Some(origin) = self.core.links.answer(from, number) else {
                 continue;
             };
             has_moved = true;
-            let conn = origin.and_then(Origin::conn);
-            if let Verdict::Rejected(rejection) = verdict {
+            let conn = match origin {
+                Some(Origin::Conn { conn, .. }) => Some(conn),
+                Some(Origin::Item(_)) | None => None,
+            };
+            if let Some(rejection) = rejection {
                 self.tell_rejected(conn, rejection, false);
             }
-            if *verdict != Verdict::Taken {
-                self.settled(origin);
-            }
-            if !was_taken {
-                self.close_item(conn);
-            }
+            self.settled(origin);
         }
         if has_moved {
             self.reopen_link(from);
             self.check_shutdown();
-        }
-    }
-
-    /// Another shard has decided about an item of a connection, or its store will.
-    fn close_item(&mut self, conn: Option<ConnId>) {
-        let Self { connections, core } = self;
-        if let Some(connection) = conn.and_then(|conn| connections.get_mut(conn)) {
-            connection.open_items -= 1;
-            if connection.open_items == 0 {
-                core.release_close(connection);
-            }
-        }
-    }
-
-    /// A connection that waits for room on a link has ended.
-    pub(super) fn leave_link(&mut self, shard: ShardId) {
-        let Self { connections, core } = self;
-        if let Some(link) = core.links.link(shard) {
-            link.gone += 1;
-            if link.gone > link.waiting.len() / 2 {
-                link.gone = 0;
-                link.waiting.retain(|conn| connections.get(*conn).is_some());
-            }
         }
     }
 
@@ -347,10 +311,9 @@ impl Hub {
         if link.bytes() > limit / 4 {
             return;
         }
-        link.gone = 0;
         for conn in core::mem::take(&mut link.waiting) {
             if let Some(connection) = self.connections.get_mut(conn) {
-                connection.awaits_link = None;
+                connection.awaits_link = false;
                 self.core.wake_paused(connection);
             }
         }

@@ -353,7 +353,9 @@ impl Joining {
     pub(super) fn registered(&mut self, out: &mut WriteBatch) -> (usize, Vec<u8>) {
         // The peer takes itself for joined when it reads the response: so it is written only now.
         self.greet(out);
-        let rest = core::mem::take(&mut self.received);
+        let mut rest = core::mem::take(&mut self.received);
+        // Nearly always there is nothing in it, and then an idle connection keeps nothing.
+        rest.shrink_to_fit();
         (self.config.message_bytes, rest)
     }
 

@@ -11,7 +11,7 @@ use crate::relay::Relay;
 use crate::{AdaptersFlags, FloodFlags, IdleFlags, flood, idle, report};
 
 /// The names of the adapters, behind `pinch-` and `relay-`.
-const ADAPTERS: [&str; 4] = ["tokio", "smol", "async-std", "polling"];
+const ADAPTERS: [&str; 4] = ["tokio", "smol", "async-std", "mio"];
 
 /// What is known of one adapter.
 struct Row {

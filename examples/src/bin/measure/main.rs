@@ -93,7 +93,7 @@ struct AdaptersFlags {
 
 #[derive(Args)]
 struct SoakFlags {
-    /// The relay's adapter: tokio, smol, async-std or polling
+    /// The relay's adapter: tokio, smol, async-std or mio
     #[arg(long, default_value = "tokio")]
     adapter: String,
     /// For how long
@@ -106,7 +106,7 @@ struct SoakFlags {
 
 #[derive(Args)]
 struct ProcessesFlags {
-    /// The relays' adapter: tokio, smol, async-std or polling
+    /// The relays' adapter: tokio, smol, async-std or mio
     #[arg(long, default_value = "tokio")]
     adapter: String,
     /// How many relays, each a process, and how many processes that hold connections
@@ -132,7 +132,7 @@ struct HoldFlags {
 #[derive(Args)]
 struct MillionFlags {
     /// The runtime that the relay runs on
-    #[arg(long, value_enum, default_value_t = RuntimeName::Polling)]
+    #[arg(long, value_enum, default_value_t = RuntimeName::Smol)]
     runtime: RuntimeName,
     /// How many connections
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..))]
@@ -149,7 +149,6 @@ struct MillionFlags {
 enum RuntimeName {
     Tokio,
     Smol,
-    Polling,
 }
 
 #[tokio::main]

@@ -288,11 +288,7 @@ fn an_unknown_variable_is_an_error_that_names_the_nearest() {
     // Others are not meant for a relay.
     valid(
         &[],
-        &[
-            ("PINCH_POLLING_THREADS", "2"),
-            ("PINCHED", "1"),
-            ("RELAY", "1"),
-        ],
+        &[("PINCH_MIO_THREADS", "2"), ("PINCHED", "1"), ("RELAY", "1")],
     );
 }
 

@@ -16,7 +16,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use pinch_driver::{Auth, Relay, RelayStats, Runtime, Upgrade};
-use pinch_polling::Polling;
 use pinch_proto::hub::Config;
 use pinch_proto::{Address, Host};
 use pinch_smol::Smol;
@@ -72,7 +71,6 @@ pub(crate) async fn measure(flags: &MillionFlags) -> io::Result<()> {
     match flags.runtime {
         RuntimeName::Tokio => measure_on::<Tokio>(flags).await,
         RuntimeName::Smol => measure_on::<Smol>(flags).await,
-        RuntimeName::Polling => measure_on::<Polling>(flags).await,
     }
 }
 
@@ -239,7 +237,7 @@ mod tests {
 
     #[tokio::test]
     async fn many_connections_join_answer_and_leave_on_every_runtime() {
-        for runtime in [RuntimeName::Tokio, RuntimeName::Smol, RuntimeName::Polling] {
+        for runtime in [RuntimeName::Tokio, RuntimeName::Smol] {
             let flags = MillionFlags {
                 runtime,
                 connections: 1000,
