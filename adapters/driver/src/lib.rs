@@ -25,15 +25,19 @@
 //!   your program
 //!        │            pinch-tokio: impl Runtime, type Relay, type Client
 //!   ┌────▼───────────────────────────────────────────────┐
-//!   │ pinch-driver   HTTP head ─ WebSocket codec ─ tasks │  moves bytes, decides nothing
+//!   │ pinch-driver   pump                                │  moves bytes, decides nothing
+//!   │                Session: HTTP ─ WebSocket           │  bytes in, bytes out, no I/O
 //!   ├────────────────────────────────────────────────────┤
 //!   │ pinch-proto    handshake ─ Hub ─ Client            │  decides everything, moves nothing
 //!   └────────────────────────────────────────────────────┘
 //! ```
 //!
-//! A relay has one task for each connection, one for the hub's timer, one for its listener and one
-//! for its store, if it has one. A connection's task reads all that its socket has, takes the hub's
-//! lock once to hand it in and to take what there is to write, and writes that with one call.
+//! A relay has one task for each connection, one for its listener and one for its store, if it has
+//! one. Its addresses are spread over [shards](Builder::shards): hubs that share nothing, each behind
+//! a lock of its own, with a task for its timer. A connection's task, the pump, reads all that its
+//! socket has, lets its [`Session`](session::Session) decode it, takes the lock of its shard once to
+//! hand that in and to take what there is to write, and writes that with one call. What is for an
+//! address of another shard goes there in one visit, after the first lock was released.
 //!
 //! # Write your own adapter
 //!

@@ -15,10 +15,15 @@ use tracing::{Level, enabled};
 
 use crate::clock::unix_now;
 
+/// Number of parcels that room is kept for: a batch of small ones.
+const MAX_KEPT: usize = 1024;
+
 /// What the lock of a hub protects.
 pub(super) struct HubState {
     hub: Hub,
     outside: Outside,
+    /// Memory for what comes from other shards.
+    arrived: Vec<(ShardId, Parcel)>,
 }
 
 /// Everything but the hub: where its outputs go.
@@ -88,6 +93,7 @@ impl HubState {
         Self {
             hub,
             outside: Outside::default(),
+            arrived: Vec::new(),
         }
     }
 
@@ -107,24 +113,32 @@ impl HubState {
         let _ = self.outside.drain(self.hub.handle_input(input, now));
     }
 
-    /// Hands in what another shard has for this one.
-    pub(super) fn hand_in_parcels(&mut self, parcels: Vec<(ShardId, Parcel)>, now: Time) {
-        let mut parcels = parcels.into_iter().peekable();
-        while let Some((shard, parcel)) = parcels.next() {
+    /// Takes what other shards have left in `inbox`.
+    pub(super) const fn fetch(&mut self, inbox: &mut Vec<(ShardId, Parcel)>) {
+        core::mem::swap(&mut self.arrived, inbox);
+    }
+
+    /// Hands in what was fetched.
+    pub(super) fn hand_in_fetched(&mut self, now: Time) {
+        let mut arrived = self.arrived.drain(..).peekable();
+        while let Some((shard, parcel)) = arrived.next() {
             let turn = self
                 .hub
                 .handle_input(Input::Forwarded { shard, parcel }, now);
             // Their outputs are taken together: then the hub has one answer for all of one shard.
-            if parcels.peek().is_none() {
+            if arrived.peek().is_none() {
                 let wakeup = self.outside.drain(turn).finish();
                 self.outside.reset_timer(wakeup);
             }
         }
+        drop(arrived);
+        self.arrived.shrink_to(MAX_KEPT);
     }
 
-    /// Takes what is for other shards, if there is something.
-    pub(super) fn take_parcels(&mut self) -> Vec<(ShardId, Parcel)> {
-        core::mem::take(&mut self.outside.parcels)
+    /// Takes what is for other shards, in order.
+    pub(super) fn parcels(&mut self) -> impl Iterator<Item = (ShardId, Parcel)> {
+        self.outside.parcels.shrink_to(MAX_KEPT);
+        self.outside.parcels.drain(..)
     }
 
     /// Takes what there is to write to the socket of `conn`, which has taken everything before.

@@ -215,7 +215,7 @@ impl<R: Runtime, S: Stream> Pump<R, S> {
         turn.is_told = transmitted == Some(0);
         // What came while nothing was read is still to be read.
         let resumes = wanted == 0 && self.session.wants_read(self.unsent.is_some()) > 0;
-        if has_read || resumes || (!turn.is_told && self.unsent.is_none()) {
+        if has_read || resumes || !turn.is_told {
             Ok(Round::Again)
         } else {
             Ok(Round::Wait)

@@ -141,14 +141,12 @@ impl<R: Runtime> Shared<R> {
         // Read under the lock, so that the hub's time does not run backwards.
         let now = self.clock.now();
         if self.hubs.len() > 1 {
-            let parcels = core::mem::take(&mut *self.inbox(shard));
-            if !parcels.is_empty() {
-                state.hand_in_parcels(parcels, now);
-            }
+            state.fetch(&mut self.inbox(shard));
+            state.hand_in_fetched(now);
         }
         let result = act(&mut state, now);
         // Left there under the lock: what one shard has for another stays in its order.
-        let mut parcels = state.take_parcels().into_iter().peekable();
+        let mut parcels = state.parcels().peekable();
         while let Some((to, parcel)) = parcels.next() {
             let mut inbox = self.inbox(to);
             inbox.push((shard, parcel));
@@ -159,6 +157,7 @@ impl<R: Runtime> Shared<R> {
                 concerned.push(to);
             }
         }
+        drop(parcels);
         state.swap_left(left);
         drop(state);
         left.concerned = concerned;
