@@ -11,6 +11,7 @@ use super::backlog::Backlog;
 use super::io::{CloseCause, ConnId, JoinOptions};
 use super::outbox::{Acked, BufferPool, ENVELOPE_OVERHEAD, Outbox, OutboxLimits, Queued};
 use super::rate::TokenBucket;
+use super::shards::ShardId;
 use super::shares::Shares;
 use super::slab::MAX_SLOTS;
 use super::unsettled::Unsettled;
@@ -61,6 +62,8 @@ pub(super) struct Closing {
     pub(super) frame: Option<Close>,
     /// The answer to the peer's close frame is queued, or was handed out: nothing may follow it.
     pub(super) answered: bool,
+    /// The relay's close frame waits for verdicts of other shards: rejections go before it.
+    pub(super) waits: bool,
 }
 
 impl Closing {
@@ -170,7 +173,9 @@ pub(super) struct Connection {
     /// The driver is to read nothing from it until it comes again.
     pub(super) paused: bool,
     /// A link to another shard has little room left: it is to send no more until there is some.
-    pub(super) awaits_link: bool,
+    pub(super) awaits_link: Option<ShardId>,
+    /// Number of its envelopes for other shards that these have neither decided nor given to the store.
+    pub(super) open_items: u32,
     pub(super) socket: Socket,
     /// It has acknowledged nothing for as long as the stall timeout: unless it has by the time that
     /// the driver looks at it once more, it is too slow.
@@ -209,7 +214,8 @@ impl Connection {
             confirm_credits: 0,
             unsettled: Unsettled::default(),
             paused: false,
-            awaits_link: false,
+            awaits_link: None,
+            open_items: 0,
             socket: Socket::Awake,
             ack_overdue: false,
             in_flight: 0,
@@ -234,14 +240,14 @@ impl Connection {
     pub(super) fn is_congested(&self, limits: &OutboxLimits) -> bool {
         let may_come = self.unsettled.len() as usize * REJECTION_BYTES;
         let is_full = self.outbox.control_bytes() + may_come > limits.control_bytes;
-        !self.is_closing() && (is_full || self.awaits_link)
+        !self.is_closing() && (is_full || self.awaits_link.is_some())
     }
 
     /// Whether it can be told what becomes of what it sent: the last word to it is not said.
     pub(super) fn hears_rejections(&self) -> bool {
         match &self.phase {
             Phase::Joining { .. } | Phase::Live => true,
-            Phase::Closing(closing) => closing.is_by_peer() && !closing.answered,
+            Phase::Closing(closing) => closing.waits || (closing.is_by_peer() && !closing.answered),
         }
     }
 
@@ -314,8 +320,12 @@ impl Connection {
                     || self.outbox.has_control()
                     || (self.outbox.waiting() > 0 && window.is_open(&self.outbox))
             }
+            Phase::Closing(closing) if closing.is_by_peer() => self.outbox.has_control(),
             Phase::Closing(closing) => {
-                closing.frame.is_some() || (closing.is_by_peer() && self.outbox.has_control())
+                let outbox = &self.outbox;
+                let has_more =
+                    outbox.has_control() || outbox.waiting() > 0 || outbox.unprobed_count() > 0;
+                closing.frame.is_some() && (!closing.waits || has_more)
             }
         }
     }
@@ -348,18 +358,19 @@ impl Connection {
             // The answer to its close frame waits behind what it is told.
             Phase::Closing(closing) if closing.is_by_peer() => self.outbox.pop_control(pool),
             Phase::Closing(closing) => {
+                let waits = closing.waits;
                 let close = closing.frame.take()?;
                 // Bounded by what the outbox may hold: a close does not wait for confirmations.
                 let before = self
                     .pop_message(window.open(), pool, shares)
                     .or_else(|| self.pop_last_probe(next_ping));
-                let Some(before) = before else {
+                if before.is_none() && !waits {
                     return Some(Frame::Close(close));
-                };
+                }
                 if let Phase::Closing(closing) = &mut self.phase {
                     closing.frame = Some(close);
                 }
-                Some(before)
+                before
             }
         }
     }

@@ -142,11 +142,7 @@ impl Core {
             next_ping: 1,
             next_seq: Seq(0),
             tickets: Tickets::new(answer_timeout + attended.grace(), seeded.clone()),
-            shares: Shares::new(
-                seeded.clone(),
-                place.shards.count().get().into(),
-                config.max_parked_buckets,
-            ),
+            shares: Shares::new(seeded.clone(), place.shards.count().get().into()),
             reading_bytes: 0,
             begun_bytes: 0,
             abandoned_reads: HashSet::with_hasher(seeded.clone()),

@@ -56,11 +56,15 @@ impl Hub {
         let has_room = outbox.has_room((count + 1, behind + bytes), &core.outbox_limits);
         let fits = has_memory && has_room;
         // It may come back when the connection is cut: for that its place is reserved.
-        let place = core.place_of(author, &envelope.view());
-        let claim = core.config.queue.map_or(Claim::Full, |queue| {
-            let (shares, to) = (&core.shares, connection.place);
-            shares.claim(place, to, bytes, &queue.limits)
-        });
+        let place = author.place();
+        let claim = match (author, core.config.queue) {
+            (Author::Conn { .. }, Some(queue)) => {
+                let (shares, to) = (&core.shares, connection.place);
+                shares.claim(place, to, bytes, &queue.limits)
+            }
+            // What is stored of a sender of another shard is not known here.
+            (Author::Item(_), _) | (_, None) => Claim::Full,
+        };
         match &connection.backlog {
             None if !fits => return self.overflow(author, recipient, envelope, has_room, discard),
             None if claim == Claim::Unknown => {

@@ -20,7 +20,7 @@ use super::Hub;
 use super::connection::Connection;
 use super::core::Core;
 use super::io::{ConnId, Output};
-use super::links::{Item, ItemId, Link, Parcel, Receipt};
+use super::links::{Item, ItemId, Link, Parcel, Receipt, Verdict};
 use super::queueing::begin_settling;
 use super::rejection::RejectReason;
 use super::routing::{Author, Fate};
@@ -80,13 +80,13 @@ impl Links {
         self.links.get_mut(shard.index())
     }
 
-    /// The verdict for an item has come: who waits for it, if it is the first one.
-    fn answer(&mut self, shard: ShardId, number: u64) -> Option<Option<Origin>> {
+    /// Changes a link, which then takes less.
+    fn relieve<T>(&mut self, shard: ShardId, change: impl FnOnce(&mut Link) -> T) -> Option<T> {
         let link = self.links.get_mut(shard.index())?;
         let before = link.bytes();
-        let origin = link.answer(number);
+        let result = change(link);
         self.bytes -= before - link.bytes();
-        origin
+        Some(result)
     }
 }
 
@@ -112,7 +112,7 @@ impl Core {
         let item = Item::Envelope(envelope.to_message());
         let limit = self.links.limit;
         let Some(link) = self.links.link(shard) else {
-            return Fate::Done;
+            return Fate::Asked;
         };
         if link.bytes() + Link::cost(&item) > limit {
             self.stats.refused_memory += 1;
@@ -120,14 +120,17 @@ impl Core {
         }
         self.stats.forwarded += 1;
         let origin = begin_settling(sender);
+        sender.open_items += 1;
         self.send(shard, item, Some(origin));
         if let Some(link) = self.links.link(shard)
             && link.bytes() > limit / 2
-            && !core::mem::replace(&mut sender.awaits_link, true)
+            && sender.awaits_link.is_none()
         {
+            sender.awaits_link = Some(shard);
             link.waiting.push(sender.id);
         }
-        Fate::Done
+        // The verdict of the other shard is what its replies wait for.
+        Fate::Asked
     }
 
     fn send(&mut self, shard: ShardId, item: Item, origin: Option<Origin>) {
@@ -145,16 +148,16 @@ impl Core {
     }
 
     /// The fate of an item is settled: tells the hub that sent it, unless it is this one.
-    pub(super) fn settle_item(&mut self, id: ItemId, rejection: Option<Bytes>) {
+    pub(super) fn settle_item(&mut self, id: ItemId, verdict: Verdict) {
         if self.links.keeps()
             && let Some(link) = self.links.link(ShardId(id.shard))
         {
-            link.settle(id.instance, id.number, rejection.as_ref());
+            link.settle(id.instance, id.number, &verdict);
         }
-        self.send_verdict(id, rejection);
+        self.send_verdict(id, verdict);
     }
 
-    fn send_verdict(&mut self, id: ItemId, rejection: Option<Bytes>) {
+    fn send_verdict(&mut self, id: ItemId, verdict: Verdict) {
         let ItemId {
             shard,
             instance,
@@ -167,12 +170,13 @@ impl Core {
                 Parcel::Verdict {
                     instance: of,
                     last,
-                    rejection: None,
+                    verdict: before,
                     ..
                 },
         }) = self.outputs.back_mut()
             && (to.0, *of, *last + 1) == (shard, instance, number)
-            && rejection.is_none()
+            && *before == verdict
+            && !matches!(verdict, Verdict::Rejected(_))
         {
             *last = number;
             return;
@@ -181,7 +185,7 @@ impl Core {
             instance,
             first: number,
             last: number,
-            rejection,
+            verdict,
         };
         let shard = ShardId(shard);
         self.say(Output::Forward { shard, parcel });
@@ -231,7 +235,7 @@ impl Hub {
                 };
                 match link.receive(instance, number, oldest, needs, keeps) {
                     Receipt::New => self.take_item(id, item),
-                    Receipt::Again(rejection) => self.core.send_verdict(id, rejection),
+                    Receipt::Again(verdict) => self.core.send_verdict(id, verdict),
                     Receipt::Ignored => {}
                 }
             }
@@ -239,9 +243,9 @@ impl Hub {
                 instance,
                 first,
                 last,
-                rejection,
+                verdict,
             } if instance == self.core.links.place.instance => {
-                self.take_verdicts(from, first, last, rejection.as_ref());
+                self.take_verdicts(from, first, last, &verdict);
             }
             Parcel::Verdict { .. } => {}
         }
@@ -257,43 +261,75 @@ impl Hub {
                 };
                 let author = Author::Item(id);
                 match self.route(author, MAX_SLOTS, &envelope) {
-                    Fate::Done => self.core.settle_item(id, None),
-                    Fate::Asked => {}
+                    Fate::Done => self.core.settle_item(id, Verdict::Accepted),
+                    Fate::Asked if self.core.links.keeps() => {}
+                    Fate::Asked => self.core.send_verdict(id, Verdict::Taken),
                     Fate::Rejected(reason) => {
                         let rejection = self.core.rejection(&envelope.view(), reason);
-                        self.core.settle_item(id, Some(rejection));
+                        self.core.settle_item(id, Verdict::Rejected(rejection));
                     }
                 }
             }
             Item::Rejection { message, droppable } => {
                 self.tell_rejected(None, &message, droppable);
-                self.core.settle_item(id, None);
+                self.core.settle_item(id, Verdict::Accepted);
             }
         }
     }
 
-    fn take_verdicts(&mut self, from: ShardId, first: u64, last: u64, rejection: Option<&Bytes>) {
-        let Some(link) = self.core.links.link(from) else {
+    fn take_verdicts(&mut self, from: ShardId, first: u64, last: u64, verdict: &Verdict) {
+        let links = &mut self.core.links;
+        let Some(link) = links.link(from) else {
             return;
         };
         let mut has_moved = false;
         for number in link.numbers(first, last) {
-            let Some(origin) = self.core.links.answer(from, number) else {
+            let links = &mut self.core.links;
+            let known = links.relieve(from, |link| match verdict {
+                Verdict::Taken => link.take(number).map(|origin| (origin, false)),
+                Verdict::Accepted | Verdict::Rejected(_) => link.answer(number),
+            });
+            let Some((origin, was_taken)) = known.flatten() else {
                 continue;
             };
             has_moved = true;
-            let conn = match origin {
-                Some(Origin::Conn { conn, .. }) => Some(conn),
-                Some(Origin::Item(_)) | None => None,
-            };
-            if let Some(rejection) = rejection {
+            let conn = origin.and_then(Origin::conn);
+            if let Verdict::Rejected(rejection) = verdict {
                 self.tell_rejected(conn, rejection, false);
             }
-            self.settled(origin);
+            if *verdict != Verdict::Taken {
+                self.settled(origin);
+            }
+            if !was_taken {
+                self.close_item(conn);
+            }
         }
         if has_moved {
             self.reopen_link(from);
             self.check_shutdown();
+        }
+    }
+
+    /// Another shard has decided about an item of a connection, or its store will.
+    fn close_item(&mut self, conn: Option<ConnId>) {
+        let Self { connections, core } = self;
+        if let Some(connection) = conn.and_then(|conn| connections.get_mut(conn)) {
+            connection.open_items -= 1;
+            if connection.open_items == 0 {
+                core.release_close(connection);
+            }
+        }
+    }
+
+    /// A connection that waits for room on a link has ended.
+    pub(super) fn leave_link(&mut self, shard: ShardId) {
+        let Self { connections, core } = self;
+        if let Some(link) = core.links.link(shard) {
+            link.gone += 1;
+            if link.gone > link.waiting.len() / 2 {
+                link.gone = 0;
+                link.waiting.retain(|conn| connections.get(*conn).is_some());
+            }
         }
     }
 
@@ -311,9 +347,10 @@ impl Hub {
         if link.bytes() > limit / 4 {
             return;
         }
+        link.gone = 0;
         for conn in core::mem::take(&mut link.waiting) {
             if let Some(connection) = self.connections.get_mut(conn) {
-                connection.awaits_link = false;
+                connection.awaits_link = None;
                 self.core.wake_paused(connection);
             }
         }

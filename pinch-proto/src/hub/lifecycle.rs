@@ -274,6 +274,7 @@ impl Hub {
             return;
         };
         core.shares.leave(connection.place);
+        let awaits_link = connection.awaits_link;
         let Phase::Closing(closing) = connection.phase else {
             return;
         };
@@ -286,6 +287,9 @@ impl Hub {
             address: connection.address,
             cause: closing.cause,
         });
+        if let Some(shard) = awaits_link {
+            self.leave_link(shard);
+        }
         self.check_shutdown();
     }
 
@@ -372,7 +376,9 @@ impl Core {
             frame: cause.close(),
             cause,
             answered: false,
+            waits: still_reads && connection.open_items > 0,
         };
+        let waits = closing.waits;
         let phase = Phase::Closing(Box::new(closing));
         let before = core::mem::replace(&mut connection.phase, phase);
         if (still_reads || by_peer)
@@ -392,6 +398,9 @@ impl Core {
             // Its pings stay unanswered: what it sent before them may be lost to it.
             connection.unsettled.give_up();
             self.deadlines.reply.disarm(slot);
+        }
+        if waits {
+            self.deadlines.reply.arm(slot, now);
         }
         self.forget_begun(connection);
         self.deadlines.disarm_open(slot);
@@ -432,9 +441,23 @@ impl Core {
         self.wake(connection);
     }
 
-    /// The store takes too long to answer for what a connection sent: its replies go without that.
+    /// The answers for what a connection sent take too long: its replies go without them, and so does the
+    /// close frame.
     pub(super) fn release_overdue_replies(&mut self, connection: &mut Connection) {
         let replies = connection.unsettled.give_up();
         self.release_replies(connection, replies);
+        self.release_close(connection);
+    }
+
+    /// The relay's close frame waits for nothing any more.
+    pub(super) fn release_close(&mut self, connection: &mut Connection) {
+        if let Phase::Closing(closing) = &mut connection.phase
+            && core::mem::take(&mut closing.waits)
+        {
+            let (slot, now) = (connection.id.slot(), self.attended());
+            self.deadlines.reply.disarm(slot);
+            self.deadlines.close.arm(slot, now);
+            self.wake(connection);
+        }
     }
 }

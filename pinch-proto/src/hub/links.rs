@@ -5,7 +5,7 @@
 //! settled; the sender keeps count of it until then. Where nothing is lost or duplicated, as between
 //! threads, neither side keeps more than that ([`Shard::resend_after`](super::Shard::resend_after)).
 
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use core::ops::Range;
 
@@ -15,6 +15,9 @@ use super::io::ConnId;
 use super::outbox::ENVELOPE_OVERHEAD;
 use super::unsettled::Origin;
 use crate::Message;
+
+/// Maximum number of items that one timeout sends again.
+const RESENT_AT_ONCE: usize = 256;
 
 /// One message from the hub of one shard to that of another: what
 /// [`Output::Forward`](super::Output::Forward) carries to
@@ -42,9 +45,21 @@ pub enum Parcel {
         first: u64,
         /// The number of the last.
         last: u64,
-        /// The envelope that tells the sender why they were rejected; `None` if they were accepted.
-        rejection: Option<Bytes>,
+        /// What became of them.
+        verdict: Verdict,
     },
+}
+
+/// What has become of an item.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// It was accepted.
+    Accepted,
+    /// It waits for the store of the other shard, which counts it among what that has not answered.
+    /// Another verdict follows. Only said where nothing has to be sent again.
+    Taken,
+    /// It was rejected; this envelope tells its sender why.
+    Rejected(Bytes),
 }
 
 /// What goes over a link under a number.
@@ -83,12 +98,12 @@ pub(super) struct ItemId {
 }
 
 /// What becomes of an item that has come.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Receipt {
     /// It is to be dealt with.
     New,
     /// It came before, and this was the verdict.
-    Again(Option<Bytes>),
+    Again(Verdict),
     /// It came before and has no verdict yet, or something before it is missing: the sender will send
     /// it again.
     Ignored,
@@ -108,19 +123,24 @@ struct Sent {
 pub(super) struct Link {
     /// The number of the first of `sent`.
     oldest: u64,
-    /// What was sent, from the first without a verdict on.
+    /// What was sent, from the first on that has no verdict and was not taken.
     sent: VecDeque<Sent>,
-    unanswered: usize,
+    /// Those before and among them that wait for the store of the other shard.
+    taken: BTreeMap<u64, Option<Origin>>,
+    /// Number of `sent` without a verdict.
+    open: usize,
     bytes: usize,
     /// Connections that are to send no more until there is room.
     pub(super) waiting: Vec<ConnId>,
+    /// At least so many of them have ended.
+    pub(super) gone: usize,
     /// The latest instance of the other hub from which something came.
     peer: Option<u64>,
     /// The number of the next item from there.
     expected: u64,
     /// The verdicts of the items before that, where they may be asked for again; `None` while one is
     /// open.
-    verdicts: VecDeque<Option<Option<Bytes>>>,
+    verdicts: VecDeque<Option<Verdict>>,
 }
 
 impl Link {
@@ -137,9 +157,9 @@ impl Link {
         }
     }
 
-    /// Number of items without a verdict.
-    pub(super) const fn unanswered(&self) -> usize {
-        self.unanswered
+    /// Number of items whose fate is open.
+    pub(super) fn unanswered(&self) -> usize {
+        self.open + self.taken.len()
     }
 
     /// Sends `item`, which `origin` waits for; it is kept if it may have to be sent again.
@@ -153,7 +173,7 @@ impl Link {
         let number = self.oldest + self.sent.len() as u64;
         let bytes = Self::cost(&item);
         self.bytes += bytes;
-        self.unanswered += 1;
+        self.open += 1;
         self.sent.push_back(Sent {
             item: keeps.then(|| item.clone()),
             bytes,
@@ -169,40 +189,60 @@ impl Link {
         }
     }
 
-    /// Sends everything again that has no verdict.
+    /// Sends again what has waited longest for its verdict.
     pub(super) fn resend(&self, instance: u64) -> impl Iterator<Item = Parcel> {
         let mut needs = self.oldest;
         let numbered = (self.oldest..).zip(&self.sent);
         let unanswered = numbered.filter(|(_, sent)| !sent.is_answered);
-        unanswered.filter_map(move |(number, sent)| {
-            let parcel = Parcel::Item {
-                instance,
-                number,
-                oldest: self.oldest,
-                needs: core::mem::replace(&mut needs, number + 1),
-                item: sent.item.clone()?,
-            };
-            Some(parcel)
-        })
+        unanswered
+            .take(RESENT_AT_ONCE)
+            .filter_map(move |(number, sent)| {
+                let parcel = Parcel::Item {
+                    instance,
+                    number,
+                    oldest: self.oldest,
+                    needs: core::mem::replace(&mut needs, number + 1),
+                    item: sent.item.clone()?,
+                };
+                Some(parcel)
+            })
     }
 
-    /// The numbers from `first` to `last` of what was sent.
+    /// The numbers from `first` to `last` of what may be open.
     pub(super) fn numbers(&self, first: u64, last: u64) -> Range<u64> {
+        let taken = self.taken.first_key_value().map(|(number, _)| *number);
+        let oldest = taken.map_or(self.oldest, |taken| taken.min(self.oldest));
         let end = self.oldest + self.sent.len() as u64;
-        first.max(self.oldest)..last.saturating_add(1).min(end)
+        first.max(oldest)..last.saturating_add(1).min(end)
     }
 
-    /// A verdict has come: returns who waits for it, if it is the first one for that number.
-    pub(super) fn answer(&mut self, number: u64) -> Option<Option<Origin>> {
+    /// An item waits for the store of the other shard: returns who waits for it, if that is news.
+    pub(super) fn take(&mut self, number: u64) -> Option<Option<Origin>> {
+        let origin = self.close(number, 0)?;
+        self.taken.insert(number, origin);
+        Some(origin)
+    }
+
+    /// The fate of an item is settled: returns who waits for it, and whether it had been taken before.
+    pub(super) fn answer(&mut self, number: u64) -> Option<(Option<Origin>, bool)> {
+        if let Some(origin) = self.taken.remove(&number) {
+            return Some((origin, true));
+        }
+        // What lies in the list still counts as much as that takes.
+        let origin = self.close(number, ENVELOPE_OVERHEAD)?;
+        Some((origin, false))
+    }
+
+    /// Closes an item among those that were sent; `kept` bytes count as long as it is in the list.
+    fn close(&mut self, number: u64, kept: usize) -> Option<Option<Origin>> {
         let at = usize::try_from(number.checked_sub(self.oldest)?).ok()?;
         let sent = self.sent.get_mut(at).filter(|sent| !sent.is_answered)?;
         sent.is_answered = true;
         sent.item = None;
         let origin = sent.origin.take();
-        // What lies in the list still counts as much as that takes.
-        let kept = sent.bytes.min(ENVELOPE_OVERHEAD);
+        let kept = kept.min(sent.bytes);
         self.bytes -= core::mem::replace(&mut sent.bytes, kept) - kept;
-        self.unanswered -= 1;
+        self.open -= 1;
         while self.sent.front().is_some_and(|sent| sent.is_answered)
             && let Some(sent) = self.sent.pop_front()
         {
@@ -245,7 +285,7 @@ impl Link {
         }
         if keeps {
             // Those between have verdicts of an earlier instance of this hub.
-            let between = (self.expected..number).map(|_| Some(None));
+            let between = (self.expected..number).map(|_| Some(Verdict::Accepted));
             self.verdicts.extend(between.chain([None]));
         }
         self.expected = number + 1;
@@ -253,14 +293,14 @@ impl Link {
     }
 
     /// The fate of an item is settled: keeps the verdict, if it may be asked for again.
-    pub(super) fn settle(&mut self, instance: u64, number: u64, verdict: Option<&Bytes>) {
+    pub(super) fn settle(&mut self, instance: u64, number: u64, verdict: &Verdict) {
         let from_end = self.expected.checked_sub(number);
         let from_end = from_end.and_then(|back| usize::try_from(back).ok());
         let at = from_end.and_then(|back| self.verdicts.len().checked_sub(back));
         if self.peer == Some(instance)
             && let Some(kept) = at.and_then(|at| self.verdicts.get_mut(at))
         {
-            *kept = Some(verdict.cloned());
+            *kept = Some(verdict.clone());
         }
     }
 }
@@ -294,10 +334,12 @@ mod tests {
         Origin::Conn { conn, span }
     }
 
-    fn rejection(number: u64) -> Option<Bytes> {
-        number
-            .is_multiple_of(3)
-            .then(|| Bytes::copy_from_slice(&number.to_be_bytes()))
+    fn verdict(number: u64) -> Verdict {
+        if number.is_multiple_of(3) {
+            Verdict::Rejected(Bytes::copy_from_slice(&number.to_be_bytes()))
+        } else {
+            Verdict::Accepted
+        }
     }
 
     /// Two hubs, of which one sends and the other one receives, and what lies on the bus between them.
@@ -312,7 +354,7 @@ mod tests {
         /// What it has taken since it began.
         taken: Vec<u64>,
         /// The verdict of each number that the sender has heard.
-        heard: Vec<Option<Option<Bytes>>>,
+        heard: Vec<Option<Verdict>>,
     }
 
     impl World {
@@ -350,13 +392,13 @@ mod tests {
                         self.taken.push(number);
                         self.open.push((instance, number));
                     }
-                    Receipt::Again(rejection) => {
+                    Receipt::Again(verdict) => {
                         let (first, last) = (number, number);
                         self.bus.push(Parcel::Verdict {
                             instance,
                             first,
                             last,
-                            rejection,
+                            verdict,
                         });
                     }
                     Receipt::Ignored => {}
@@ -364,14 +406,14 @@ mod tests {
                 Parcel::Verdict {
                     first,
                     last,
-                    rejection,
+                    verdict,
                     ..
                 } => {
                     for number in self.sender.numbers(first, last) {
                         if let Some(waits) = self.sender.answer(number) {
-                            assert_eq!(waits, Some(origin(number)));
+                            assert_eq!(waits, (Some(origin(number)), false));
                             let heard = &mut self.heard[usize::try_from(number).unwrap()];
-                            assert_eq!(heard.replace(rejection.clone()), None);
+                            assert_eq!(heard.replace(verdict.clone()), None);
                         }
                     }
                 }
@@ -383,13 +425,13 @@ mod tests {
                 return;
             }
             let (instance, number) = self.open.remove(nth % self.open.len());
-            let rejection = rejection(number);
-            self.receiver.settle(instance, number, rejection.as_ref());
+            let verdict = verdict(number);
+            self.receiver.settle(instance, number, &verdict);
             self.bus.push(Parcel::Verdict {
                 instance,
                 first: number,
                 last: number,
-                rejection,
+                verdict,
             });
         }
     }
@@ -437,7 +479,7 @@ mod tests {
                 core::mem::take(&mut world.bus).into_iter().for_each(|parcel| world.arrive(parcel));
             }
             for (number, heard) in (0..).zip(&world.heard) {
-                prop_assert_eq!(heard, &Some(rejection(number)));
+                prop_assert_eq!(heard, &Some(verdict(number)));
             }
             prop_assert_eq!((world.sender.bytes(), world.sender.sent.len()), (0, 0));
             prop_assert!(world.receiver.verdicts.len() as u64 <= world.sent);
@@ -451,7 +493,7 @@ mod tests {
             link.send(0, envelope(number), Some(origin(number)), false);
         }
         assert_eq!(link.bytes(), 3 * (8 + ENVELOPE_OVERHEAD));
-        assert_eq!(link.answer(1), Some(Some(origin(1))));
+        assert_eq!(link.answer(1), Some((Some(origin(1)), false)));
         assert_eq!(link.bytes(), 3 * ENVELOPE_OVERHEAD + 2 * 8);
         assert_eq!(link.answer(1), None, "it has been answered");
         assert_eq!(link.numbers(0, u64::MAX), 0..3);
@@ -465,16 +507,34 @@ mod tests {
     }
 
     #[test]
+    fn what_waits_for_the_other_store_takes_nothing_of_the_link() {
+        let mut link = Link::default();
+        for number in 0..3 {
+            link.send(0, envelope(number), Some(origin(number)), false);
+        }
+        assert_eq!(link.take(0), Some(Some(origin(0))));
+        assert_eq!(link.take(0), None, "it has been taken");
+        link.answer(1);
+        assert_eq!(link.bytes(), 8 + ENVELOPE_OVERHEAD);
+        assert_eq!((link.unanswered(), link.numbers(0, 9)), (2, 0..3));
+        assert_eq!(link.answer(0), Some((Some(origin(0)), true)));
+        assert_eq!((link.unanswered(), link.numbers(0, 9)), (1, 2..3));
+    }
+
+    #[test]
     fn an_earlier_instance_is_not_heard_any_more() {
         let mut link = Link::default();
         assert_eq!(link.receive(1, 0, 0, 0, true), Receipt::New);
         assert_eq!(link.receive(2, 0, 0, 0, true), Receipt::New);
         assert_eq!(link.receive(1, 1, 0, 1, true), Receipt::Ignored);
         // A verdict for the one before is not one for this.
-        link.settle(1, 0, None);
+        link.settle(1, 0, &Verdict::Accepted);
         assert_eq!(link.receive(2, 0, 0, 0, true), Receipt::Ignored);
-        link.settle(2, 0, None);
-        assert_eq!(link.receive(2, 0, 0, 0, true), Receipt::Again(None));
+        link.settle(2, 0, &Verdict::Accepted);
+        assert_eq!(
+            link.receive(2, 0, 0, 0, true),
+            Receipt::Again(Verdict::Accepted)
+        );
     }
 
     #[test]

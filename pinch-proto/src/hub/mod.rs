@@ -199,7 +199,7 @@ pub use self::io::{
     Admission, CloseCause, ConnId, Fault, Input, JoinOptions, JoinRefusal, Output, Violation,
     Wakeup, WakeupReason,
 };
-pub use self::links::{Item, Parcel};
+pub use self::links::{Item, Parcel, Verdict};
 pub use self::outbox::ENVELOPE_OVERHEAD;
 pub use self::rate::RateLimit;
 pub(crate) use self::rate::TokenBucket;

@@ -11,6 +11,7 @@ use super::connection::{Connection, Socket};
 use super::core::Core;
 use super::delivery::is_confirmable;
 use super::io::{ConnId, Output};
+use super::links::Verdict;
 use super::outbox::{ENVELOPE_OVERHEAD, Queued};
 use super::rejection::RejectReason;
 use super::routing::{Author, Fate};
@@ -41,16 +42,19 @@ impl Hub {
             return Fate::Done;
         };
         let view = envelope.view();
-        let place = core.place_of(author, &view);
         if !core.may_ask(envelope.bytes.len()) {
             core.stats.refused_store += 1;
             return Fate::Rejected(core.store_busy());
         }
         let recipient = Address::parse(view.to_address())
             .expect("the recipient's address was checked, or is connected");
-        let sender = core.shares.address(place).cloned();
+        let sender = core.shares.address(author.place()).cloned();
         let Some(sender) = sender.or_else(|| Address::parse(view.from_address()).ok()) else {
             return Fate::Done;
+        };
+        let place = match author {
+            Author::Conn { place, .. } => place,
+            Author::Item(_) => core.shares.enter(&sender),
         };
         let seq = core.next_seq;
         let connected = to.and_then(|to| connections.get(to));
@@ -309,11 +313,11 @@ impl Hub {
         rejected: Option<RejectReason>,
     ) {
         if let Some(Origin::Item(id)) = from {
-            let view = EnvelopeView::parse(message).ok();
-            let rejection = rejected
-                .zip(view)
-                .map(|(reason, view)| self.core.rejection(&view, reason));
-            return self.core.settle_item(id, rejection);
+            let rejected = rejected.zip(EnvelopeView::parse(message).ok());
+            let verdict = rejected.map_or(Verdict::Accepted, |(reason, view)| {
+                Verdict::Rejected(self.core.rejection(&view, reason))
+            });
+            return self.core.settle_item(id, verdict);
         }
         if let Some(reason) = rejected {
             self.report_rejection(from.and_then(Origin::conn), message, reason);

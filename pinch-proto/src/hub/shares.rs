@@ -6,8 +6,6 @@
 //! a share left is delivered without a place. How much is stored is what the store said last; until it has said so, nothing
 //! can be reserved, and an envelope goes through the store.
 
-use alloc::collections::VecDeque;
-
 use hashbrown::HashMap;
 
 use super::outbox::Queued;
@@ -84,8 +82,6 @@ pub(super) struct Marks {
 struct Agent {
     address: Address,
     connections: u32,
-    /// It is among the strangers.
-    is_stranger: bool,
     /// The bytes of what it has sent.
     sent: Share,
     /// The number of envelopes for it.
@@ -98,24 +94,18 @@ pub(super) struct Shares {
     places: HashMap<Address, u32, Seeded>,
     agents: Slab<Agent>,
     total: Share,
-    /// The number of shards that reserve within the same limits.
+    /// The number of shards that reserve within the same limit of all.
     shards: u64,
-    /// The places of agents of other shards that sent something, the first one first: what is known of
-    /// them is kept for a while, so that not each of their envelopes has to go through the store.
-    strangers: VecDeque<u32>,
-    max_strangers: usize,
 }
 
 impl Shares {
     /// The shares of one of `shards`.
-    pub(super) fn new(seeded: Seeded, shards: u64, max_strangers: usize) -> Self {
+    pub(super) fn new(seeded: Seeded, shards: u64) -> Self {
         Self {
             places: HashMap::with_hasher(seeded),
             agents: Slab::new(),
             total: Share::default(),
             shards,
-            strangers: VecDeque::new(),
-            max_strangers,
         }
     }
 
@@ -149,37 +139,11 @@ impl Shares {
         let agent = Agent {
             address: address.clone(),
             connections: 0,
-            is_stranger: false,
             sent: Share::default(),
             received: Share::default(),
         };
         let place = self.agents.insert(agent).index;
         self.places.insert(address.clone(), place);
-        place
-    }
-
-    /// The place of an agent of another shard that sends something; `address` is normalized. If too
-    /// many are known, the one that came first is forgotten.
-    pub(super) fn enter_stranger(&mut self, address: &str) -> u32 {
-        let place = match self.places.get(address) {
-            Some(place) => *place,
-            None => match Address::parse(address) {
-                Ok(address) => self.enter(&address),
-                Err(_) => return NO_PLACE,
-            },
-        };
-        if let Some(agent) = self.agents.at_mut(place)
-            && !core::mem::replace(&mut agent.is_stranger, true)
-        {
-            self.strangers.push_back(place);
-            if self.strangers.len() > self.max_strangers
-                && let Some(first) = self.strangers.pop_front()
-                && let Some(agent) = self.agents.at_mut(first)
-            {
-                agent.is_stranger = false;
-                self.forget_if_idle(first);
-            }
-        }
         place
     }
 
@@ -205,8 +169,7 @@ impl Shares {
         let cost = self.cost(sender, to, bytes);
         let admitted = || {
             let (sender, to) = (self.agents.at(sender)?, self.agents.at(to)?);
-            let own = sender.sent.admits(cost, limits.sender_bytes, self.shards)?;
-            // All that waits for a recipient is in its shard.
+            let own = sender.sent.admits(cost, limits.sender_bytes, 1)?;
             let received = to.received.admits(1, limits.recipient_count, 1)?;
             let total = self.total.admits(cost, limits.total_bytes, self.shards)?;
             Some((own, received && total))
@@ -305,8 +268,7 @@ impl Shares {
 
     fn forget_if_idle(&mut self, place: u32) {
         let is_idle = |agent: &Agent| {
-            let is_idle = agent.sent.is_idle() && agent.received.is_idle();
-            is_idle && agent.connections == 0 && !agent.is_stranger
+            agent.connections == 0 && agent.sent.is_idle() && agent.received.is_idle()
         };
         if self.agents.at(place).is_some_and(is_idle)
             && let Some(key) = self.agents.key_at(place)
@@ -357,7 +319,7 @@ mod tests {
     #[test]
     fn an_agent_without_connections_and_envelopes_is_forgotten() {
         let address = |name| Address::parse(&alloc::format!("pinch:{name}@r")).unwrap();
-        let mut shares = Shares::new(Seeded::new([1; 16]), 1, 1);
+        let mut shares = Shares::new(Seeded::new([1; 16]), 1);
         let alice = shares.join(&address("alice"), true);
         let bob = shares.join(&address("bob"), true);
         shares.reserve(alice, bob, 10);

@@ -50,6 +50,8 @@ pub(super) enum Phase {
         frame: Option<Close>,
         /// The answer to the peer's close frame is among what the relay says, or was.
         answered: bool,
+        /// The close frame waits until other shards have decided about what came before.
+        waits: bool,
     },
 }
 
@@ -136,7 +138,12 @@ impl Connection {
     /// Whether it can be told what becomes of what it sent.
     pub(super) fn hears_rejections(&self) -> bool {
         let is_answered = matches!(self.phase, Phase::Closing { answered: true, .. });
-        self.is_open() || (self.is_closed_by_peer() && !is_answered)
+        self.is_open() || self.waits_to_close() || (self.is_closed_by_peer() && !is_answered)
+    }
+
+    /// Whether its close frame waits.
+    pub(super) fn waits_to_close(&self) -> bool {
+        matches!(self.phase, Phase::Closing { waits: true, .. })
     }
 
     /// Whether its peer acknowledges what it was given, if it ends its stream in order.
@@ -225,7 +232,9 @@ impl Connection {
         let (greets, says_goodbye) = match &self.phase {
             Phase::Joining { greeting } => (greeting.is_some(), false),
             Phase::Live => (false, false),
-            Phase::Closing { frame, .. } => (false, frame.is_some()),
+            Phase::Closing { frame, waits, .. } => {
+                (false, frame.is_some() && (!waits || self.has_unmarked()))
+            }
         };
         let pings = self.is_open() && (self.ping == Ping::Queued || self.probe_due);
         let refuses = self.hears_next_control();
@@ -283,7 +292,12 @@ impl Connection {
         if self.has_unmarked() {
             return Some(self.number_ping(next_ping));
         }
-        if let Phase::Closing { frame, .. } = &mut self.phase {
+        if let Phase::Closing {
+            frame,
+            waits: false,
+            ..
+        } = &mut self.phase
+        {
             return frame.take().map(Frame::Close);
         }
         None

@@ -13,7 +13,7 @@ use super::alarms::Kind;
 use super::connection::{Connection, Given, Letter};
 use super::fates::Fate;
 use super::queue::Backlog;
-use super::routing::{Author, Verdict, sender_of};
+use super::routing::{Author, Decision, sender_of};
 
 impl Model {
     /// An envelope for somebody who is connected.
@@ -24,15 +24,15 @@ impl Model {
         view: &EnvelopeView<'_>,
         message: &Bytes,
         discard: bool,
-    ) -> Verdict {
+    ) -> Decision {
         let (bytes, settings) = (message.len(), self.settings);
         let Some(connection) = self.get(recipient) else {
-            return Verdict::Accepted;
+            return Decision::Accepted;
         };
         let held = connection.held_bytes();
         let has_memory = self.make_room(bytes + ENVELOPE_OVERHEAD, held);
         let Some(connection) = self.get(recipient) else {
-            return Verdict::Accepted;
+            return Decision::Accepted;
         };
         if !connection.is_open() {
             return self.take_for_offline(author, view, message, discard);
@@ -40,7 +40,11 @@ impl Model {
         let has_room = connection.waiting_bytes() + bytes <= settings.outbox_bytes
             && connection.waiting_count() < settings.outbox_count;
         let is_held = connection.backlog.as_ref().map(Backlog::holds);
-        let claim = self.claim(&sender_of(view), recipient, message);
+        // What is stored of a sender of another shard is not known here.
+        let claim = match author {
+            Author::Conn(_) => self.claim(&sender_of(view), recipient, message),
+            Author::Item(_) => Some(false),
+        };
         match is_held {
             None if !has_memory || !has_room => {
                 return self.overflow(author, recipient, view, message, (has_room, discard));
@@ -59,7 +63,7 @@ impl Model {
         }
         if discard {
             self.happened.blocked += 1;
-            return Verdict::Accepted;
+            return Decision::Accepted;
         }
         self.happened.accepted += 1;
         let letter = Letter {
@@ -76,7 +80,7 @@ impl Model {
             }
         }
         self.wake(recipient);
-        Verdict::Accepted
+        Decision::Accepted
     }
 
     /// An envelope for somebody who reads too slowly.
@@ -87,7 +91,7 @@ impl Model {
         view: &EnvelopeView<'_>,
         message: &Bytes,
         (has_room, discard): (bool, bool),
-    ) -> Verdict {
+    ) -> Decision {
         let settings = self.settings;
         if settings.slow_reader == SlowReader::Spill && settings.queue.is_some() {
             self.overtake(author, recipient, view, message, discard)
@@ -98,7 +102,7 @@ impl Model {
             let limit = self.memory_limit(held.unwrap_or_default());
             let reason =
                 format!("relay is out of memory for envelopes: at most {limit} bytes wait in all");
-            Verdict::Rejected(reason)
+            Decision::Rejected(reason)
         } else if settings.slow_reader == SlowReader::Disconnect {
             if !discard {
                 self.happened.stalls += 1;
@@ -111,7 +115,7 @@ impl Model {
             let reason = format!(
                 "recipient's outbox is full: at most {bytes} bytes or {count} envelopes wait for a connection"
             );
-            Verdict::Rejected(reason)
+            Decision::Rejected(reason)
         }
     }
 
@@ -123,7 +127,7 @@ impl Model {
         view: &EnvelopeView<'_>,
         message: &Bytes,
         discard: bool,
-    ) -> Verdict {
+    ) -> Decision {
         if discard {
             return self.enqueue(author, Some(recipient), view, message, discard);
         }
@@ -142,12 +146,12 @@ impl Model {
         view: &EnvelopeView<'_>,
         message: &Bytes,
         discard: bool,
-    ) -> Verdict {
+    ) -> Decision {
         if self.settings.queue.is_some() {
             self.enqueue(author, None, view, message, discard)
         } else {
             self.happened.refused_offline += 1;
-            Verdict::Rejected("recipient is offline and no queue is configured".into())
+            Decision::Rejected("recipient is offline and no queue is configured".into())
         }
     }
 

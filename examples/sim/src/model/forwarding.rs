@@ -5,13 +5,16 @@
 use core::time::Duration;
 
 use bytes::Bytes;
-use pinch_proto::hub::{ConnId, ENVELOPE_OVERHEAD, Item, Output, Parcel, ShardId};
+use pinch_proto::hub::{ConnId, ENVELOPE_OVERHEAD, Item, Output, Parcel, ShardId, Verdict};
 use pinch_proto::{Address, EnvelopeView, Frame, Time};
 
 use super::Model;
 use super::replies::Awaited;
-use super::routing::{Author, Verdict};
+use super::routing::{Author, Decision};
 use crate::story::Settings;
+
+/// So many items are sent again at once.
+const RESENT_AT_ONCE: usize = 256;
 
 /// An item that came from another shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,12 +29,15 @@ struct Sent {
     /// The connection that waits for the verdict.
     conn: Option<ConnId>,
     is_answered: bool,
+    /// The other shard counts it, until its store has answered.
+    is_taken: bool,
 }
 
 impl Sent {
     /// What it takes of the link.
     fn cost(&self) -> usize {
         match &self.item {
+            Item::Envelope(_) if self.is_taken => 0,
             Item::Envelope(_) if self.is_answered => ENVELOPE_OVERHEAD,
             Item::Envelope(message) => message.bytes().len() + ENVELOPE_OVERHEAD,
             Item::Rejection { .. } => 0,
@@ -48,7 +54,7 @@ pub(super) struct Link {
     /// Connections that wait for room, in the order in which they began to.
     waiting: Vec<ConnId>,
     /// All that was ever taken, with its verdict if it has one.
-    taken: Vec<Option<Option<Bytes>>>,
+    taken: Vec<Option<Verdict>>,
     /// The other side has the verdicts of all before this one.
     known: u64,
     /// When what has no verdict is sent again, and the order in which that was decided.
@@ -67,9 +73,10 @@ impl Link {
         }
     }
 
-    /// The first that has no verdict.
+    /// The first that has no verdict, and was not taken.
     fn oldest(&self) -> usize {
-        let first = self.sent.iter().position(|sent| !sent.is_answered);
+        let is_open = |sent: &Sent| !sent.is_answered && !sent.is_taken;
+        let first = self.sent.iter().position(is_open);
         first.unwrap_or(self.sent.len())
     }
 
@@ -129,12 +136,19 @@ impl Model {
         })
     }
 
+    /// Whether other shards have not decided about something of a connection, and their stores are not
+    /// to do so.
+    pub(super) fn has_open_items(&self, conn: ConnId) -> bool {
+        let mut all = self.links.iter().flat_map(Link::unanswered);
+        all.any(|(_, sent)| sent.conn == Some(conn) && !sent.is_taken)
+    }
+
     /// An envelope for an agent of another shard.
-    pub(super) fn forward(&mut self, shard: ShardId, conn: ConnId, message: &Bytes) -> Verdict {
+    pub(super) fn forward(&mut self, shard: ShardId, conn: ConnId, message: &Bytes) -> Decision {
         let limit = self.settings.link_bytes;
         if self.link(shard).bytes() + message.len() + ENVELOPE_OVERHEAD > limit {
             self.happened.refused_memory += 1;
-            return Verdict::Rejected(format!(
+            return Decision::Rejected(format!(
                 "relay is too busy: {limit} bytes are on their way to the recipient's shard"
             ));
         }
@@ -147,7 +161,7 @@ impl Model {
             connection.awaits_link = true;
             self.link(shard).waiting.push(conn);
         }
-        Verdict::Asked
+        Decision::Asked
     }
 
     /// The author of an envelope in another shard is told that it does not arrive after all.
@@ -163,6 +177,7 @@ impl Model {
             item,
             conn,
             is_answered: false,
+            is_taken: false,
         });
         link.resend_at = link.resend_at.or(resend_at);
         let parcel = link.parcel(number, number);
@@ -193,7 +208,7 @@ impl Model {
         };
         link.resend_at = again;
         let (shard, mut needs) = (link.shard, link.oldest() as u64);
-        for (number, _) in link.unanswered() {
+        for (number, _) in link.unanswered().take(RESENT_AT_ONCE) {
             let parcel = link.parcel(number, needs);
             self.outputs.push(Output::Forward { shard, parcel });
             needs = number + 1;
@@ -214,9 +229,9 @@ impl Model {
             Parcel::Verdict {
                 first,
                 last,
-                rejection,
+                verdict,
                 ..
-            } => self.verdict_came(shard, first, last, rejection.as_ref()),
+            } => self.verdict_came(shard, first, last, &verdict),
         }
     }
 
@@ -244,44 +259,43 @@ impl Model {
                 self.happened.arrived += 1;
                 let view = message.view().expect("it was checked");
                 let author = Author::Item(id);
-                if self.settings.queue.is_some() {
-                    self.enter_stranger(&super::routing::sender_of(&view));
-                }
                 match self.route(author, &view, message.bytes()) {
-                    Verdict::Accepted => self.give_verdict(id, None),
-                    Verdict::Asked => {}
-                    Verdict::Rejected(reason) => {
+                    Decision::Accepted => self.give_verdict(id, Verdict::Accepted),
+                    Decision::Asked if keeps => {}
+                    Decision::Asked => self.say_verdict(id, Verdict::Taken),
+                    Decision::Rejected(reason) => {
                         let rejection = self.rejection(message.bytes(), &reason);
-                        self.give_verdict(id, Some(rejection));
+                        self.give_verdict(id, Verdict::Rejected(rejection));
                     }
                 }
             }
             Item::Rejection { message, droppable } => {
                 self.tell_rejected(None, &message, droppable);
-                self.give_verdict(id, None);
+                self.give_verdict(id, Verdict::Accepted);
             }
         }
     }
 
     /// The fate of an item is settled.
-    pub(super) fn give_verdict(&mut self, id: ItemId, rejection: Option<Bytes>) {
+    pub(super) fn give_verdict(&mut self, id: ItemId, verdict: Verdict) {
         let place = usize::try_from(id.number).expect("a short list");
-        self.link(id.shard).taken[place] = Some(rejection.clone());
-        self.say_verdict(id, rejection);
+        self.link(id.shard).taken[place] = Some(verdict.clone());
+        self.say_verdict(id, verdict);
     }
 
     /// Verdicts of items that were accepted one after the other go together.
-    fn say_verdict(&mut self, id: ItemId, rejection: Option<Bytes>) {
+    fn say_verdict(&mut self, id: ItemId, verdict: Verdict) {
         if let Some(Output::Forward {
             shard,
             parcel:
                 Parcel::Verdict {
                     last,
-                    rejection: None,
+                    verdict: before,
                     ..
                 },
         }) = self.outputs.last_mut()
-            && rejection.is_none()
+            && !matches!(verdict, Verdict::Rejected(_))
+            && *before == verdict
             && *shard == id.shard
             && *last + 1 == id.number
         {
@@ -292,29 +306,37 @@ impl Model {
             instance: 0,
             first: id.number,
             last: id.number,
-            rejection,
+            verdict,
         };
         let shard = id.shard;
         self.outputs.push(Output::Forward { shard, parcel });
     }
 
-    fn verdict_came(&mut self, shard: ShardId, first: u64, last: u64, rejection: Option<&Bytes>) {
+    fn verdict_came(&mut self, shard: ShardId, first: u64, last: u64, verdict: &Verdict) {
         let again = self.resend_at();
         let mut has_moved = false;
         for number in first..=last {
             let place = usize::try_from(number).expect("a short list");
             let sent = &mut self.link(shard).sent[place];
-            if core::mem::replace(&mut sent.is_answered, true) {
+            if sent.is_answered {
                 continue;
             }
             has_moved = true;
             let conn = sent.conn;
-            if let Some(rejection) = rejection {
-                self.tell_rejected(conn, rejection, false);
+            if *verdict == Verdict::Taken {
+                sent.is_taken = true;
+            } else {
+                sent.is_answered = true;
+                if let Verdict::Rejected(rejection) = verdict {
+                    self.tell_rejected(conn, rejection, false);
+                }
+                if let Some(conn) = conn {
+                    self.settle(conn, Awaited::Verdict(shard, number));
+                    self.go_on(conn);
+                }
             }
-            if let Some(conn) = conn {
-                self.settle(conn, Awaited::Verdict(shard, number));
-                self.go_on(conn);
+            if let Some(conn) = conn.filter(|conn| !self.has_open_items(*conn)) {
+                self.stop_waiting(conn);
             }
         }
         if !has_moved {

@@ -137,15 +137,18 @@ impl Model {
         let now = self.now;
         let reads = peer_reads(&cause);
         let by_peer = cause == CloseCause::Peer;
+        let has_open_items = self.has_open_items(conn);
         let Some(connection) = self.open(conn) else {
             return;
         };
         let frame = words::close_frame(&cause);
         let answered = false;
+        let waits = reads && has_open_items;
         let closing = Phase::Closing {
             cause,
             frame,
             answered,
+            waits,
         };
         connection.probe_due = false;
         let had_begun = core::mem::take(&mut connection.begun) > 0;
@@ -167,6 +170,9 @@ impl Model {
         let reply_waits = by_peer && self.alarms.is_set(Kind::Reply, conn);
         self.alarms.clear_living(conn, reply_waits);
         self.alarms.set(Kind::Close, conn, now);
+        if waits {
+            self.alarms.set(Kind::Reply, conn, now);
+        }
         // Where there is a queue, it has everything before its owner can be back. When the relay
         // ends nobody comes back: then each peer is given first what waits for it.
         let comes_back = self.settings.queue.is_some() && self.shutdown == Shutdown::No;

@@ -6,7 +6,7 @@
 use core::time::Duration;
 
 use bytes::Bytes;
-use pinch_proto::hub::{ConnId, Delivery, ENVELOPE_OVERHEAD, Output};
+use pinch_proto::hub::{ConnId, Delivery, ENVELOPE_OVERHEAD, Output, Verdict};
 use pinch_proto::queue::{
     Append, Entry, Failure, Operation, Outcome, Read, Request, Seq, Ticket, Usage,
 };
@@ -18,7 +18,7 @@ use super::alarms::Kind;
 use super::connection::Letter;
 use super::fates::Fate;
 use super::replies::Awaited;
-use super::routing::{Author, Verdict, sender_of};
+use super::routing::{Author, Decision, sender_of};
 use super::shares::Marks;
 use crate::story::{Queue, Settings};
 
@@ -121,12 +121,13 @@ impl Model {
         view: &EnvelopeView<'_>,
         message: &Bytes,
         discard: bool,
-    ) -> Verdict {
+    ) -> Decision {
         let queue = self.settings.queue.expect("there is a queue");
         let sender = sender_of(view);
         if !self.may_ask(message.len()) {
-            return Verdict::Rejected(self.refuse_busy());
+            return Decision::Rejected(self.refuse_busy());
         }
+        self.enter_shares(&sender);
         let recipient = Address::parse(view.to_address()).expect("it was checked");
         let now = self.unix();
         let append = Append {
@@ -157,7 +158,7 @@ impl Model {
             message: message.clone(),
         };
         self.append(append, letter, Some(author), to.filter(|_| !discard));
-        Verdict::Asked
+        Decision::Asked
     }
 
     /// What the store was asked to keep and has not answered for.
@@ -481,8 +482,9 @@ impl Model {
         rejected: Option<String>,
     ) {
         if let Some(Author::Item(item)) = from {
-            let rejection = rejected.map(|reason| self.rejection(message, &reason));
-            return self.give_verdict(item, rejection);
+            let rejection = |reason: String| self.rejection(message, &reason);
+            let verdict = rejected.map(rejection).map(Verdict::Rejected);
+            return self.give_verdict(item, verdict.unwrap_or(Verdict::Accepted));
         }
         let conn = from.and_then(Author::conn);
         if let Some(reason) = rejected {

@@ -94,6 +94,22 @@ impl Model {
             let held = core::mem::take(&mut connection.held).into_iter();
             let replies = held.map(|held| held.reply).collect();
             self.send_replies(conn, replies);
+            self.stop_waiting(conn);
+        }
+    }
+
+    /// A close frame waits for nothing any more.
+    pub(super) fn stop_waiting(&mut self, conn: ConnId) {
+        let now = self.now;
+        let Some(connection) = self.get_mut(conn) else {
+            return;
+        };
+        if let Phase::Closing { waits, .. } = &mut connection.phase
+            && core::mem::take(waits)
+        {
+            self.alarms.clear(Kind::Reply, conn);
+            self.alarms.set(Kind::Close, conn, now);
+            self.wake(conn);
         }
     }
 

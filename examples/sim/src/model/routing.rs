@@ -51,7 +51,7 @@ impl Author {
 
 /// What has become of an envelope.
 #[derive(Clone, Debug)]
-pub(super) enum Verdict {
+pub(super) enum Decision {
     Accepted,
     /// The store will say.
     Asked,
@@ -103,11 +103,11 @@ impl Model {
         } else if is(MessageType::Heartbeat) && view.to_address().is_empty() {
             self.happened.consumed += 1;
         } else {
-            let verdict = match self.other_shard(view.to_address()) {
+            let decision = match self.other_shard(view.to_address()) {
                 Some(shard) => self.forward(shard, conn, message),
                 None => self.route(Author::Conn(conn), &view, message),
             };
-            if let Verdict::Rejected(reason) = verdict {
+            if let Decision::Rejected(reason) = decision {
                 self.tell_lost(conn, &view, &reason);
             }
         }
@@ -123,7 +123,7 @@ impl Model {
         author: Author,
         view: &EnvelopeView<'_>,
         message: &Bytes,
-    ) -> Verdict {
+    ) -> Decision {
         let (from, to) = (view.from_address(), view.to_address());
         let blocked = |(blocker, blocked): &(Address, Address)| {
             is_same(to, blocker) && is_same(from, blocked)
@@ -134,7 +134,7 @@ impl Model {
             self.deliver(author, recipient, view, message, discard)
         } else if let Err(fault) = self.check_address(to) {
             self.happened.refused_address += 1;
-            Verdict::Rejected(format!("to_address is no address of this relay: {fault}"))
+            Decision::Rejected(format!("to_address is no address of this relay: {fault}"))
         } else {
             self.take_for_offline(author, view, message, discard)
         }

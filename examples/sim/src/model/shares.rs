@@ -65,18 +65,6 @@ impl Model {
         }
     }
 
-    /// Somebody of another shard sends something, and is known for a while.
-    pub(super) fn enter_stranger(&mut self, address: &Address) {
-        self.enter_shares(address);
-        if !self.strangers.contains(address) {
-            self.strangers.push(address.clone());
-            if self.strangers.len() > self.settings.max_parked_buckets {
-                self.strangers.remove(0);
-                self.leave_shares();
-            }
-        }
-    }
-
     /// Whoever has no connection, and for whom and of whom nothing is held, is forgotten.
     pub(super) fn leave_shares(&mut self) {
         let is_there = |address: &Address| {
@@ -86,7 +74,6 @@ impl Model {
             self.connections.iter().any(is_it)
                 || [held.recipient_count, held.sender_bytes] != [0, 0]
                 || [pending.recipient_count, pending.sender_bytes] != [0, 0]
-                || self.strangers.contains(address)
         };
         let there: Vec<_> = self
             .agents
@@ -166,9 +153,9 @@ impl Model {
         )?;
         let own = fits(
             from.sent,
-            shards * held.sender_bytes,
-            shards * pending.sender_bytes,
-            shards * cost,
+            held.sender_bytes,
+            pending.sender_bytes,
+            cost,
             limits.sender_bytes,
         )?;
         let total = fits(

@@ -3,7 +3,7 @@
 use core::fmt::Write as _;
 use core::time::Duration;
 
-use pinch_proto::hub::{ConnId, Input, Item, Output, Parcel, ShardId};
+use pinch_proto::hub::{ConnId, Input, Item, Output, Parcel, ShardId, Verdict};
 use pinch_proto::queue::{Operation, Request};
 use pinch_proto::wire::{Envelope, Payload};
 use pinch_proto::{EnvelopeView, Frame, Time};
@@ -184,11 +184,14 @@ fn parcel(parcel: &Parcel) -> String {
         Parcel::Verdict {
             first,
             last,
-            rejection,
+            verdict,
             ..
         } => {
-            let verdict = rejection.as_ref();
-            let verdict = verdict.map_or("accepted".into(), |rejection| envelope(rejection));
+            let verdict = match verdict {
+                Verdict::Accepted => "accepted".into(),
+                Verdict::Taken => "taken".into(),
+                Verdict::Rejected(rejection) => envelope(rejection),
+            };
             format!("{first} to {last}: {verdict}")
         }
     }

@@ -320,7 +320,9 @@ impl Config {
         self
     }
 
-    /// How many connections may be registered at once. Default: 1,048,576.
+    /// How many connections may be registered at once. Default: 1,048,576. Each of several shards has
+    /// an even share, and four times its square root more, since a hash does not spread evenly: all of
+    /// 10 connections with 2 shards, and 1.6 % more than 1,000,000 in all with 16.
     #[must_use]
     pub fn max_connections(mut self, limit: usize) -> Self {
         self.max_connections = limit;
@@ -415,7 +417,8 @@ impl Config {
         let memory = self.total_outbox_bytes.div_ceil(count);
         self.link_bytes = (memory / 8 / links).max(2 * one);
         self.total_outbox_bytes = (memory - memory / 8).max(one);
-        self.max_connections = self.max_connections.div_ceil(count);
+        let even = self.max_connections.div_ceil(count);
+        self.max_connections = (even + 4 * even.isqrt()).min(self.max_connections);
         self.max_parked_buckets = self.max_parked_buckets.div_ceil(count);
         self.max_blocks = self.max_blocks.div_ceil(count);
         self.queue = self.queue.map(|queue| queue.of_shard(count, one));
