@@ -57,14 +57,10 @@ impl Hub {
         let fits = has_memory && has_room;
         // It may come back when the connection is cut: for that its place is reserved.
         let place = author.place();
-        let claim = match (author, core.config.queue) {
-            (Author::Conn { .. }, Some(queue)) => {
-                let (shares, to) = (&core.shares, connection.place);
-                shares.claim(place, to, bytes, &queue.limits)
-            }
-            // What is stored of a sender of another shard is not known here.
-            (Author::Item(_), _) | (_, None) => Claim::Full,
-        };
+        let claim = core.config.queue.map_or(Claim::Full, |queue| {
+            let (shares, to) = (&core.shares, connection.place);
+            shares.claim(place, to, bytes, &queue.limits)
+        });
         match &connection.backlog {
             None if !fits => return self.overflow(author, recipient, envelope, has_room, discard),
             None if claim == Claim::Unknown => {

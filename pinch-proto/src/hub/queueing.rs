@@ -20,7 +20,9 @@ use super::tickets::{Charge, RequestKind};
 use super::unsettled::Origin;
 use super::{Delivery, Hub};
 use crate::message::SealedEnvelope;
-use crate::queue::{Append, Entry, Failure, Operation, Outcome, Read, Request, Seq, Ticket, Usage};
+use crate::queue::{
+    Append, Entry, Failure, Limits, Operation, Outcome, Read, Request, Seq, Ticket, Usage,
+};
 use crate::wire::{Envelope, Payload, QueueStatus};
 use crate::{Address, EnvelopeView};
 
@@ -422,7 +424,7 @@ impl Core {
         };
         let place = connection.place;
         let recipient = connection.address.clone();
-        let sent_by = if queued.reserved {
+        let sent_by = if queued.reserved && queued.sender != NO_PLACE {
             queued.sender
         } else {
             let view = EnvelopeView::parse(&queued.message).ok();
@@ -434,12 +436,29 @@ impl Core {
             self.stats.returned += 1;
             return;
         };
-        let limits = (!queued.reserved).then_some(queue.limits);
+        let held = self.shares.held(sent_by, &recipient);
+        let (limits, reserved) = match (queued.reserved, queued.sender) {
+            (false, _) => (Some(queue.limits), held),
+            // All but the share of its sender is reserved.
+            (true, NO_PLACE) => {
+                let limits = Limits {
+                    sender_bytes: queue.limits.sender_bytes,
+                    recipient_count: u64::MAX,
+                    total_bytes: u64::MAX,
+                };
+                let held = Usage {
+                    sender_bytes: held.sender_bytes,
+                    ..Usage::default()
+                };
+                (Some(limits), held)
+            }
+            (true, _) => (None, Usage::default()),
+        };
         let append = Append {
             now: self.clock.expiry_unix(),
             expires_at: self.clock.unix() + queue.ttl,
             limits,
-            reserved: limits.map_or(Usage::default(), |_| self.shares.held(sent_by, &recipient)),
+            reserved,
             reached: limits.map(|_| self.next_seq),
             recipient,
             sender,
@@ -577,7 +596,9 @@ impl Core {
             let author = view.as_ref().filter(|_| !stored);
             let author = author.and_then(|view| Address::parse(view.from_address()).ok());
             let sender = author.map_or(NO_PLACE, |author| self.shares.enter(&author));
-            self.shares.reserve(sender, connection.place, message.len());
+            if sender != NO_PLACE {
+                self.shares.reserve(sender, connection.place, message.len());
+            }
             let queued = Queued {
                 seq,
                 stored,

@@ -168,8 +168,12 @@ impl Shares {
     pub(super) fn claim(&self, sender: u32, to: u32, bytes: usize, limits: &Limits) -> Claim {
         let cost = self.cost(sender, to, bytes);
         let admitted = || {
-            let (sender, to) = (self.agents.at(sender)?, self.agents.at(to)?);
-            let own = sender.sent.admits(cost, limits.sender_bytes, 1)?;
+            let to = self.agents.at(to)?;
+            // What other shards hold of a sender of theirs is for the store to know.
+            let own = match self.agents.at(sender) {
+                Some(sender) => sender.sent.admits(cost, limits.sender_bytes, 1)?,
+                None => true,
+            };
             let received = to.received.admits(1, limits.recipient_count, 1)?;
             let total = self.total.admits(cost, limits.total_bytes, self.shards)?;
             Some((own, received && total))
@@ -177,19 +181,21 @@ impl Shares {
         match admitted() {
             Some((true, true)) => Claim::Granted,
             Some((true, false)) => Claim::Full,
+            // An envelope of another shard is delivered to those who are live, whatever is known.
+            None if sender == NO_PLACE => Claim::Full,
             Some((false, _)) | None => Claim::Unknown,
         }
     }
 
-    /// Reserves an envelope of `bytes`, if its sender has a place.
+    /// Reserves an envelope of `bytes`: of a sender without a place, in all but its own share.
     pub(super) fn reserve(&mut self, sender: u32, to: u32, bytes: usize) {
         let cost = self.cost(sender, to, bytes);
-        if let Some(agent) = self.agents.at_mut(sender) {
-            agent.sent.held += cost;
-            self.total.held += cost;
-            if let Some(to) = self.agents.at_mut(to) {
-                to.received.held += 1;
-            }
+        self.total.held += cost;
+        if let Some(sender) = self.agents.at_mut(sender) {
+            sender.sent.held += cost;
+        }
+        if let Some(to) = self.agents.at_mut(to) {
+            to.received.held += 1;
         }
     }
 
@@ -200,15 +206,15 @@ impl Shares {
         }
         let sender = queued.sender;
         let cost = self.cost(sender, to, queued.message.len());
-        if let Some(agent) = self.agents.at_mut(sender) {
-            agent.sent.held -= cost;
-            self.total.held -= cost;
-            if let Some(to) = self.agents.at_mut(to) {
-                to.received.held -= 1;
-            }
-            self.forget_if_idle(sender);
-            self.forget_if_idle(to);
+        self.total.held -= cost;
+        if let Some(sender) = self.agents.at_mut(sender) {
+            sender.sent.held -= cost;
         }
+        if let Some(to) = self.agents.at_mut(to) {
+            to.received.held -= 1;
+        }
+        self.forget_if_idle(sender);
+        self.forget_if_idle(to);
     }
 
     /// The marks for a request about a sender and a recipient.
@@ -257,11 +263,12 @@ impl Shares {
         }
     }
 
-    /// What an envelope counts for: [`Append::cost`](crate::queue::Append::cost).
+    /// What an envelope counts for: [`Append::cost`](crate::queue::Append::cost), or more if its sender
+    /// has no place.
     fn cost(&self, sender: u32, to: u32, bytes: usize) -> u64 {
         let len = |place| {
-            self.address(place)
-                .map_or(0, |address| address.as_str().len())
+            let address = self.address(place);
+            address.map_or(Address::MAX_LEN, |address| address.as_str().len())
         };
         (bytes + len(sender) + len(to)) as u64
     }

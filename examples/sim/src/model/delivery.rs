@@ -40,10 +40,10 @@ impl Model {
         let has_room = connection.waiting_bytes() + bytes <= settings.outbox_bytes
             && connection.waiting_count() < settings.outbox_count;
         let is_held = connection.backlog.as_ref().map(Backlog::holds);
-        // What is stored of a sender of another shard is not known here.
         let claim = match author {
-            Author::Conn(_) => self.claim(&sender_of(view), recipient, message),
-            Author::Item(_) => Some(false),
+            Author::Conn(_) => self.claim(Some(&sender_of(view)), recipient, message),
+            // What is not known does not hold it up.
+            Author::Item(_) => self.claim(None, recipient, message).or(Some(false)),
         };
         match is_held {
             None if !has_memory || !has_room => {
@@ -70,6 +70,7 @@ impl Model {
             fate: self.fates.begin(Fate::Queued),
             seq: self.take_seq(),
             reserved: claim == Some(true),
+            is_strangers: matches!(author, Author::Item(_)),
             stored: false,
             message: message.clone(),
         };

@@ -120,10 +120,10 @@ impl Model {
     }
 
     /// Whether an envelope for a connection has a place in the queue; `None` if that is not known, or
-    /// its sender has no share left.
+    /// its sender has no share left, if it is of this shard.
     pub(super) fn claim(
         &self,
-        sender: &Address,
+        sender: Option<&Address>,
         recipient: ConnId,
         message: &Bytes,
     ) -> Option<bool> {
@@ -132,11 +132,8 @@ impl Model {
         };
         let recipient = &recipient.address;
         let find = |address: &Address| self.agents.iter().find(|one| one.address == *address);
-        let (from, to) = (find(sender)?, find(recipient)?);
-        let (held, pending) = (
-            self.held(recipient, sender),
-            self.pending(recipient, sender),
-        );
+        let of = sender.unwrap_or(recipient);
+        let (held, pending) = (self.held(recipient, of), self.pending(recipient, of));
         let limits = queue.limits();
         let cost = cost(message, sender, recipient);
         let fits = |known: Known, held, pending, more, limit| {
@@ -145,19 +142,22 @@ impl Model {
         // What is left of what all shards share is divided among them.
         let shards = u64::from(self.place.shards.count().get());
         let received = fits(
-            to.received,
+            find(recipient)?.received,
             held.recipient_count,
             pending.recipient_count,
             1,
             limits.recipient_count,
         )?;
-        let own = fits(
-            from.sent,
-            held.sender_bytes,
-            pending.sender_bytes,
-            cost,
-            limits.sender_bytes,
-        )?;
+        let own = match sender {
+            Some(sender) => fits(
+                find(sender)?.sent,
+                held.sender_bytes,
+                pending.sender_bytes,
+                cost,
+                limits.sender_bytes,
+            )?,
+            None => true,
+        };
         let total = fits(
             self.total,
             shards * held.total_bytes,
@@ -226,8 +226,9 @@ impl Model {
 fn count(held: &mut Usage, letter: &Letter, to: &Address, recipient: &Address, sender: &Address) {
     let is_reserved = letter.reserved && !letter.stored;
     if let Some(author) = author(letter).filter(|_| is_reserved) {
-        let cost = cost(&letter.message, &author, to);
-        add(held, to == recipient, author == *sender, cost);
+        let author = Some(&author).filter(|_| !letter.is_strangers);
+        let cost = cost(&letter.message, author, to);
+        add(held, to == recipient, author == Some(sender), cost);
     }
 }
 
@@ -243,6 +244,8 @@ fn author(letter: &Letter) -> Option<Address> {
     Address::parse(view.from_address()).ok()
 }
 
-fn cost(message: &Bytes, sender: &Address, recipient: &Address) -> u64 {
-    (message.len() + sender.as_str().len() + recipient.as_str().len()) as u64
+/// What a letter counts for; one of another shard, as if its sender had the longest address.
+fn cost(message: &Bytes, sender: Option<&Address>, recipient: &Address) -> u64 {
+    let sender = sender.map_or(Address::MAX_LEN, |sender| sender.as_str().len());
+    (message.len() + sender + recipient.as_str().len()) as u64
 }
