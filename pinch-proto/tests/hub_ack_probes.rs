@@ -464,11 +464,12 @@ fn at_most_once_asks_nobody_and_tells_nobody() {
     assert_eq!(books(&world), (1, 0));
     world.say(alice, "bob", "2");
     assert_eq!(lines_with_probes(&world.write(bob, PLENTY)), ["alice: 2"]);
+    assert_eq!(books(&world), (2, 0));
     world.give(Input::Closed {
         conn: bob,
         clean: false,
     });
     world.settle();
     assert_eq!(world.heard(alice), [""; 0]);
-    assert_eq!(world.stats().unconfirmed, 1);
+    assert_eq!(world.stats().unconfirmed, 0);
 }

@@ -58,9 +58,14 @@ fn the_pong_timeout_begins_when_the_ping_has_left() {
     let alice = world.join("alice");
     world.now = at(25);
     world.tick();
-    // Handed out two seconds late, taken by the socket after one more.
+    // Transmitted two seconds late, and taken by the socket after one more.
     world.now = at(27);
     assert_eq!(lines(&world.write(alice, PLENTY)), ["ping"]);
+    assert_eq!(world.wakeup, looks(world.now, WakeupReason::Pong));
+    world.give(Input::Blocked {
+        conn: alice,
+        progressed: false,
+    });
     assert_eq!(world.wakeup, looks(world.now, WakeupReason::Stall));
     world.now = at(28);
     assert_eq!(world.write(alice, PLENTY), []);

@@ -76,18 +76,21 @@ impl Closing {
 /// How far the heartbeat of a connection is.
 ///
 /// ```text
-///         due           handed out           taken by the socket           pong timeout
-///  Idle ───────► Queued ──────────► HandedOut ──────────────────► Awaited ──────────────► Overdue
-///   ▲                                   │ its pong; once live,       │ any sign of life       │
-///   │                                   │ any sign of life           │                        │
-///   └───────────────────────────────────┴────────────────────────────┴────────────────────────┘
+///          due         transmitted      came again           pong timeout
+///  Idle ───────► Queued ─────────► Sent ──────────► Awaited ──────────────► Overdue
+///   ▲                               │ blocked          ▲
+///   │ any sign of life              ▼    all was taken │
+///   └──────────────────────────── Unsent ──────────────┘
 /// ```
 /// What is overdue when the driver has looked at the socket once more is dead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ping {
     Idle,
     Queued,
-    HandedOut,
+    /// It was transmitted last, and the pong timeout runs, unless the socket has not taken it.
+    Sent,
+    /// The socket has not taken it.
+    Unsent,
     /// The pong timeout runs.
     Awaited,
     /// It has passed.
@@ -121,19 +124,19 @@ impl Window {
 /// What the socket of a connection does, and its driver.
 ///
 /// ```text
-///                nothing to transmit           frames were transmitted
-///     Asleep ◄──────────────────────── Awake ───────────────────────► Writing
-///        │    something to transmit,     ▲        all was taken          │ stall timeout
-///        └──────── or to look at ────────┴──────────── or ───────────────┴──► Stalled
+///               all was transmitted            not all was taken
+///     Asleep ◄──────────────────────── Awake ───────────────────► Blocked ───────► Stalled
+///        │    something to transmit,    ▲ ▲        all was taken     │   timeout    │
+///        └────────── or to look at ─────┘ └─────────────────────────┴──────────────┘
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Socket {
     /// The driver comes by itself, or was woken.
     Awake,
-    /// Nothing was transmitted last: the driver must be woken when something is there.
+    /// All that waited was transmitted: the driver must be woken when something is there.
     Asleep,
-    /// Frames were transmitted that the socket has not taken.
-    Writing,
+    /// The socket has not taken all that was transmitted.
+    Blocked,
     /// It has taken none of them for as long as the stall timeout: unless it has by the time that
     /// the driver looks at it once more, it is too slow.
     Stalled,
@@ -180,8 +183,6 @@ pub(super) struct Connection {
     /// It has acknowledged nothing for as long as the stall timeout: unless it has by the time that
     /// the driver looks at it once more, it is too slow.
     pub(super) ack_overdue: bool,
-    /// How many envelopes are among them, if nobody asks whether they arrive.
-    pub(super) in_flight: u32,
 }
 
 impl Connection {
@@ -218,7 +219,6 @@ impl Connection {
             open_items: 0,
             socket: Socket::Awake,
             ack_overdue: false,
-            in_flight: 0,
         }
     }
 
@@ -227,9 +227,9 @@ impl Connection {
         self.ping == Ping::Overdue || self.ack_overdue
     }
 
-    /// Whether frames were transmitted that the socket has not taken.
-    pub(super) const fn is_writing(&self) -> bool {
-        matches!(self.socket, Socket::Writing | Socket::Stalled)
+    /// Whether the socket has not taken all that was transmitted.
+    pub(super) const fn is_blocked(&self) -> bool {
+        matches!(self.socket, Socket::Blocked | Socket::Stalled)
     }
 
     pub(super) const fn is_closing(&self) -> bool {
@@ -379,7 +379,7 @@ impl Connection {
         if self.ping != Ping::Queued {
             return None;
         }
-        self.ping = Ping::HandedOut;
+        self.ping = Ping::Sent;
         Some(self.number_ping(next_ping))
     }
 
@@ -418,7 +418,6 @@ impl Connection {
         let (message, confirmable) = match window.delivery {
             Delivery::AtMostOnce => {
                 let queued = self.outbox.pop(pool)?;
-                self.in_flight += 1;
                 shares.release(&queued, self.place);
                 (queued.message, queued.confirmable)
             }

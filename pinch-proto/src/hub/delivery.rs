@@ -205,9 +205,7 @@ impl Hub {
         };
         core.stats.in_flight_bytes -= connection.outbox.in_flight_bytes() as u64;
         let unacked = connection.outbox.take_in_flight();
-        let forgotten = u64::from(core::mem::take(&mut connection.in_flight));
-        core.stats.in_flight -= forgotten + unacked.len() as u64;
-        core.stats.unconfirmed += forgotten;
+        core.stats.in_flight -= unacked.len() as u64;
         if core.config.queue.is_some() {
             core.requeue(connection, unacked, false);
         } else {

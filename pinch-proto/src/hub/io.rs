@@ -111,8 +111,9 @@ pub enum Input {
         /// What it carried.
         payload: Bytes,
     },
-    /// The socket has not taken everything that was transmitted. A driver says so whenever it was
-    /// woken and cannot call [`Hub::poll_transmit`](super::Hub::poll_transmit).
+    /// The socket has not taken everything that was transmitted. A driver says so right after such a
+    /// write, and whenever it was woken and cannot call
+    /// [`Hub::poll_transmit`](super::Hub::poll_transmit).
     Blocked {
         /// Whose socket.
         conn: ConnId,
@@ -199,7 +200,7 @@ pub enum Output {
         /// Why not.
         refusal: JoinRefusal,
     },
-    /// Something waits for a connection to which nothing was transmitted last: let its task call
+    /// Something waits for a connection to which all was transmitted before: let its task call
     /// [`Hub::poll_transmit`](super::Hub::poll_transmit) again.
     Wake {
         /// Which one.

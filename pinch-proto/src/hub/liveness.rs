@@ -250,8 +250,8 @@ impl Core {
     /// While it joins, only its pong says that it has heard what was transmitted.
     pub(super) fn on_activity(&mut self, connection: &mut Connection) {
         let answered = match connection.ping {
-            Ping::Awaited | Ping::Overdue => true,
-            Ping::HandedOut => matches!(connection.phase, Phase::Live),
+            Ping::Sent | Ping::Awaited | Ping::Overdue => true,
+            Ping::Unsent => matches!(connection.phase, Phase::Live),
             Ping::Idle | Ping::Queued => false,
         };
         if answered {
@@ -270,7 +270,7 @@ impl Core {
     /// Nothing was acknowledged for the stall timeout. While the socket has not taken the probe, the
     /// deadline of the socket counts instead.
     fn ack_due(&mut self, connection: &mut Connection) {
-        if connection.is_writing() {
+        if connection.is_blocked() {
             let now = self.attended();
             return self.deadlines.ack.arm(connection.id.slot(), now);
         }

@@ -31,9 +31,10 @@
 //!
 //! The hub owns every outbound queue. A driver gets the frames of a connection from
 //! [`Hub::poll_transmit`], straight from its outbox; the call also asserts that the socket has taken
-//! everything transmitted before. The driver calls again after each write, until nothing is
-//! transmitted; from then on the hub says [`Output::Wake`] once something is there. Nothing waits
-//! outside the hub beyond one such batch.
+//! everything transmitted before. If less is transmitted than the socket may take, that was all, and
+//! the hub says [`Output::Wake`] once there is more; else the driver calls again when it has written.
+//! Where a write does not take everything, the driver says [`Input::Blocked`] at once, and calls again
+//! when it has written the rest. Nothing waits outside the hub beyond one such batch.
 //!
 //! A driver hands in what a socket has for the hub before it looks at what the socket takes:
 //! with `poll_transmit`, or [`Input::Blocked`] while it has not taken everything. When a pong is
@@ -296,9 +297,11 @@ impl Hub {
     /// Transmits frames of `conn`, in order: at most `credit` bytes, or one frame whatever its size if
     /// that is not 0; and the ack probe that belongs behind them.
     ///
-    /// The call means that the socket has taken everything transmitted before. If nothing is
-    /// transmitted, [`Output::Wake`] follows once something is there. `transmit` gets the frames before
-    /// the turn's outputs can be polled.
+    /// The call means that the socket has taken everything transmitted before. What it transmits counts
+    /// as taken, too: if a write does not take all of it, the driver says [`Input::Blocked`] before it
+    /// looks at this socket again. If less than `credit` is transmitted, where a frame counts one byte
+    /// at least, that was all, and [`Output::Wake`] follows once there is more. `transmit` gets the
+    /// frames before the turn's outputs can be polled.
     pub fn poll_transmit(
         &mut self,
         conn: ConnId,

@@ -96,14 +96,13 @@ pub struct HubStats {
     pub refused_store: u64,
 
     /// Envelopes that the recipient has confirmed; with
-    /// [`Delivery::AtMostOnce`](super::Delivery::AtMostOnce), that its socket took.
+    /// [`Delivery::AtMostOnce`](super::Delivery::AtMostOnce), that were transmitted to it.
     pub delivered: u64,
     /// Envelopes that went back: the store did not take them, or, where there is no queue, the
     /// recipient left before its socket was given them. The sender was told if it was still there.
     pub returned: u64,
     /// Envelopes whose recipient ended before it confirmed them, where there is no queue that they
-    /// could go back to. The sender was told if it was still there. With
-    /// [`Delivery::AtMostOnce`](super::Delivery::AtMostOnce), it was not, and none goes back.
+    /// could go back to. The sender was told if it was still there.
     pub unconfirmed: u64,
     /// Envelopes in outboxes now.
     pub queued: u64,

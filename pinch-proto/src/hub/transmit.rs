@@ -1,9 +1,9 @@
 //! What leaves for a socket, and how the socket takes it.
 
-use super::Hub;
 use super::connection::{Connection, Phase, Ping, Socket};
 use super::core::Core;
 use super::io::ConnId;
+use super::{Delivery, Hub};
 use crate::Frame;
 
 impl Hub {
@@ -14,7 +14,7 @@ impl Hub {
             return;
         };
         if connection.socket == Socket::Stalled {
-            connection.socket = Socket::Writing;
+            connection.socket = Socket::Blocked;
         }
         if connection.is_suspect() {
             self.close_if_dead(conn);
@@ -38,11 +38,7 @@ impl Hub {
             self.core.stats.late += 1;
             return;
         };
-        if progressed && connection.is_writing() && !connection.is_closing() {
-            connection.socket = Socket::Writing;
-            let now = self.core.attended();
-            self.core.deadlines.stall.arm(conn.slot(), now);
-        }
+        self.core.on_blocked(connection, progressed);
         self.close_if_dead(conn);
         if let Some(connection) = self.connections.get_mut(conn) {
             self.core.set_paused(connection);
@@ -51,28 +47,52 @@ impl Hub {
 }
 
 impl Core {
-    /// The socket has taken what was transmitted.
-    fn on_drained(&mut self, connection: &mut Connection) {
-        if !connection.is_writing() {
+    /// The socket has not taken all that was transmitted last. The ping among it has not left, and its
+    /// pong is not late; the stall timeout begins.
+    fn on_blocked(&mut self, connection: &mut Connection, progressed: bool) {
+        let was_blocked = connection.is_blocked();
+        // Progress of a socket that was not blocked is none.
+        if was_blocked != progressed {
             return;
         }
-        connection.socket = Socket::Awake;
-        let delivered = u64::from(core::mem::take(&mut connection.in_flight));
-        self.stats.delivered += delivered;
-        self.stats.in_flight -= delivered;
-        let slot = connection.id.slot();
-        self.deadlines.stall.disarm(slot);
-        if connection.ping == Ping::HandedOut && !connection.is_closing() {
+        connection.socket = Socket::Blocked;
+        if connection.is_closing() {
+            return;
+        }
+        let (slot, now) = (connection.id.slot(), self.attended());
+        self.deadlines.stall.arm(slot, now);
+        if !was_blocked && connection.ping == Ping::Sent {
+            connection.ping = Ping::Unsent;
+            self.deadlines.pong.disarm(slot);
+            self.deadlines.join.disarm(slot);
+        }
+    }
+
+    /// The socket has taken what was transmitted.
+    fn on_drained(&mut self, connection: &mut Connection) {
+        if connection.ping == Ping::Sent {
             connection.ping = Ping::Awaited;
-            let now = self.attended();
-            self.deadlines.pong.arm(slot, now);
-            if matches!(connection.phase, Phase::Joining { .. }) {
-                let now = self.now();
-                self.deadlines.join.arm(slot, now);
+        }
+        if connection.is_blocked() {
+            connection.socket = Socket::Awake;
+            self.deadlines.stall.disarm(connection.id.slot());
+            if connection.ping == Ping::Unsent && !connection.is_closing() {
+                connection.ping = Ping::Awaited;
+                self.expect_pong(connection);
             }
         }
     }
 
+    /// Starts the time in which a peer has to answer a ping, and to join.
+    fn expect_pong(&mut self, connection: &Connection) {
+        let (slot, now, attended) = (connection.id.slot(), self.now(), self.attended());
+        self.deadlines.pong.arm(slot, attended);
+        if matches!(connection.phase, Phase::Joining { .. }) {
+            self.deadlines.join.arm(slot, now);
+        }
+    }
+
+    /// Transmits what there is. It counts as taken by the socket, unless the driver says otherwise.
     fn transmit(
         &mut self,
         connection: &mut Connection,
@@ -93,7 +113,6 @@ impl Core {
         let last_probe = connection.outbox.last_probe();
         let mut room = credit;
         let mut has_written = false;
-        let mut has_more = true;
         // The ack probe behind them goes with them.
         while (room > 0 || (has_written && connection.probe_due))
             && let Some(frame) = connection.pop_frame(
@@ -108,33 +127,37 @@ impl Core {
             has_written = true;
             transmit(frame);
             connection.probe_due |= connection.needs_probe(window);
-            has_more = connection.has_frame(window);
-            if room == 0 || !has_more {
+            if room == 0 || !connection.has_frame(window) {
                 let paced = connection.outbox.last_probe() != last_probe
                     || self.deadlines.probe.is_armed(slot);
                 connection.probe_due |= connection.wants_probe(paced);
-                has_more |= connection.probe_due;
             }
         }
-        if connection.outbox.last_probe() != last_probe && !connection.is_closing() {
-            let (now, attended) = (self.now(), self.attended());
-            self.deadlines.probe.arm(slot, now);
-            self.deadlines.ack.arm_if_idle(slot, attended);
-        }
-        if has_written {
-            connection.socket = Socket::Writing;
-            if !connection.is_closing() {
-                let now = self.attended();
-                self.deadlines.stall.arm(slot, now);
+        connection.socket = if room > 0 {
+            Socket::Asleep
+        } else {
+            Socket::Awake
+        };
+        if !connection.is_closing() {
+            if connection.outbox.last_probe() != last_probe {
+                let (now, attended) = (self.now(), self.attended());
+                self.deadlines.probe.arm(slot, now);
+                self.deadlines.ack.arm_if_idle(slot, attended);
             }
-        } else if has_more {
-            connection.socket = Socket::Awake;
+            if connection.ping == Ping::Sent {
+                self.expect_pong(connection);
+            }
         }
         let transmitted = (queued.0 - connection.outbox.waiting()) as u64;
         self.stats.queued -= transmitted;
-        self.stats.in_flight += transmitted;
-        self.stats.in_flight_bytes += (connection.outbox.in_flight_bytes() - kept) as u64;
         self.stats.queued_bytes -= (queued.1 - connection.outbox.waiting_bytes()) as u64;
+        match window.delivery {
+            Delivery::AtMostOnce => self.stats.delivered += transmitted,
+            Delivery::AtLeastOnce => {
+                self.stats.in_flight += transmitted;
+                self.stats.in_flight_bytes += (connection.outbox.in_flight_bytes() - kept) as u64;
+            }
+        }
     }
 
     /// Decides whether the driver is to read from a connection before it comes again.

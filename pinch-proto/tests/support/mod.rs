@@ -1,5 +1,5 @@
 //! A world for one hub: a virtual clock, agents by name, and a driver that does what a real one
-//! does. It calls `poll_transmit` until nothing comes, then waits for `Wake`, and calls `handle_timeout`
+//! does. It calls `poll_transmit` until all has come, then waits for `Wake`, and calls `handle_timeout`
 //! exactly at each wakeup. What it relies on, it asserts: a connection ends once, and nothing
 //! mentions it afterwards.
 
@@ -369,7 +369,9 @@ impl World {
     /// Calls `poll_transmit` once, and returns the frames that come.
     pub(crate) fn write(&mut self, conn: ConnId, credit: usize) -> Vec<Frame> {
         let (frames, _) = self.transmit(conn, credit);
-        self.peer(conn).awake = !frames.is_empty();
+        let transmitted: usize = frames.iter().map(|frame| frame.len().max(1)).sum();
+        // Less than may be taken is all that there was.
+        self.peer(conn).awake = transmitted >= credit;
         frames
     }
 
@@ -407,9 +409,11 @@ impl World {
         }
         let mut frames = self.write(conn, PLENTY);
         let manner = self.peer(conn).manner;
-        if manner == Manner::Blocked {
+        if manner == Manner::Blocked && !frames.is_empty() {
+            let progressed = false;
+            self.give(Input::Blocked { conn, progressed });
             let peer = self.peer(conn);
-            peer.stuck = !frames.is_empty();
+            peer.stuck = true;
             for frame in &frames {
                 if let Frame::Ping(payload) = frame {
                     peer.ping = Some(payload.clone());

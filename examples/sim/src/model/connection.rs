@@ -62,8 +62,10 @@ pub(super) enum Phase {
 pub(super) enum Ping {
     Idle,
     Queued,
+    /// The socket was given it last, and the pong timeout runs.
+    Sent,
     /// The socket was given it, and has not taken everything.
-    HandedOut,
+    Unsent,
     /// The pong timeout runs.
     Awaited,
     /// The pong timeout has passed.
@@ -86,7 +88,7 @@ pub(super) struct Connection {
     pub(super) data: Vec<Letter>,
     /// What it was given, if somebody wants to know whether that arrives.
     pub(super) given: Vec<Given>,
-    /// What its socket was given since it was empty, if nobody does.
+    /// What its socket was given in the present call, if nobody does.
     pub(super) unwatched: Vec<Letter>,
     pub(super) backlog: Option<Backlog>,
     /// `None` while it is full.
@@ -111,10 +113,10 @@ pub(super) struct Connection {
     pub(super) awaits_link: bool,
     /// It is to send no more before its driver comes again.
     pub(super) paused: bool,
-    /// Nothing was transmitted to it last.
+    /// All that there was was transmitted to it.
     pub(super) asleep: bool,
     /// Its socket has not taken everything.
-    pub(super) writing: bool,
+    pub(super) blocked: bool,
     /// It has taken nothing for too long.
     pub(super) stalled: bool,
     /// It has acknowledged nothing for too long.
@@ -271,7 +273,7 @@ impl Connection {
         }
         if self.is_open() && (self.ping == Ping::Queued || self.probe_due) {
             if self.ping == Ping::Queued {
-                self.ping = Ping::HandedOut;
+                self.ping = Ping::Sent;
             }
             return Some(self.number_ping(next_ping));
         }

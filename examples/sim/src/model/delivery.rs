@@ -251,9 +251,6 @@ impl Model {
         };
         let given = core::mem::take(&mut connection.given).into_iter();
         let given: Vec<_> = given.map(|given| given.letter).collect();
-        for letter in core::mem::take(&mut connection.unwatched) {
-            self.fates.set(letter.fate, Fate::Unconfirmed);
-        }
         if self.settings.queue.is_some() {
             return self.give_back(conn, given);
         }

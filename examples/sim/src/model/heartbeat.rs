@@ -56,13 +56,13 @@ impl Model {
         let Some(connection) = self.connections.iter_mut().find(|known| known.conn == conn) else {
             return;
         };
-        for letter in connection.unwatched.drain(..) {
-            self.fates.set(letter.fate, Fate::Delivered);
-        }
-        connection.writing = false;
+        let was_blocked = core::mem::take(&mut connection.blocked);
         self.alarms.clear(Kind::Stall, conn);
         // The pong is expected from when the ping has left.
-        if connection.is_open() && connection.ping == Ping::HandedOut {
+        if connection.ping == Ping::Sent {
+            connection.ping = Ping::Awaited;
+        }
+        if connection.is_open() && was_blocked && connection.ping == Ping::Unsent {
             connection.ping = Ping::Awaited;
             self.alarms.set(Kind::Pong, conn, now);
             if connection.is_joining() {
@@ -71,12 +71,12 @@ impl Model {
         }
         let marked_before = marks(connection);
         let mut spent = 0;
-        while (spent < bytes || (connection.writing && connection.probe_due))
+        let had_frame = connection.has_frame(&settings);
+        while (spent < bytes || (spent > 0 && connection.probe_due))
             && let Some(frame) = connection.next_frame(&mut self.next_ping, &settings)
         {
             spent += frame.len().max(1);
             self.happened.pings += u64::from(matches!(frame, Frame::Ping(_)));
-            connection.writing = true;
             let is_end = spent >= bytes || !connection.has_frame(&settings);
             let probed = marks(connection) != marked_before;
             let in_gap = probed || self.alarms.is_set(Kind::Probe, conn);
@@ -84,13 +84,13 @@ impl Model {
                 || (is_end && connection.may_be_probed(in_gap));
             self.frames.push(frame);
         }
-        for letter in &connection.unwatched {
-            self.fates.set(letter.fate, Fate::Given);
+        for letter in connection.unwatched.drain(..) {
+            self.fates.set(letter.fate, Fate::Delivered);
         }
         for given in &connection.given {
             self.fates.set(given.letter.fate, Fate::Given);
         }
-        connection.asleep = !connection.writing && !connection.has_frame(&settings);
+        connection.asleep = spent < bytes || !had_frame;
         if connection.is_open() {
             if marks(connection) != marked_before {
                 self.alarms.set(Kind::Probe, conn, now);
@@ -98,8 +98,11 @@ impl Model {
                     self.alarms.set(Kind::Ack, conn, now);
                 }
             }
-            if connection.writing {
-                self.alarms.set(Kind::Stall, conn, now);
+            if connection.ping == Ping::Sent {
+                self.alarms.set(Kind::Pong, conn, now);
+                if connection.is_joining() {
+                    self.alarms.set(Kind::Join, conn, now);
+                }
             }
         }
         self.read_on(conn);
@@ -108,12 +111,24 @@ impl Model {
     /// The socket has not taken everything.
     pub(super) fn blocked(&mut self, conn: ConnId, progressed: bool) {
         let now = self.now;
-        if let Some(connection) = self.open(conn)
-            && connection.writing
-            && progressed
+        if let Some(connection) = self.get_mut(conn)
+            && connection.blocked == progressed
         {
-            connection.stalled = false;
-            self.alarms.set(Kind::Stall, conn, now);
+            let is_new = !core::mem::replace(&mut connection.blocked, true);
+            connection.asleep = false;
+            connection.stalled &= !progressed;
+            let is_unsent = is_new && connection.is_open() && connection.ping == Ping::Sent;
+            if is_unsent {
+                connection.ping = Ping::Unsent;
+            }
+            if connection.is_open() {
+                self.alarms.set(Kind::Stall, conn, now);
+            }
+            if is_unsent {
+                // It has not left: nothing is late.
+                self.alarms.clear(Kind::Pong, conn);
+                self.alarms.clear(Kind::Join, conn);
+            }
         }
         self.judge(conn);
         self.set_paused(conn);
@@ -191,8 +206,8 @@ impl Model {
         let Some(connection) = self.open(conn) else {
             return;
         };
-        let has_left = matches!(connection.ping, Ping::Awaited | Ping::Overdue);
-        if has_left || (connection.ping == Ping::HandedOut && !connection.is_joining()) {
+        let has_left = matches!(connection.ping, Ping::Sent | Ping::Awaited | Ping::Overdue);
+        if has_left || (connection.ping == Ping::Unsent && !connection.is_joining()) {
             connection.ping = Ping::Idle;
             self.alarms.clear(Kind::Pong, conn);
         }
@@ -252,7 +267,7 @@ impl Model {
             Kind::Reply => self.give_up_settling(conn),
             Kind::Close => self.end(conn),
             Kind::Stall => self.suspect(conn, |connection| connection.stalled = true),
-            Kind::Ack if self.get(conn).is_some_and(|connection| connection.writing) => {
+            Kind::Ack if self.get(conn).is_some_and(|connection| connection.blocked) => {
                 // What it has to answer has not left yet.
                 self.alarms.set(Kind::Ack, conn, self.now);
             }

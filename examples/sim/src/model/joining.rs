@@ -102,7 +102,7 @@ impl Model {
             awaits_link: false,
             paused: false,
             asleep: false,
-            writing: false,
+            blocked: false,
             stalled: false,
             ack_overdue: false,
         });

@@ -182,7 +182,7 @@ impl Run {
         Ok(Said { frames, outputs })
     }
 
-    /// A connection gets frames. Without any, it does nothing more until the hub wakes it.
+    /// A connection gets frames. After fewer than it may take, it does nothing until the hub wakes it.
     fn transmitted(
         &mut self,
         conn: ConnId,
@@ -195,8 +195,9 @@ impl Run {
             .iter_mut()
             .find(|person| person.conn == conn)
         {
+            let transmitted: usize = frames.iter().map(|frame| frame.len().max(1)).sum();
             if credit > 0 {
-                person.awake = !frames.is_empty();
+                person.awake = transmitted >= credit;
             }
             for frame in frames {
                 if let Frame::Ping(payload) = frame {
