@@ -197,12 +197,20 @@ impl<R: Runtime, S: Stream> Pump<R, S> {
         if turn.is_told && !has_read {
             return Ok(Round::Wait);
         }
-        let transmitted = match self.session.conn() {
+        let conn = self.session.conn();
+        let transmitted = match conn {
             Some(conn) => self.exchange(conn, has_progressed, buffers, turn, cx),
             None => self.join(buffers, turn, cx),
         };
         let is_alive = transmitted.is_some();
         self.write(&mut buffers.write, cx)?;
+        if let (Some(conn), Some(1..), Some(_)) = (conn, transmitted, &self.unsent) {
+            self.count
+                .visit(self.shard, &mut buffers.left, |state, now| {
+                    let progressed = false;
+                    state.handle(Input::Blocked { conn, progressed }, now);
+                });
+        }
         if self.unsent.is_none() {
             self.session.flushed();
             if self.session.wants_end() && Pin::new(&mut self.stream).poll_close(cx)?.is_ready() {
@@ -212,7 +220,9 @@ impl<R: Runtime, S: Stream> Pump<R, S> {
         if !is_alive || self.session.is_over() {
             return Ok(Round::Over);
         }
-        turn.is_told = transmitted == Some(0);
+        // Of less than the stream may take, the hub has no more, and wakes this task.
+        let all = if conn.is_some() { BATCH } else { 1 };
+        turn.is_told = transmitted.is_some_and(|transmitted| transmitted < all);
         // What came while nothing was read is still to be read.
         let resumes = wanted == 0 && self.session.wants_read(self.unsent.is_some()) > 0;
         if has_read || resumes || !turn.is_told {
