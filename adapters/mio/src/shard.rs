@@ -321,11 +321,18 @@ impl Shard {
             said.take(hub.handle_input(Input::Blocked { conn, progressed }, now));
         } else {
             for _ in 0..WRITES {
-                let session = &mut conn.session;
-                said.take(hub.poll_transmit(id, BATCH, now, |frame| session.transmit(frame, out)));
-                has_more = !out.is_empty();
+                let (session, mut transmitted) = (&mut conn.session, 0);
+                said.take(hub.poll_transmit(id, BATCH, now, |frame| {
+                    transmitted += frame.len().max(1);
+                    session.transmit(frame, out);
+                }));
                 conn.write(out);
-                has_more &= !conn.is_blocked();
+                if conn.is_blocked() && transmitted > 0 {
+                    let (conn, progressed) = (id, false);
+                    said.take(hub.handle_input(Input::Blocked { conn, progressed }, now));
+                }
+                // Of less than the socket may take, the hub has no more, and wakes the connection.
+                has_more = transmitted >= BATCH && !conn.is_blocked();
                 if !has_more {
                     break;
                 }
