@@ -94,12 +94,12 @@ impl Said {
                     cause,
                 } => self.closed.push((conn, address, cause)),
                 Output::Store(request) => self.requests.push(request),
-                Output::Forward { shard, parcel } => {
+                Output::Forward { shard, parcels } => {
                     let index = shard.index();
                     if self.parcels.len() <= index {
                         self.parcels.resize_with(index + 1, Vec::new);
                     }
-                    self.parcels[index].push(parcel);
+                    self.parcels[index].extend(parcels);
                 }
                 Output::ShutDown => self.has_shut_down = true,
             }
@@ -191,14 +191,8 @@ impl Shard {
                 }
                 ToShard::Forwarded(shard, parcels) => {
                     let now = self.shared.now();
-                    for parcel in parcels {
-                        // What the hub says to all of them is taken at once, so that verdicts share a parcel.
-                        drop(
-                            self.hub
-                                .handle_input(Input::Forwarded { shard, parcel }, now),
-                        );
-                    }
-                    self.said.take(self.hub.handle_timeout(now));
+                    let input = Input::Forwarded { shard, parcels };
+                    self.said.take(self.hub.handle_input(input, now));
                     self.settle();
                 }
                 ToShard::Stats(sender) => drop(sender.send(self.hub.stats())),

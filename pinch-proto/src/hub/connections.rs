@@ -109,6 +109,12 @@ impl Connections {
         self.routes.find(address.as_bytes(), &self.slots)
     }
 
+    /// The same, where the lower half of its hash is known.
+    pub(super) fn find_hashed(&self, address: &str, hash: u32) -> Option<ConnId> {
+        self.routes
+            .find_hashed(address.as_bytes(), hash, &self.slots)
+    }
+
     /// The slot of that connection if it is still the one in slot `index`.
     pub(super) fn still_at(&self, index: u32, address: &[u8]) -> Option<ConnId> {
         let connection = self.slots.at(index)?;

@@ -24,11 +24,11 @@ use super::links::{Item, ItemId, Link, Parcel, Receipt, Verdict};
 use super::queueing::begin_settling;
 use super::rejection::RejectReason;
 use super::routing::{Author, Fate};
+use super::seeded::AddressHash;
 use super::shards::{Shard, ShardId};
-use super::slab::MAX_SLOTS;
 use super::unsettled::Origin;
 use crate::message::SealedEnvelope;
-use crate::{EnvelopeView, Frame};
+use crate::{Address, EnvelopeView, Frame};
 
 /// The place of a hub in its relay, and its links to the others.
 #[derive(Debug)]
@@ -80,6 +80,18 @@ impl Links {
         self.links.get_mut(shard.index())
     }
 
+    /// The shard of an address with this hash, if it is another one.
+    pub(super) fn other(&self, hash: AddressHash) -> Option<ShardId> {
+        let shard = self.place.shards.of_hash(hash);
+        (shard != self.place.id).then_some(shard)
+    }
+
+    /// Takes what is to be handed to the hub of `shard`.
+    pub(super) fn take_outgoing(&mut self, shard: ShardId) -> Vec<Parcel> {
+        let link = self.link(shard);
+        link.map_or_else(Vec::new, |link| core::mem::take(&mut link.outgoing))
+    }
+
     /// Changes a link, which then takes less.
     fn relieve<T>(&mut self, shard: ShardId, change: impl FnOnce(&mut Link) -> T) -> Option<T> {
         let link = self.links.get_mut(shard.index())?;
@@ -97,8 +109,8 @@ impl Core {
         if self.links.links.is_empty() {
             return None;
         }
-        let shard = self.links.place.shards.of(address);
-        (shard != self.links.place.id).then_some(shard)
+        let address = Address::normalized(address);
+        self.links.other(self.seeded.hash(address.as_bytes()))
     }
 
     /// Sends an envelope of a connection to the shard of its recipient. From half of what may be on its
@@ -108,8 +120,10 @@ impl Core {
         shard: ShardId,
         sender: &mut Connection,
         envelope: &SealedEnvelope,
+        hash: u32,
     ) -> Fate {
-        let item = Item::Envelope(envelope.to_message());
+        let message = envelope.to_message();
+        let item = Item::Envelope { message, hash };
         let limit = self.links.limit;
         let Some(link) = self.links.link(shard) else {
             return Fate::Asked;
@@ -140,7 +154,7 @@ impl Core {
             return;
         };
         let parcel = link.send(instance, item, origin, keeps);
-        self.say(Output::Forward { shard, parcel });
+        self.hand_over(shard, parcel);
         if keeps {
             let now = self.clock.now;
             self.deadlines.resend.arm_if_idle(shard.0.into(), now);
@@ -163,18 +177,16 @@ impl Core {
             instance,
             number,
         } = id;
+        let shard = ShardId(shard);
         // Of a batch, most are accepted at once: they have one verdict.
-        if let Some(Output::Forward {
-            shard: to,
-            parcel:
-                Parcel::Verdict {
-                    instance: of,
-                    last,
-                    verdict: before,
-                    ..
-                },
-        }) = self.outputs.back_mut()
-            && (to.0, *of, *last + 1) == (shard, instance, number)
+        let link = self.links.link(shard);
+        if let Some(Parcel::Verdict {
+            instance: of,
+            last,
+            verdict: before,
+            ..
+        }) = link.and_then(|link| link.outgoing.last_mut())
+            && (*of, *last + 1) == (instance, number)
             && *before == verdict
             && !matches!(verdict, Verdict::Rejected(_))
         {
@@ -187,8 +199,18 @@ impl Core {
             last: number,
             verdict,
         };
-        let shard = ShardId(shard);
-        self.say(Output::Forward { shard, parcel });
+        self.hand_over(shard, parcel);
+    }
+
+    /// Hands something to another hub, together with what waits for that already.
+    fn hand_over(&mut self, shard: ShardId, parcel: Parcel) {
+        if let Some(link) = self.links.link(shard) {
+            if link.outgoing.is_empty() {
+                let parcels = Vec::new();
+                self.outputs.push_back(Output::Forward { shard, parcels });
+            }
+            link.outgoing.push(parcel);
+        }
     }
 
     /// Sends everything again that has waited for its verdict for too long.
@@ -196,9 +218,10 @@ impl Core {
         let shard = ShardId(u16::try_from(index).unwrap_or(u16::MAX));
         let instance = self.links.place.instance;
         if let Some(link) = self.links.link(shard) {
-            let parcels = link.resend(instance);
-            let outputs = parcels.map(|parcel| Output::Forward { shard, parcel });
-            self.outputs.extend(outputs);
+            let parcels: Vec<_> = link.resend(instance).collect();
+            for parcel in parcels {
+                self.hand_over(shard, parcel);
+            }
             let now = self.clock.now;
             self.deadlines.resend.arm(index, now);
         }
@@ -253,19 +276,22 @@ impl Hub {
 
     fn take_item(&mut self, id: ItemId, item: Item) {
         match item {
-            Item::Envelope(message) => {
+            Item::Envelope { message, hash } => {
                 self.core.stats.arrived += 1;
                 // It was read by the other hub, and is an envelope.
                 let Ok(envelope) = message.into_envelope() else {
                     return;
                 };
                 let author = Author::Item(id);
-                match self.route(author, MAX_SLOTS, &envelope) {
+                let view = envelope.view();
+                let to = Address::normalized(view.to_address());
+                let recipient = self.connections.find_hashed(&to, hash);
+                match self.route(author, recipient, &envelope) {
                     Fate::Done => self.core.settle_item(id, Verdict::Accepted),
                     Fate::Asked if self.core.links.keeps() => {}
                     Fate::Asked => self.core.send_verdict(id, Verdict::Taken),
                     Fate::Rejected(reason) => {
-                        let rejection = self.core.rejection(&envelope.view(), reason);
+                        let rejection = self.core.rejection(&view, reason);
                         self.core.settle_item(id, Verdict::Rejected(rejection));
                     }
                 }

@@ -3,6 +3,7 @@
 //! [`Input`] and [`Output`] are exhaustive on purpose: a new kind must break every driver when it
 //! is compiled, not when it runs.
 
+use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
@@ -176,8 +177,8 @@ pub enum Input {
     Forwarded {
         /// The shard from which it comes.
         shard: ShardId,
-        /// What it is.
-        parcel: Parcel,
+        /// What it is, in order.
+        parcels: Vec<Parcel>,
     },
     /// Close every connection, admit no more. Answered by [`Output::ShutDown`] in the end.
     Shutdown,
@@ -223,8 +224,8 @@ pub enum Output {
     Forward {
         /// The shard for which it is.
         shard: ShardId,
-        /// What it is.
-        parcel: Parcel,
+        /// What it is: all that there is for that shard, in order.
+        parcels: Vec<Parcel>,
     },
     /// After [`Input::Shutdown`]: the last connection has ended, and neither the store nor another shard
     /// owes an answer that somebody waits for. A hub that is one of several still takes what comes from

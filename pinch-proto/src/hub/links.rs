@@ -66,7 +66,12 @@ pub enum Verdict {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Item {
     /// An envelope for an agent of the other shard.
-    Envelope(Message),
+    Envelope {
+        /// The envelope.
+        message: Message,
+        /// The lower half of the hash of its recipient's address, under the seed of the shards.
+        hash: u32,
+    },
     /// An envelope of the relay for an agent of the other shard: one that it sent was accepted, and
     /// does not arrive after all.
     Rejection {
@@ -82,7 +87,7 @@ impl Item {
     /// envelopes came over the link in the other direction and are held here.
     fn bytes(&self) -> usize {
         match self {
-            Self::Envelope(message) => message.bytes().len(),
+            Self::Envelope { message, .. } => message.bytes().len(),
             Self::Rejection { .. } => 0,
         }
     }
@@ -130,6 +135,8 @@ pub(super) struct Link {
     /// Number of `sent` without a verdict.
     open: usize,
     bytes: usize,
+    /// What is to be handed to the other hub.
+    pub(super) outgoing: Vec<Parcel>,
     /// Connections that are to send no more until there is room.
     pub(super) waiting: Vec<ConnId>,
     /// At least so many of them have ended.
@@ -152,7 +159,7 @@ impl Link {
     /// What `item` would add to them.
     pub(super) fn cost(item: &Item) -> usize {
         match item {
-            Item::Envelope(_) => item.bytes() + ENVELOPE_OVERHEAD,
+            Item::Envelope { .. } => item.bytes() + ENVELOPE_OVERHEAD,
             Item::Rejection { .. } => 0,
         }
     }
@@ -315,11 +322,12 @@ mod tests {
     use super::*;
 
     fn envelope(number: u64) -> Item {
-        Item::Envelope(Message::from(Bytes::copy_from_slice(&number.to_be_bytes())))
+        let message = Message::from(Bytes::copy_from_slice(&number.to_be_bytes()));
+        Item::Envelope { message, hash: 0 }
     }
 
     fn number_of(item: &Item) -> u64 {
-        let Item::Envelope(message) = item else {
+        let Item::Envelope { message, .. } = item else {
             panic!("only envelopes are sent");
         };
         u64::from_be_bytes(message.bytes()[..].try_into().unwrap())

@@ -288,7 +288,11 @@ impl Hub {
             Input::PeerClosed { conn, close } => self.peer_closed(conn, close),
             Input::Closed { conn, clean } => self.closed(conn, clean),
             Input::Stored { ticket, outcome } => self.stored(ticket, outcome),
-            Input::Forwarded { shard, parcel } => self.forwarded(shard, parcel),
+            Input::Forwarded { shard, parcels } => {
+                for parcel in parcels {
+                    self.forwarded(shard, parcel);
+                }
+            }
             Input::Shutdown => self.shut_down(),
         }
         Turn::new(self)

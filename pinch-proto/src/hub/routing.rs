@@ -1,8 +1,6 @@
 //! What becomes of a message: rejected, consumed, dropped for a block, sent to another shard, or
 //! delivered.
 
-use alloc::borrow::Cow;
-
 use prost::Message as _;
 
 use super::blocks::Inserted;
@@ -86,12 +84,12 @@ impl Hub {
                 core.stats.consumed += 1;
             }
             _ => {
-                let fate = match core.other_shard(view.to_address()) {
-                    Some(shard) => core.forward(shard, sender, &envelope),
-                    None => {
-                        let (place, last) = (sender.place, sender.last_recipient);
-                        self.route(Author::Conn { conn, place }, last, &envelope)
-                    }
+                // Most write to whom they wrote before: then nothing is looked up.
+                let (place, last) = (sender.place, sender.last_recipient);
+                let author = Author::Conn { conn, place };
+                let fate = match connections.still_at(last, view.recipient_bytes()) {
+                    Some(recipient) => self.route(author, Some(recipient), &envelope),
+                    None => self.route_anew(conn, author, &envelope),
                 };
                 if let Fate::Rejected(reason) = fate
                     && let Some(sender) = self.connections.get_mut(conn)
@@ -107,23 +105,34 @@ impl Hub {
         self.close(conn, CloseCause::Violation(violation));
     }
 
-    /// Accepts an envelope for an agent of this shard, or rejects it. Most write to whom they wrote
-    /// before: so the slot `last` is looked at first.
-    pub(super) fn route(&mut self, author: Author, last: u32, envelope: &SealedEnvelope) -> Fate {
+    /// Looks up where the recipient of an envelope of `conn` lives.
+    fn route_anew(&mut self, conn: ConnId, author: Author, envelope: &SealedEnvelope) -> Fate {
         let Self { connections, core } = self;
         let view = envelope.view();
-        let before = connections.still_at(last, view.recipient_bytes());
-        let to = match before {
-            Some(_) => Cow::Borrowed(""),
-            None => Address::normalized(view.to_address()),
+        let to = Address::normalized(view.to_address());
+        let hash = core.seeded.hash(to.as_bytes());
+        let recipient = connections.find_hashed(&to, hash.lower());
+        let Some(sender) = connections.get_mut(conn) else {
+            return Fate::Done;
         };
-        let recipient = before.or_else(|| connections.find(&to));
-        if before.is_none()
-            && let (Some(recipient), Author::Conn { conn, .. }) = (recipient, author)
-            && let Some(sender) = connections.get_mut(conn)
-        {
+        if let Some(recipient) = recipient {
             sender.last_recipient = recipient.slot();
+        } else if let Some(shard) = core.links.other(hash) {
+            return core.forward(shard, sender, envelope, hash.lower());
         }
+        self.route(author, recipient, envelope)
+    }
+
+    /// Accepts an envelope for an agent of this shard, connected as `recipient` or not at all, or
+    /// rejects it.
+    pub(super) fn route(
+        &mut self,
+        author: Author,
+        recipient: Option<ConnId>,
+        envelope: &SealedEnvelope,
+    ) -> Fate {
+        let core = &self.core;
+        let view = envelope.view();
         // What a blocked sender hears is what any other would.
         let discard = !core.blocks.is_empty() && {
             let from = Address::normalized(view.from_address());
@@ -134,7 +143,7 @@ impl Hub {
             return self.deliver(author, recipient, envelope, discard);
         }
         if let Err(fault) = core.check_address(view.to_address()) {
-            core.stats.refused_address += 1;
+            self.core.stats.refused_address += 1;
             return Fate::Rejected(RejectReason::NotAnAddress(fault));
         }
         self.take_for_offline(author, envelope, discard)

@@ -3,7 +3,7 @@
 //! Two hubs with the same seed behave alike, and nobody who does not know the seed can choose
 //! addresses that collide.
 
-use core::hash::BuildHasher;
+use core::hash::{BuildHasher, Hasher as _};
 
 use siphasher::sip::SipHasher13;
 
@@ -14,6 +14,30 @@ pub(crate) struct Seeded(SipHasher13);
 impl Seeded {
     pub(crate) fn new(seed: [u8; 16]) -> Self {
         Self(SipHasher13::new_with_key(&seed))
+    }
+}
+
+impl Seeded {
+    /// The hash of an address.
+    pub(super) fn hash(&self, address: &[u8]) -> AddressHash {
+        let mut hasher = self.0;
+        hasher.write(address);
+        AddressHash(hasher.finish())
+    }
+}
+
+/// The hash of an address. The lower half is for the routing table, the upper one for shards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct AddressHash(u64);
+
+impl AddressHash {
+    #[allow(clippy::cast_possible_truncation, reason = "it is the lower half")]
+    pub(super) const fn lower(self) -> u32 {
+        self.0 as u32
+    }
+
+    pub(super) const fn upper(self) -> u64 {
+        self.0 >> 32
     }
 }
 

@@ -4,11 +4,10 @@
 //! outbox, its queue and its block list; so nothing is shared, and all envelopes of one sender to one
 //! recipient take one way.
 
-use core::hash::{BuildHasher as _, Hasher as _};
 use core::num::NonZeroU16;
 use core::time::Duration;
 
-use super::seeded::Seeded;
+use super::seeded::{AddressHash, Seeded};
 use crate::Address;
 use crate::queue::Restored;
 
@@ -73,11 +72,20 @@ impl Shards {
         if self.count.get() == 1 {
             return ShardId(0);
         }
-        let mut hasher = self.seeded.build_hasher();
-        hasher.write(Address::normalized(address).as_bytes());
-        // The routing table uses the lower half.
-        let upper = hasher.finish() >> 32;
-        let shard = (upper * u64::from(self.count.get())) >> 32;
+        let address = Address::normalized(address);
+        self.of_hash(self.seeded.hash(address.as_bytes()))
+    }
+
+    /// Returns the lower half of the hash of `address`, by which a shard finds who is connected.
+    #[must_use]
+    pub fn hash(&self, address: &str) -> u32 {
+        let address = Address::normalized(address);
+        self.seeded.hash(address.as_bytes()).lower()
+    }
+
+    /// The same, for the hash of an address.
+    pub(super) fn of_hash(&self, hash: AddressHash) -> ShardId {
+        let shard = (hash.upper() * u64::from(self.count.get())) >> 32;
         ShardId(u16::try_from(shard).unwrap_or_default())
     }
 

@@ -3,8 +3,6 @@
 //! It holds no addresses, only slots of connections and a part of each hash, so that a million entries
 //! are small and growing touches nothing else. What an address is, it reads in the connection.
 
-use core::hash::{BuildHasher as _, Hasher as _};
-
 use hashbrown::HashTable;
 use hashbrown::hash_table::OccupiedEntry;
 
@@ -52,7 +50,16 @@ impl RoutingTable {
 
     /// The connection that was entered with `address`.
     pub(super) fn find(&self, address: &[u8], connections: &Slab<Connection>) -> Option<ConnId> {
-        let hash = self.hash(address);
+        self.find_hashed(address, self.hash(address), connections)
+    }
+
+    /// The same, where the lower half of its hash is known.
+    pub(super) fn find_hashed(
+        &self,
+        address: &[u8],
+        hash: u32,
+        connections: &Slab<Connection>,
+    ) -> Option<ConnId> {
         let has_address = |place: &Place| {
             place.hash == hash
                 && connections
@@ -83,13 +90,8 @@ impl RoutingTable {
         entry.map(OccupiedEntry::remove).is_ok()
     }
 
-    #[allow(
-        clippy::cast_possible_truncation,
-        reason = "a part of the hash is enough: whoever has the same is told apart by the address"
-    )]
+    /// A part of the hash is enough: whoever has the same is told apart by the address.
     fn hash(&self, address: &[u8]) -> u32 {
-        let mut hasher = self.seeded.build_hasher();
-        hasher.write(address);
-        hasher.finish() as u32
+        self.seeded.hash(address).lower()
     }
 }

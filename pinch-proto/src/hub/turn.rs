@@ -21,7 +21,12 @@ impl<'a> Turn<'a> {
 
     /// The next thing to do, in order.
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.hub.core.outputs.pop_front()
+        let core = &mut self.hub.core;
+        let mut output = core.outputs.pop_front()?;
+        if let Output::Forward { shard, parcels } = &mut output {
+            *parcels = core.links.take_outgoing(*shard);
+        }
+        Some(output)
     }
 
     /// Ends the turn: when the hub wants [`Hub::handle_timeout`] to be called, if nothing else

@@ -23,7 +23,7 @@ pub(super) struct HubState {
     hub: Hub,
     outside: Outside,
     /// Memory for what comes from other shards.
-    arrived: Vec<(ShardId, Parcel)>,
+    arrived: Vec<(ShardId, Vec<Parcel>)>,
 }
 
 /// Everything but the hub: where its outputs go.
@@ -42,7 +42,7 @@ struct Outside {
     keeper: Option<Waker>,
     has_shut_down: bool,
     /// What is for other shards.
-    parcels: Vec<(ShardId, Parcel)>,
+    parcels: Vec<(ShardId, Vec<Parcel>)>,
     /// The answer to [`Input::Register`].
     joined: Option<Result<ConnId, JoinRefusal>>,
     left: Left,
@@ -114,17 +114,17 @@ impl HubState {
     }
 
     /// Takes what other shards have left in `inbox`.
-    pub(super) const fn fetch(&mut self, inbox: &mut Vec<(ShardId, Parcel)>) {
+    pub(super) const fn fetch(&mut self, inbox: &mut Vec<(ShardId, Vec<Parcel>)>) {
         core::mem::swap(&mut self.arrived, inbox);
     }
 
     /// Hands in what was fetched.
     pub(super) fn hand_in_fetched(&mut self, now: Time) {
         let mut arrived = self.arrived.drain(..).peekable();
-        while let Some((shard, parcel)) = arrived.next() {
+        while let Some((shard, parcels)) = arrived.next() {
             let turn = self
                 .hub
-                .handle_input(Input::Forwarded { shard, parcel }, now);
+                .handle_input(Input::Forwarded { shard, parcels }, now);
             // Their outputs are taken together: then the hub has one answer for all of one shard.
             if arrived.peek().is_none() {
                 let wakeup = self.outside.drain(turn).finish();
@@ -136,7 +136,7 @@ impl HubState {
     }
 
     /// Takes what is for other shards, in order.
-    pub(super) fn parcels(&mut self) -> impl Iterator<Item = (ShardId, Parcel)> {
+    pub(super) fn parcels(&mut self) -> impl Iterator<Item = (ShardId, Vec<Parcel>)> {
         self.outside.parcels.shrink_to(MAX_KEPT);
         self.outside.parcels.drain(..)
     }
@@ -276,7 +276,7 @@ impl Outside {
                 }
                 Output::Store(request) => self.requests.push(request),
                 Output::ShutDown => self.has_shut_down = true,
-                Output::Forward { shard, parcel } => self.parcels.push((shard, parcel)),
+                Output::Forward { shard, parcels } => self.parcels.push((shard, parcels)),
             }
         }
         if self.has_shut_down || !self.requests.is_empty() {

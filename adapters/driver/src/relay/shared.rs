@@ -52,7 +52,7 @@ struct ShardState {
     hub: Mutex<HubState>,
     /// What other shards have for it, in order. It is taken with the lock of one hub at most: that of
     /// the shard that leaves something, or fetches it.
-    inbox: Mutex<Vec<(ShardId, Parcel)>>,
+    inbox: Mutex<Vec<(ShardId, Vec<Parcel>)>>,
 }
 
 impl<R: Runtime> Shared<R> {
@@ -109,7 +109,7 @@ impl<R: Runtime> Shared<R> {
         hub.unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn inbox(&self, shard: ShardId) -> MutexGuard<'_, Vec<(ShardId, Parcel)>> {
+    fn inbox(&self, shard: ShardId) -> MutexGuard<'_, Vec<(ShardId, Vec<Parcel>)>> {
         let inbox = self.state(shard).inbox.lock();
         inbox.unwrap_or_else(PoisonError::into_inner)
     }

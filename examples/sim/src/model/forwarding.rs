@@ -37,9 +37,9 @@ impl Sent {
     /// What it takes of the link.
     fn cost(&self) -> usize {
         match &self.item {
-            Item::Envelope(_) if self.is_taken => 0,
-            Item::Envelope(_) if self.is_answered => ENVELOPE_OVERHEAD,
-            Item::Envelope(message) => message.bytes().len() + ENVELOPE_OVERHEAD,
+            Item::Envelope { .. } if self.is_taken => 0,
+            Item::Envelope { .. } if self.is_answered => ENVELOPE_OVERHEAD,
+            Item::Envelope { message, .. } => message.bytes().len() + ENVELOPE_OVERHEAD,
             Item::Rejection { .. } => 0,
         }
     }
@@ -153,7 +153,12 @@ impl Model {
             ));
         }
         self.happened.forwarded += 1;
-        self.send_item(shard, Item::Envelope(message.clone().into()), Some(conn));
+        let view = EnvelopeView::parse(message).expect("it was checked");
+        let item = Item::Envelope {
+            message: message.clone().into(),
+            hash: self.place.shards.hash(view.to_address()),
+        };
+        self.send_item(shard, item, Some(conn));
         if self.link(shard).bytes() > limit / 2
             && let Some(connection) = self.get_mut(conn)
             && !connection.awaits_link
@@ -181,7 +186,7 @@ impl Model {
         });
         link.resend_at = link.resend_at.or(resend_at);
         let parcel = link.parcel(number, number);
-        self.outputs.push(Output::Forward { shard, parcel });
+        self.hand_over(shard, parcel);
     }
 
     /// When what is sent now is sent again.
@@ -208,12 +213,37 @@ impl Model {
         };
         link.resend_at = again;
         let (shard, mut needs) = (link.shard, link.oldest() as u64);
+        let mut again = vec![];
         for (number, _) in link.unanswered().take(RESENT_AT_ONCE) {
-            let parcel = link.parcel(number, needs);
-            self.outputs.push(Output::Forward { shard, parcel });
+            again.push(link.parcel(number, needs));
             needs = number + 1;
         }
+        for parcel in again {
+            self.hand_over(shard, parcel);
+        }
         true
+    }
+
+    /// What goes to the same shard goes together, in order.
+    fn hand_over(&mut self, shard: ShardId, parcel: Parcel) {
+        if let Some(parcels) = self.outgoing(shard) {
+            return parcels.push(parcel);
+        }
+        let parcels = vec![parcel];
+        self.outputs.push(Output::Forward { shard, parcels });
+    }
+
+    /// What is to go to a shard already.
+    fn outgoing(&mut self, to: ShardId) -> Option<&mut Vec<Parcel>> {
+        let outputs = self.outputs.iter_mut();
+        let mut all = outputs.filter_map(|output| {
+            let Output::Forward { shard, parcels } = output else {
+                return None;
+            };
+            Some((*shard, parcels))
+        });
+        let found = all.find(|(shard, _)| *shard == to);
+        found.map(|(_, parcels)| parcels)
     }
 
     /// Something comes from another shard.
@@ -255,7 +285,7 @@ impl Model {
         }
         link.taken.push(None);
         match item {
-            Item::Envelope(message) => {
+            Item::Envelope { message, .. } => {
                 self.happened.arrived += 1;
                 let view = message.view().expect("it was checked");
                 let author = Author::Item(id);
@@ -285,18 +315,14 @@ impl Model {
 
     /// Verdicts of items that were accepted one after the other go together.
     fn say_verdict(&mut self, id: ItemId, verdict: Verdict) {
-        if let Some(Output::Forward {
-            shard,
-            parcel:
-                Parcel::Verdict {
-                    last,
-                    verdict: before,
-                    ..
-                },
-        }) = self.outputs.last_mut()
+        let before = self.outgoing(id.shard);
+        if let Some(Parcel::Verdict {
+            last,
+            verdict: before,
+            ..
+        }) = before.and_then(|parcels| parcels.last_mut())
             && !matches!(verdict, Verdict::Rejected(_))
             && *before == verdict
-            && *shard == id.shard
             && *last + 1 == id.number
         {
             *last = id.number;
@@ -308,8 +334,7 @@ impl Model {
             last: id.number,
             verdict,
         };
-        let shard = id.shard;
-        self.outputs.push(Output::Forward { shard, parcel });
+        self.hand_over(id.shard, parcel);
     }
 
     fn verdict_came(&mut self, shard: ShardId, first: u64, last: u64, verdict: &Verdict) {

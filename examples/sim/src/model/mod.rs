@@ -30,9 +30,7 @@ mod words;
 use core::time::Duration;
 
 use bytes::Bytes;
-use pinch_proto::hub::{
-    ConnId, HubStats, Input, Output, Parcel, Shard, ShardId, Wakeup, WakeupReason,
-};
+use pinch_proto::hub::{ConnId, HubStats, Input, Output, Shard, Wakeup, WakeupReason};
 use pinch_proto::queue::{Restored, Seq};
 use pinch_proto::{Address, Frame, Time, UnixMillis};
 
@@ -197,7 +195,11 @@ impl Model {
             Input::PeerClosed { conn, close } => self.peer_closed(conn, close),
             Input::Closed { conn, clean } => self.closed(conn, clean),
             Input::Stored { ticket, outcome } => self.stored(ticket, outcome),
-            Input::Forwarded { shard, parcel } => self.forwarded(shard, parcel),
+            Input::Forwarded { shard, parcels } => {
+                for parcel in parcels {
+                    self.forwarded(shard, parcel);
+                }
+            }
             Input::Shutdown => self.shut_down(),
         }
         self.leave_shares();
@@ -219,21 +221,6 @@ impl Model {
         self.leave_shares();
         let frames = core::mem::take(&mut self.frames);
         (frames, core::mem::take(&mut self.outputs))
-    }
-
-    /// Tells the model what came from another shard, all at once.
-    pub fn handle_parcels(
-        &mut self,
-        from: ShardId,
-        parcels: Vec<Parcel>,
-        now: Time,
-    ) -> Vec<Output> {
-        for parcel in parcels {
-            self.advance(now);
-            self.forwarded(from, parcel);
-            self.leave_shares();
-        }
-        core::mem::take(&mut self.outputs)
     }
 
     /// Does what is due.

@@ -3,11 +3,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use pinch_proto::hub::{Parcel, ShardId};
+use pinch_proto::hub::{Input, Parcel, ShardId};
 
 use super::run::Run;
 use super::step::Carry;
-use super::turn::{Broken, Call};
+use super::turn::Broken;
 
 /// What is on its way: from one shard to another.
 #[derive(Debug, Default)]
@@ -82,7 +82,8 @@ impl Run {
         parcels: Vec<Parcel>,
     ) -> Result<(), Box<Broken>> {
         self.go_to(to);
-        self.turn(&Call::Forwarded { from, parcels }).map(drop)
+        let shard = from;
+        self.give(&Input::Forwarded { shard, parcels })
     }
 
     /// The bus delivers everything, and what that leads to.

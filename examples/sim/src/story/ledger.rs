@@ -100,7 +100,7 @@ impl Ledger {
         self.current.clear();
         let input = match call {
             Call::Input(input) => Some(input),
-            Call::Forwarded { .. } | Call::Transmit { .. } | Call::Timeout => None,
+            Call::Transmit { .. } | Call::Timeout => None,
         };
         match input {
             Some(Input::Register { options, .. }) => {
@@ -126,7 +126,7 @@ impl Ledger {
         }
         if let Some(Input::Received { .. }) = input {
             self.current.extend(self.known.len().checked_sub(1));
-        } else if let Call::Forwarded { parcels, .. } = call {
+        } else if let Some(Input::Forwarded { parcels, .. }) = input {
             self.current = parcels.iter().filter_map(number_in).collect();
         } else if let Some(Input::Pong { conn, payload }) = input
             && let Ok(number) = payload.as_ref().try_into().map(u64::from_be_bytes)
@@ -352,7 +352,7 @@ impl Ledger {
 /// The number of the message that a parcel carries.
 fn number_in(parcel: &Parcel) -> Option<usize> {
     let Parcel::Item {
-        item: Item::Envelope(message),
+        item: Item::Envelope { message, .. },
         ..
     } = parcel
     else {

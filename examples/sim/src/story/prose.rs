@@ -73,10 +73,6 @@ fn call(call: &Call, names: &Names) -> String {
     match call {
         Call::Input(input) => self::input(input, names),
         Call::Transmit { conn, credit } => format!("to {}: {credit} bytes", name(*conn, names)),
-        Call::Forwarded { from, parcels } => {
-            let parcels: Vec<_> = parcels.iter().map(parcel).collect();
-            format!("from shard {}: {}", from.index(), parcels.join("; "))
-        }
         Call::Timeout => "timeout".into(),
     }
 }
@@ -148,8 +144,8 @@ fn input(input: &Input, names: &Names) -> String {
             format!("{}: {how}", name(*conn, names))
         }
         Input::Stored { ticket, outcome } => format!("store, ticket {}: {outcome:?}", ticket.0),
-        Input::Forwarded { shard, parcel } => {
-            format!("from shard {}: {}", shard.index(), self::parcel(parcel))
+        Input::Forwarded { shard, parcels } => {
+            format!("from shard {}: {}", shard.index(), self::parcels(parcels))
         }
         Input::Shutdown => "shutdown".into(),
     }
@@ -168,17 +164,23 @@ fn output(output: &Output, names: &Names) -> String {
         Output::Store(Request { ticket, operation }) => {
             format!("ticket {}: {}", ticket.0, self::operation(operation))
         }
-        Output::Forward { shard, parcel } => {
-            format!("to shard {}: {}", shard.index(), self::parcel(parcel))
+        Output::Forward { shard, parcels } => {
+            format!("to shard {}: {}", shard.index(), self::parcels(parcels))
         }
         Output::ShutDown => "the relay is down".into(),
     }
 }
 
+fn parcels(parcels: &[Parcel]) -> String {
+    parcels.iter().map(parcel).collect::<Vec<_>>().join(", ")
+}
+
 fn parcel(parcel: &Parcel) -> String {
     match parcel {
         Parcel::Item { number, item, .. } => match item {
-            Item::Envelope(message) => format!("item {number}, {}", envelope(message.bytes())),
+            Item::Envelope { message, .. } => {
+                format!("item {number}, {}", envelope(message.bytes()))
+            }
             Item::Rejection { message, .. } => format!("item {number}, {}", envelope(message)),
         },
         Parcel::Verdict {

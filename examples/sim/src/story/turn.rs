@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use pinch_proto::hub::{ConnId, Hub, Input, Output, Parcel, ShardId, Turn, Wakeup, WakeupReason};
+use pinch_proto::hub::{ConnId, Hub, Input, Output, ShardId, Turn, Wakeup, WakeupReason};
 use pinch_proto::queue::Operation;
 use pinch_proto::{Frame, Time};
 
@@ -18,15 +18,7 @@ const MAX_TURNS: usize = 16;
 #[derive(Clone, Debug)]
 pub(super) enum Call {
     Input(Input),
-    Transmit {
-        conn: ConnId,
-        credit: usize,
-    },
-    /// Parcels come, and nobody looks at what the hub says before the last of them.
-    Forwarded {
-        from: ShardId,
-        parcels: Vec<Parcel>,
-    },
+    Transmit { conn: ConnId, credit: usize },
     Timeout,
 }
 
@@ -37,17 +29,6 @@ impl Call {
             Self::Input(input) => hub.handle_input(input, now),
             Self::Transmit { conn, credit } => {
                 hub.poll_transmit(conn, credit, now, |frame| frames.push(frame))
-            }
-            Self::Forwarded { from, mut parcels } => {
-                let last = parcels.pop().expect("one at least");
-                let input = |parcel| {
-                    let shard = from;
-                    Input::Forwarded { shard, parcel }
-                };
-                for parcel in parcels {
-                    let _ = hub.handle_input(input(parcel), now).finish();
-                }
-                hub.handle_input(input(last), now)
             }
             Self::Timeout => hub.handle_timeout(now),
         }
@@ -96,7 +77,7 @@ impl Run {
     }
 
     /// One turn, and all that must be so after it.
-    pub(super) fn turn(&mut self, call: &Call) -> Result<Said, Box<Broken>> {
+    fn turn(&mut self, call: &Call) -> Result<Said, Box<Broken>> {
         let said = self.exchange(call)?;
         self.check()?;
         Ok(said)
@@ -174,9 +155,6 @@ impl Run {
                 frames = transmitted;
                 outputs
             }
-            Call::Forwarded { from, parcels } => {
-                self.here.model.handle_parcels(from, parcels, self.now)
-            }
             Call::Timeout => self.here.model.handle_timeout(self.now),
         };
         Ok(Said { frames, outputs })
@@ -238,7 +216,11 @@ impl Run {
                 });
             }
             Output::Store(request) => self.shelf.asked.push_back((self.at, request.clone())),
-            Output::Forward { shard, parcel } => self.bus.push(self.at, *shard, parcel.clone()),
+            Output::Forward { shard, parcels } => {
+                for parcel in parcels {
+                    self.bus.push(self.at, *shard, parcel.clone());
+                }
+            }
             Output::Closed { conn, .. } | Output::Wake { conn } => {
                 let known = self
                     .here
