@@ -243,6 +243,11 @@ impl Connection {
         !self.is_closing() && (is_full || self.awaits_link.is_some())
     }
 
+    /// Whether the relay's close frame waits for verdicts of other shards.
+    pub(super) fn waits_to_close(&self) -> bool {
+        matches!(&self.phase, Phase::Closing(closing) if closing.waits)
+    }
+
     /// Whether it can be told what becomes of what it sent: the last word to it is not said.
     pub(super) fn hears_rejections(&self) -> bool {
         match &self.phase {

@@ -394,13 +394,12 @@ impl Core {
             connection.socket = Socket::Awake;
         }
         let (slot, now) = (connection.id.slot(), self.attended());
-        if !by_peer {
+        if waits {
+            self.deadlines.reply.arm(slot, now);
+        } else if !by_peer {
             // Its pings stay unanswered: what it sent before them may be lost to it.
             connection.unsettled.give_up();
             self.deadlines.reply.disarm(slot);
-        }
-        if waits {
-            self.deadlines.reply.arm(slot, now);
         }
         self.forget_begun(connection);
         self.deadlines.disarm_open(slot);
@@ -432,8 +431,8 @@ impl Core {
             }
             connection.outbox.push_control(reply, &mut self.pool);
         }
-        if connection.unsettled.has_replies() {
-            // The store answers: the next has its time from now on.
+        if connection.unsettled.has_replies() || connection.waits_to_close() {
+            // Answers come: the next has its time from now on.
             self.deadlines.reply.arm(slot, now);
         } else {
             self.deadlines.reply.disarm(slot);
@@ -455,6 +454,7 @@ impl Core {
             && core::mem::take(&mut closing.waits)
         {
             let (slot, now) = (connection.id.slot(), self.attended());
+            connection.unsettled.give_up();
             self.deadlines.reply.disarm(slot);
             self.deadlines.close.arm(slot, now);
             self.wake(connection);

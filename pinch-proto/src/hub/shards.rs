@@ -4,6 +4,7 @@
 //! outbox, its queue and its block list; so nothing is shared, and all envelopes of one sender to one
 //! recipient take one way.
 
+use alloc::vec::Vec;
 use core::num::NonZeroU16;
 use core::time::Duration;
 
@@ -89,6 +90,28 @@ impl Shards {
         ShardId(u16::try_from(shard).unwrap_or_default())
     }
 
+    /// Divides what a store held when it was opened: a part for each shard, in order.
+    #[must_use]
+    pub fn split(&self, restored: Restored) -> Vec<Restored> {
+        let last_seq = restored.last_seq;
+        let part = |_| Restored {
+            last_seq,
+            ..Restored::default()
+        };
+        let mut parts: Vec<_> = self.all().map(part).collect();
+        for block in restored.blocks {
+            if let Some(part) = parts.get_mut(self.of(block.0.as_str()).index()) {
+                part.blocks.push(block);
+            }
+        }
+        for owner in restored.owners {
+            if let Some(part) = parts.get_mut(self.of(owner.0.as_str()).index()) {
+                part.owners.push(owner);
+            }
+        }
+        parts
+    }
+
     pub(super) const fn seed(&self) -> [u8; 16] {
         self.seed
     }
@@ -133,7 +156,6 @@ impl Shard {
 mod tests {
     use alloc::format;
     use alloc::vec;
-    use alloc::vec::Vec;
 
     use super::*;
 
@@ -170,19 +192,12 @@ mod tests {
                 .collect(),
         };
         let shards = shards(3);
-        let parts: Vec<_> = shards
-            .all()
-            .map(|shard| {
-                let mut part = restored.clone();
-                shards.retain(shard, &mut part);
-                assert!(
-                    part.blocks
-                        .iter()
-                        .all(|(owner, _)| shards.of(owner.as_str()) == shard)
-                );
-                part
-            })
-            .collect();
+        let parts = shards.split(restored.clone());
+        for (shard, part) in shards.all().zip(&parts) {
+            let mut retained = restored.clone();
+            shards.retain(shard, &mut retained);
+            assert_eq!(*part, retained);
+        }
         assert_eq!(
             parts.iter().map(|part| part.blocks.len()).sum::<usize>(),
             100

@@ -161,7 +161,7 @@ impl Model {
         {
             connection.control.insert(0, Frame::Message(greeting));
         }
-        if !by_peer {
+        if !by_peer && !waits {
             // Its pings stay unanswered.
             connection.held.clear();
         }

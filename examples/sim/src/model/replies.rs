@@ -107,6 +107,7 @@ impl Model {
         if let Phase::Closing { waits, .. } = &mut connection.phase
             && core::mem::take(waits)
         {
+            connection.held.clear();
             self.alarms.clear(Kind::Reply, conn);
             self.alarms.set(Kind::Close, conn, now);
             self.wake(conn);
@@ -138,7 +139,7 @@ impl Model {
             }
             connection.control.push(reply);
         }
-        if connection.held.is_empty() {
+        if connection.held.is_empty() && !connection.waits_to_close() {
             self.alarms.clear(Kind::Reply, conn);
         } else {
             // The next has its time from now on.
