@@ -110,7 +110,13 @@
 //! used up, the envelope takes the way through the store, which decides with the true numbers, and
 //! counts what is reserved for others. Where the queue of the recipient or of all is full, those who
 //! are connected go on: the envelope is delivered without a place, and the limits count if it comes
-//! back; its sender is told if it is refused then. (With [`Delivery::AtMostOnce`], what expires in the store while it is handed out may make
+//! back; its sender is told if it is refused then.
+//!
+//! Each of several shards reserves its part of what is left of all bytes. A sender's bytes are reserved
+//! in its own shard; when an envelope of another shard comes back, the store checks them then. As a
+//! shard may not know yet what others had stored, the bytes of one sender, and of all, can come to
+//! twice their limits at most.
+//! (With [`Delivery::AtMostOnce`], what expires in the store while it is handed out may make
 //! room once too often.)
 //!
 //! In a full queue, the newest envelope of the sender that has the most there gives way to a sender with
@@ -128,6 +134,27 @@
 //! [`QueueConfig::answer_timeout`] that this is not known. What the store owes answers for is bounded
 //! ([`QueueConfig::unanswered_bytes`]): beyond it, senders are refused. A queue that cannot be read is
 //! tried again, and nothing passes it meanwhile. Those who are live are not concerned.
+//!
+//! # Shards
+//!
+//! A relay has one hub or several ([`Hub::new_shard`]): its shards. An address lives in the shard
+//! that its hash names ([`Shards::of`]), with its connections, outbox, queue and block list. So all
+//! envelopes of one sender to one recipient take the same way, in order.
+//!
+//! What concerns the sender is checked in its shard: the size, the address, the rate. An envelope for
+//! another shard leaves as [`Output::Forward`] and enters there as [`Input::Forwarded`]; what concerns
+//! the recipient is decided there, and the [`Verdict`] comes back the same way. The sender's pongs and
+//! close echo wait for it as for an answer of the store. If an envelope that was accepted comes back
+//! later, its rejection takes that way, too.
+//!
+//! Envelopes without a verdict are bounded for each pair of shards, by a part of
+//! [`Config::total_outbox_bytes`]. From half of that, their senders are [paused](Hub::is_paused); what
+//! was read already is rejected beyond it. What the other shard has given to its store counts there.
+//!
+//! The bus between the shards hands over what a hub says to another in order. One that may lose,
+//! repeat or reorder needs [`Shard::resend_after`]. A driver registers an address in its shard, gives
+//! an answer of the store to the hub that has asked, divides what the store held ([`Shards::split`]),
+//! and is done with a shutdown when all hubs have said [`Output::ShutDown`].
 //!
 //! # Where things are
 //!
