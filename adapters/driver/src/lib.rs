@@ -92,6 +92,9 @@ pub use self::client::{
 };
 pub use self::http::{AllowedOrigins, Auth, Upgrade, UpgradeError};
 pub use self::relay::{BindError, Builder, HandshakeStats, Relay, RelayStats, StoreHealth};
+#[cfg(shuttle)]
+#[doc(hidden)]
+pub use self::relay::locks_taken;
 pub use self::runtime::{Runtime, Stream};
 pub use self::session::Rejected;
 pub use self::store::{MemoryStore, Store};

@@ -44,6 +44,8 @@ pub use self::health::{Health, HealthCounter};
 pub use self::keeper::{Batch, StoreHealth};
 pub use self::listener::is_out_of_descriptors;
 pub use self::reports::{Line, Report, Reports};
+#[cfg(shuttle)]
+pub use self::sync::locks_taken;
 use self::shared::Shared;
 use crate::session::Entry;
 use crate::{Runtime, Stream, Upgrade, UpgradeError, tcp};

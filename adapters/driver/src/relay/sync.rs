@@ -5,6 +5,8 @@
 //! which task goes on.
 
 #[cfg(shuttle)]
+pub use self::crossings::locks_taken;
+#[cfg(shuttle)]
 pub(super) use self::crossings::{Event, Mutex, MutexGuard};
 #[cfg(not(shuttle))]
 pub(super) use core::sync::atomic::{AtomicBool, AtomicUsize};
@@ -17,6 +19,7 @@ pub(super) use std::sync::{Mutex, MutexGuard};
 
 #[cfg(shuttle)]
 mod crossings {
+    use core::cell::Cell;
     use core::ops::{Deref, DerefMut};
     use core::sync::atomic::Ordering;
     use std::sync::{LockResult, PoisonError};
@@ -46,6 +49,17 @@ mod crossings {
         released: Crossing,
     }
 
+    thread_local! {
+        // Shuttle runs all tasks of a test on one thread.
+        static LOCKS_TAKEN: Cell<usize> = const { Cell::new(0) };
+    }
+
+    /// Number of times that this test has taken a lock of a relay.
+    #[must_use]
+    pub fn locks_taken() -> usize {
+        LOCKS_TAKEN.get()
+    }
+
     impl<T> Mutex<T> {
         pub(crate) const fn new(value: T) -> Self {
             Self {
@@ -55,6 +69,7 @@ mod crossings {
         }
 
         pub(crate) fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
+            LOCKS_TAKEN.set(LOCKS_TAKEN.get() + 1);
             Ok(MutexGuard {
                 guard: self.mutex.lock().unwrap_or_else(PoisonError::into_inner),
                 _released: AtTheEnd(&self.released),

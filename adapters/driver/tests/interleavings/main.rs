@@ -24,6 +24,7 @@ mod clock;
 mod disk;
 mod endings;
 mod explore;
+mod locks;
 mod pipe;
 mod runtime;
 mod scene;
