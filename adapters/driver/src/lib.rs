@@ -91,10 +91,10 @@ pub use self::client::{
     dial,
 };
 pub use self::http::{AllowedOrigins, Auth, Upgrade, UpgradeError};
-pub use self::relay::{BindError, Builder, HandshakeStats, Relay, RelayStats, StoreHealth};
 #[cfg(shuttle)]
 #[doc(hidden)]
 pub use self::relay::locks_taken;
+pub use self::relay::{BindError, Builder, HandshakeStats, Relay, RelayStats, StoreHealth};
 pub use self::runtime::{Runtime, Stream};
 pub use self::session::Rejected;
 pub use self::store::{MemoryStore, Store};

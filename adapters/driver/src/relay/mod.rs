@@ -44,9 +44,9 @@ pub use self::health::{Health, HealthCounter};
 pub use self::keeper::{Batch, StoreHealth};
 pub use self::listener::is_out_of_descriptors;
 pub use self::reports::{Line, Report, Reports};
+use self::shared::Shared;
 #[cfg(shuttle)]
 pub use self::sync::locks_taken;
-use self::shared::Shared;
 use crate::session::Entry;
 use crate::{Runtime, Stream, Upgrade, UpgradeError, tcp};
 

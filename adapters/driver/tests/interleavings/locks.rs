@@ -44,7 +44,8 @@ fn locks_of_a_lone_message(shards: NonZero<u16>, name: &str) -> usize {
     taken
 }
 
-/// The sender's visit, the recipient's, and that of the pong.
+/// The sender's visit of the hub, the recipient's, and that of the pong; and the timer's, which sleeps
+/// until the next deadline from then on.
 #[test]
 fn a_lone_message_takes_few_locks() {
     take_turns(|| {
@@ -59,8 +60,8 @@ fn a_lone_message_between_shards_takes_few_locks() {
     take_turns(|| {
         let two = NonZero::new(2).unwrap();
         let taken = locks_of_a_lone_message(two, "carol");
-        assert!(taken <= 9, "{taken} locks within a shard");
+        assert!(taken <= 8, "{taken} locks within a shard");
         let taken = locks_of_a_lone_message(two, "bob");
-        assert!(taken <= 30, "{taken} locks between shards");
+        assert!(taken <= 16, "{taken} locks between shards");
     });
 }

@@ -1,6 +1,8 @@
 //! An agent of which there is nothing but bytes: what it writes to the relay, and what it makes of
 //! what the relay writes.
 
+use core::ops::AddAssign;
+
 use pinch_proto::{Address, SecretKey};
 
 use crate::frame::{self, Header, MaskKey, Opcode};
@@ -16,6 +18,7 @@ const MASK: MaskKey = [0x5a, 0xc3, 0x96, 0x3c];
 /// An agent. For each envelope that it receives it sends one, to a random recipient.
 #[derive(Debug)]
 pub(super) struct Agent {
+    address: Address,
     /// A frame for each of its recipients, masked once.
     frames: Vec<Vec<u8>>,
     random: fastrand::Rng,
@@ -43,6 +46,15 @@ pub(super) struct Counts {
     pub(super) pings: u64,
     /// Frames that are neither control frames nor envelopes of an agent.
     pub(super) unexpected: u64,
+}
+
+impl AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.sent += other.sent;
+        self.received += other.received;
+        self.pings += other.pings;
+        self.unexpected += other.unexpected;
+    }
 }
 
 /// Makes `count` agents, who send `size` bytes of ciphertext. All envelopes have the same length.
@@ -83,6 +95,7 @@ impl Agent {
             address.replace('@', "%40")
         );
         Ok(Self {
+            address: identity.address.clone(),
             frames,
             random,
             credit: 0,
@@ -94,6 +107,10 @@ impl Agent {
             closed: false,
             counts: Counts::default(),
         })
+    }
+
+    pub(super) fn address(&self) -> &str {
+        self.address.as_str()
     }
 
     /// Whether the relay has upgraded its connection.

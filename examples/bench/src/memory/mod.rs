@@ -1,15 +1,18 @@
 //! A relay without sockets: what it costs when no system has a part in it, and how much more it
 //! relays with more threads.
 //!
-//! Agents are streams in memory that a relay on tokio adopts. Each sends an envelope to a random
+//! Agents are streams in memory that a relay on tokio adopts, or that a thread for each shard serves
+//! with [`Session`](pinch_tokio::session::Session) and [`Hub`](pinch_proto::hub::Hub), as an event
+//! loop does. Each sends an envelope to a random
 //! one of its recipients for each that it receives, so that the number of envelopes under way stays
 //! the same, and agents share nothing with each other. What threads of the relay wait for is then
 //! what threads of the relay share.
 
 mod agent;
+mod event_loop;
 mod socket;
 
-use core::num::NonZeroUsize;
+use core::num::{NonZeroU16, NonZeroUsize};
 use core::sync::atomic::Ordering;
 use core::time::Duration;
 use std::io::{self, Write};
@@ -17,7 +20,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use pinch_proto::Host;
 use pinch_proto::hub::Config;
 use pinch_tokio::{Auth, BindError, Relay};
@@ -25,6 +28,7 @@ use thiserror::Error;
 use tokio::runtime::{Builder, Runtime};
 
 use self::agent::Counts;
+use self::event_loop::Threads;
 use self::socket::{Run, Socket};
 use crate::figures::{decimal, grouped};
 use crate::load::{LoadError, duration};
@@ -42,9 +46,17 @@ const WARMUP_DIVISOR: u32 = 4;
 #[derive(Clone, Debug, Parser)]
 #[command(version)]
 pub struct Options {
+    /// The relays
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "tokio,event-loop"
+    )]
+    pub on: Vec<On>,
     /// Numbers of threads of the relay; each is measured in each round
     #[arg(long, value_delimiter = ',', default_value = "1,2")]
-    pub threads: Vec<NonZeroUsize>,
+    pub threads: Vec<NonZeroU16>,
     /// How many agents
     #[arg(long, default_value = "256")]
     pub agents: NonZeroUsize,
@@ -60,6 +72,15 @@ pub struct Options {
     /// Seconds of each measurement
     #[arg(long, default_value = "2", value_parser = duration)]
     pub seconds: Duration,
+}
+
+/// What drives the relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum On {
+    /// A relay on tokio
+    Tokio,
+    /// A thread for each shard, without tasks and locks
+    EventLoop,
 }
 
 /// Why there is nothing to report.
@@ -95,8 +116,10 @@ pub enum MemoryError {
 /// What one number of threads came to: medians of the rounds.
 #[derive(Clone, Copy, Debug)]
 pub struct Figures {
+    /// What drove the relay.
+    pub on: On,
     /// The number of threads.
-    pub threads: NonZeroUsize,
+    pub threads: NonZeroU16,
     /// Envelopes per second.
     pub messages_per_second: f64,
     /// Microseconds of CPU time of each, the agents' share included, if known.
@@ -105,15 +128,17 @@ pub struct Figures {
     pub pings: f64,
 }
 
-/// Measures each number of threads, in turns.
+/// Measures each relay with each number of threads, in turns.
 ///
 /// # Errors
 /// [`MemoryError`] says why there are no results.
 pub fn run(options: &Options) -> Result<Vec<Figures>, MemoryError> {
-    let mut rounds = vec![Vec::new(); options.threads.len()];
+    let threads = |on: On| options.threads.iter().map(move |threads| (on, *threads));
+    let candidates: Vec<_> = options.on.iter().copied().flat_map(threads).collect();
+    let mut rounds = vec![Vec::new(); candidates.len()];
     for _ in 0..options.rounds.get() {
-        for (threads, figures) in options.threads.iter().zip(&mut rounds) {
-            figures.push(measure(options, *threads)?);
+        for ((on, threads), figures) in candidates.iter().zip(&mut rounds) {
+            figures.push(measure(options, *on, *threads)?);
         }
     }
     Ok(rounds.into_iter().filter_map(median).collect())
@@ -125,21 +150,26 @@ fn median(mut rounds: Vec<Figures>) -> Option<Figures> {
     rounds.get(rounds.len() / 2).copied()
 }
 
-/// Writes `figures` as a table; ratios are to the first of them.
+/// Writes `figures` as a table; ratios are to the first of the same relay.
 ///
 /// # Errors
 /// Those of `out`.
 pub fn describe(figures: &[Figures], out: &mut impl Write) -> io::Result<()> {
     writeln!(
         out,
-        "| threads | messages/s | × | CPU µs per message | pings per message |"
+        "| without sockets | threads | messages/s | × | CPU µs per message | pings per message |"
     )?;
-    writeln!(out, "|--:|--:|--:|--:|--:|")?;
+    writeln!(out, "|---|--:|--:|--:|--:|--:|")?;
     for figure in figures {
-        let first = figures.first().unwrap_or(figure);
+        let first = figures.iter().find(|first| first.on == figure.on);
+        let first = first.unwrap_or(figure);
+        let on = match figure.on {
+            On::Tokio => "tokio",
+            On::EventLoop => "event loop",
+        };
         writeln!(
             out,
-            "| {} | {} | {:.2} | {} | {:.3} |",
+            "| {on} | {} | {} | {:.2} | {} | {:.3} |",
             figure.threads,
             grouped(figure.messages_per_second),
             figure.messages_per_second / first.messages_per_second,
@@ -150,14 +180,71 @@ pub fn describe(figures: &[Figures], out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-/// Runs a relay with as many threads.
-fn measure(options: &Options, threads: NonZeroUsize) -> Result<Figures, MemoryError> {
-    let runtime = Builder::new_multi_thread()
-        .worker_threads(threads.get())
-        .enable_all()
-        .build()?;
-    let run = Arc::new(Run::new(options.agents.get()));
-    let relay = start(options, &runtime, &run)?;
+/// The defaults, without limits that agents would meet.
+fn hub_config() -> Config {
+    let host = Host::parse("localhost").expect("a host");
+    Config::new(host).rate_limit(None).join_limit(None)
+}
+
+/// A relay that all agents have joined.
+enum Running {
+    Tokio(Runtime, Relay),
+    EventLoop(Threads),
+}
+
+impl Running {
+    /// Starts a relay with as many threads, and waits until all agents have joined it.
+    fn start(
+        options: &Options,
+        on: On,
+        threads: NonZeroU16,
+        run: &Arc<Run>,
+    ) -> Result<Self, MemoryError> {
+        let agents = agent::agents(options.agents.get(), options.size)?;
+        let window = options.window.get();
+        let running = match on {
+            On::Tokio => {
+                let runtime = Builder::new_multi_thread()
+                    .worker_threads(threads.get().into())
+                    .enable_all()
+                    .build()?;
+                let entered = runtime.enter();
+                let relay = Relay::builder().hub(hub_config()).auth(Auth::Open);
+                let relay = relay.shards(threads).detached()?;
+                for (number, agent) in agents.into_iter().enumerate() {
+                    relay.adopt(Socket::new(agent, window, number, Arc::clone(run)));
+                }
+                drop(entered);
+                Self::Tokio(runtime, relay)
+            }
+            On::EventLoop => Self::EventLoop(event_loop::start(threads, agents, window, run)?),
+        };
+        let joined = || run.joined.load(Ordering::Relaxed);
+        wait_until(|| joined() == options.agents.get());
+        if joined() < options.agents.get() {
+            return Err(MemoryError::NotAllJoined(joined()));
+        }
+        Ok(running)
+    }
+
+    fn stop(self, run: &Run) {
+        match self {
+            Self::Tokio(runtime, relay) => runtime.block_on(relay.shutdown()),
+            Self::EventLoop(threads) => {
+                run.stop();
+                threads.join();
+            }
+        }
+    }
+}
+
+/// Measures a relay with as many threads.
+fn measure(options: &Options, on: On, threads: NonZeroU16) -> Result<Figures, MemoryError> {
+    let run = Arc::new(Run::new(match on {
+        On::Tokio => options.agents.get(),
+        On::EventLoop => threads.get().into(),
+    }));
+    let relay = Running::start(options, on, threads, &run)?;
     run.begin();
     thread::sleep(options.seconds / WARMUP_DIVISOR);
     let (begin, before, cpu_before) = (Instant::now(), run.counts(), Sample::of_self());
@@ -166,7 +253,7 @@ fn measure(options: &Options, threads: NonZeroUsize) -> Result<Figures, MemoryEr
     let cpu = Sample::of_self().cpu_seconds_since(&cpu_before);
     run.end();
     let counts = settle(&run);
-    runtime.block_on(relay.shutdown());
+    relay.stop(&run);
     if counts.received != counts.sent || counts.unexpected > 0 {
         return Err(MemoryError::Faulty {
             sent: counts.sent,
@@ -176,30 +263,12 @@ fn measure(options: &Options, threads: NonZeroUsize) -> Result<Figures, MemoryEr
     }
     let messages = (after.received - before.received) as f64;
     Ok(Figures {
+        on,
         threads,
         messages_per_second: messages / seconds,
         cpu_micros: cpu.map(|cpu| cpu * 1e6 / messages),
         pings: (after.pings - before.pings) as f64 / messages,
     })
-}
-
-/// A relay that all agents have joined.
-fn start(options: &Options, runtime: &Runtime, run: &Arc<Run>) -> Result<Relay, MemoryError> {
-    let _entered = runtime.enter();
-    let host = Host::parse("localhost").expect("a host");
-    let hub = Config::new(host).rate_limit(None).join_limit(None);
-    let relay = Relay::builder().hub(hub).auth(Auth::Open).detached()?;
-    let agents = agent::agents(options.agents.get(), options.size)?;
-    for (number, agent) in agents.into_iter().enumerate() {
-        let window = options.window.get();
-        relay.adopt(Socket::new(agent, window, number, Arc::clone(run)));
-    }
-    let joined = || run.joined.load(Ordering::Relaxed);
-    wait_until(|| joined() == options.agents.get());
-    if joined() < options.agents.get() {
-        return Err(MemoryError::NotAllJoined(joined()));
-    }
-    Ok(relay)
 }
 
 /// Waits until what is under way has arrived.
@@ -232,7 +301,7 @@ mod tests {
             "--seconds=0.1",
         ]);
         let figures = run(&options).unwrap();
-        assert_eq!(figures.len(), 2);
+        assert_eq!(figures.len(), 4);
         for figure in &figures {
             assert!(figure.messages_per_second > 0.0, "{figure:?}");
         }

@@ -15,12 +15,14 @@ use super::agent::{Agent, Counts};
 #[derive(Debug, Default)]
 pub(super) struct Run {
     pub(super) joined: AtomicUsize,
-    /// They may send.
+    /// Agents may send.
     running: AtomicBool,
-    agents: Vec<Published>,
+    /// The relay has no more to do.
+    over: AtomicBool,
+    parts: Vec<Published>,
 }
 
-/// What others see of one agent. Each has cache lines of its own.
+/// What others see of one agent, or of some. Each has cache lines of its own.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Published {
@@ -33,9 +35,9 @@ struct Published {
 }
 
 impl Run {
-    pub(super) fn new(agents: usize) -> Self {
+    pub(super) fn new(parts: usize) -> Self {
         Self {
-            agents: (0..agents).map(|_| Published::default()).collect(),
+            parts: (0..parts).map(|_| Published::default()).collect(),
             ..Self::default()
         }
     }
@@ -43,7 +45,7 @@ impl Run {
     /// Lets all agents send.
     pub(super) fn begin(&self) {
         self.running.store(true, Ordering::SeqCst);
-        self.agents.iter().for_each(|agent| agent.waker.wake());
+        self.parts.iter().for_each(|part| part.waker.wake());
     }
 
     /// Lets no agent send any more.
@@ -51,18 +53,42 @@ impl Run {
         self.running.store(false, Ordering::SeqCst);
     }
 
+    pub(super) fn is_running(&self) -> bool {
+        self.running.load(Ordering::SeqCst)
+    }
+
+    /// Ends the threads that are the relay.
+    pub(super) fn stop(&self) {
+        self.over.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.over.load(Ordering::Relaxed)
+    }
+
+    /// Shows what `agents`, who are the part `part`, have counted.
+    pub(super) fn publish<'a>(&self, part: usize, agents: impl Iterator<Item = &'a Agent>) {
+        let mut counts = Counts::default();
+        agents.for_each(|agent| counts += agent.counts);
+        let part = &self.parts[part];
+        part.sent.store(counts.sent, Ordering::Relaxed);
+        part.received.store(counts.received, Ordering::Relaxed);
+        part.pings.store(counts.pings, Ordering::Relaxed);
+        part.unexpected.store(counts.unexpected, Ordering::Relaxed);
+    }
+
     /// What all agents together have counted.
     pub(super) fn counts(&self) -> Counts {
-        let sum = |of: fn(&Published) -> &AtomicU64| -> u64 {
-            let agents = self.agents.iter();
-            agents.map(|agent| of(agent).load(Ordering::Relaxed)).sum()
-        };
-        Counts {
-            sent: sum(|agent| &agent.sent),
-            received: sum(|agent| &agent.received),
-            pings: sum(|agent| &agent.pings),
-            unexpected: sum(|agent| &agent.unexpected),
+        let mut sum = Counts::default();
+        for part in &self.parts {
+            sum += Counts {
+                sent: part.sent.load(Ordering::Relaxed),
+                received: part.received.load(Ordering::Relaxed),
+                pings: part.pings.load(Ordering::Relaxed),
+                unexpected: part.unexpected.load(Ordering::Relaxed),
+            };
         }
+        sum
     }
 }
 
@@ -104,13 +130,7 @@ impl Socket {
     }
 
     fn publish(&self) {
-        let (counts, published) = (self.agent.counts, &self.run.agents[self.number]);
-        published.sent.store(counts.sent, Ordering::Relaxed);
-        published.received.store(counts.received, Ordering::Relaxed);
-        published.pings.store(counts.pings, Ordering::Relaxed);
-        published
-            .unexpected
-            .store(counts.unexpected, Ordering::Relaxed);
+        self.run.publish(self.number, core::iter::once(&self.agent));
     }
 }
 
@@ -122,11 +142,11 @@ impl AsyncRead for Socket {
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         if this.window > 0 {
-            this.run.agents[this.number].waker.register(cx.waker());
-            if this.run.running.load(Ordering::SeqCst) {
+            this.run.parts[this.number].waker.register(cx.waker());
+            if this.run.is_running() {
                 this.agent.credit += core::mem::take(&mut this.window);
             }
-        } else if !this.run.running.load(Ordering::Relaxed) {
+        } else if !this.run.is_running() {
             this.agent.credit = 0;
         }
         match this.agent.read(buffer) {
