@@ -12,6 +12,7 @@ mod queue;
 mod values;
 
 use core::net::{Ipv4Addr, SocketAddr};
+use core::num::NonZero;
 use core::time::Duration;
 use std::ffi::OsString;
 use std::path::Path;
@@ -50,6 +51,8 @@ pub struct Options {
     pub listen: Listen,
     /// Whether other relays may listen there, too.
     pub reuse_port: bool,
+    /// The number of its hubs, unless it is that of the CPUs.
+    pub shards: Option<NonZero<u16>>,
     /// How agents show that an address is their own.
     pub auth: Auth,
     /// The time for the HTTP request, and then again for the handshake.
@@ -123,6 +126,11 @@ struct Flags {
     /// error on systems other than Linux and FreeBSD.
     #[arg(long)]
     reuse_port: bool,
+
+    /// The number of hubs that share the work of this relay; each agent belongs to one of them.
+    /// [default: one for each CPU]
+    #[arg(long, value_name = "NUMBER", value_parser = values::shards)]
+    shards: Option<NonZero<u16>>,
 
     /// The host in the addresses of this relay's agents. [env: PINCH_RELAY_PUBLIC_HOST]
     /// [default: localhost]
@@ -307,6 +315,7 @@ impl Options {
                 .or(by_port)
                 .unwrap_or(default),
             reuse_port: flags.reuse_port,
+            shards: flags.shards,
             auth: match flags.auth {
                 AuthFlag::Challenge => Auth::Challenge,
                 AuthFlag::Open => Auth::Open,
@@ -340,7 +349,10 @@ impl Options {
 
     /// Hands the settings to a relay that is about to be bound, but for its store.
     pub fn apply<R>(&self, builder: Builder<R>) -> Builder<R> {
-        let builder = self.limits.apply(builder);
+        let mut builder = self.limits.apply(builder);
+        if let Some(shards) = self.shards {
+            builder = builder.shards(shards);
+        }
         builder
             .hub(self.hub.clone())
             .auth(self.auth)

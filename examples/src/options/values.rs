@@ -1,6 +1,7 @@
 //! From text to a setting. Every error says what is accepted; who asked adds the name and the value.
 
 use core::net::SocketAddr;
+use core::num::NonZero;
 use core::time::Duration;
 
 use bytesize::ByteSize;
@@ -125,6 +126,11 @@ pub(super) fn burst(text: &str) -> Result<u32, String> {
         Ok(burst) if burst > 0 => Ok(burst),
         Ok(_) | Err(_) => Err(format!("expected a number of envelopes, 1 to {}", u32::MAX)),
     }
+}
+
+pub(super) fn shards(text: &str) -> Result<NonZero<u16>, String> {
+    let shards = text.parse();
+    shards.map_err(|_| format!("expected a number of hubs, 1 to {}", u16::MAX))
 }
 
 /// Blanks and empty items are ignored, and `*` anywhere allows all.

@@ -53,6 +53,7 @@ pub struct Builder<R> {
     limits: Limits,
     hub: hub::Config,
     shards: NonZero<u16>,
+    seed: Option<[u8; 16]>,
     store: Option<Arc<dyn Store>>,
     health_counters: Vec<HealthCounter>,
 }
@@ -98,6 +99,13 @@ impl fmt::Debug for Parts {
     }
 }
 
+fn default_shards() -> NonZero<u16> {
+    let threads = std::thread::available_parallelism();
+    threads.map_or(NonZero::<u16>::MIN, |threads| {
+        NonZero::try_from(threads).unwrap_or(NonZero::<u16>::MAX)
+    })
+}
+
 impl<R> Builder<R> {
     /// The default settings of a relay on `runtime`.
     #[expect(clippy::missing_panics_doc, reason = "localhost is a host")]
@@ -108,7 +116,8 @@ impl<R> Builder<R> {
             session: session::Config::new(host.clone(), 0),
             limits: Limits::new(),
             hub: hub::Config::new(host),
-            shards: NonZero::<u16>::MIN,
+            shards: default_shards(),
+            seed: None,
             store: None,
             health_counters: Vec::new(),
         }
@@ -124,9 +133,18 @@ impl<R> Builder<R> {
 
     /// Sets the number of shards: hubs that share nothing, so that as many threads can be busy with
     /// envelopes at the same time. Each address lives in one of them. The [settings of the
-    /// hub](Self::hub) are those of all together: each shard has its part. Default: 1.
+    /// hub](Self::hub) are those of all together: each shard has its part. Default: as many as threads
+    /// can run at the same time ([`available_parallelism`](std::thread::available_parallelism)).
     pub const fn shards(mut self, count: NonZero<u16>) -> Self {
         self.shards = count;
+        self
+    }
+
+    /// Sets the seed of the hashes of addresses, for tests that have to repeat exactly. Peers that know
+    /// it can choose addresses that collide.
+    #[doc(hidden)]
+    pub const fn seed(mut self, seed: [u8; 16]) -> Self {
+        self.seed = Some(seed);
         self
     }
 
@@ -229,9 +247,8 @@ impl<R> Builder<R> {
         self.session.host = hub.host().clone();
         self.session.message_bytes = hub.max_message_bytes();
         let limits = self.limits.build()?;
-        let mut seed = [0; 16];
-        // Where shuttle decides what happens, addresses live in the same shards again and again.
-        if !cfg!(shuttle) {
+        let mut seed = self.seed.unwrap_or_default();
+        if self.seed.is_none() {
             getrandom::fill(&mut seed)?;
         }
         let parts = Parts {

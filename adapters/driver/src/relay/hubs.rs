@@ -108,9 +108,9 @@ impl HubState {
         self.outside.reset_timer(wakeup);
     }
 
-    /// Does the same for all inputs of a burst but the last: the timer is looked at once.
+    /// Hands in an input of a burst but the last: what the hub says is looked at once, with that.
     pub(super) fn hand_in(&mut self, input: Input, now: Time) {
-        let _ = self.outside.drain(self.hub.handle_input(input, now));
+        let _ = self.hub.handle_input(input, now);
     }
 
     /// Takes what other shards have left in `inbox`.
@@ -125,7 +125,6 @@ impl HubState {
             let turn = self
                 .hub
                 .handle_input(Input::Forwarded { shard, parcels }, now);
-            // Their outputs are taken together: then the hub has one answer for all of one shard.
             if arrived.peek().is_none() {
                 let wakeup = self.outside.drain(turn).finish();
                 self.outside.reset_timer(wakeup);

@@ -53,6 +53,8 @@ struct ShardState {
     /// What other shards have for it, in order. It is taken with the lock of one hub at most: that of
     /// the shard that leaves something, or fetches it.
     inbox: Mutex<Vec<(ShardId, Vec<Parcel>)>>,
+    /// Something was left there since it was fetched: the usual visit needs one lock.
+    has_mail: AtomicBool,
 }
 
 impl<R: Runtime> Shared<R> {
@@ -71,6 +73,7 @@ impl<R: Runtime> Shared<R> {
             ShardState {
                 hub: Mutex::new(HubState::new(hub)),
                 inbox: Mutex::new(Vec::new()),
+                has_mail: AtomicBool::new(false),
             }
         });
         let store_health = match &parts.store {
@@ -140,24 +143,19 @@ impl<R: Runtime> Shared<R> {
         let mut state = self.lock(shard);
         // Read under the lock, so that the hub's time does not run backwards.
         let now = self.clock.now();
-        if self.hubs.len() > 1 {
+        if self.state(shard).has_mail.swap(false, Ordering::AcqRel) {
             state.fetch(&mut self.inbox(shard));
             state.hand_in_fetched(now);
         }
         let result = act(&mut state, now);
         // Left there under the lock: what one shard has for another stays in its order.
-        let mut parcels = state.parcels().peekable();
-        while let Some((to, parcel)) = parcels.next() {
-            let mut inbox = self.inbox(to);
-            inbox.push((shard, parcel));
-            while let Some((_, parcel)) = parcels.next_if(|(next, _)| *next == to) {
-                inbox.push((shard, parcel));
-            }
+        for (to, parcels) in state.parcels() {
+            self.inbox(to).push((shard, parcels));
+            self.state(to).has_mail.store(true, Ordering::Release);
             if !concerned.contains(&to) {
                 concerned.push(to);
             }
         }
-        drop(parcels);
         state.swap_left(left);
         drop(state);
         left.concerned = concerned;

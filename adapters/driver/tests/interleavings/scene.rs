@@ -23,7 +23,7 @@ pub(crate) const SHARDS: NonZero<u16> = NonZero::new(2).unwrap();
 pub(crate) fn relay(runtime: &Interleaved) -> Builder<Interleaved> {
     let runtime = runtime.clone();
     let builder = Relay::builder_on(runtime).auth(Auth::Open).hub(hub());
-    builder.shards(SHARDS)
+    builder.shards(SHARDS).seed([0; 16])
 }
 
 /// Drops `relay`, and waits until all its tasks have ended.
@@ -40,5 +40,12 @@ pub(crate) async fn shut_down(relay: &Relay<Interleaved>, runtime: &Interleaved)
         (stats.tasks, stats.pending, stats.hub.connections),
         (0, 0, 0)
     );
+    // Each envelope has one fate, wherever it was when the relay ended.
+    let hub = stats.hub;
+    let taken = hub.accepted + hub.consumed + hub.blocked + hub.refused() + hub.violations;
+    assert_eq!(hub.received + hub.arrived, taken + hub.forwarded, "{hub:?}");
+    let given = hub.delivered + hub.returned + hub.unconfirmed + hub.stored + hub.kept;
+    assert_eq!(hub.accepted + hub.read, given, "{hub:?}");
+    assert_eq!(hub.arrived, hub.forwarded, "{hub:?}");
     runtime.join();
 }

@@ -76,6 +76,7 @@ fn the_defaults_are_those_of_the_protocol() {
     let expected = Options {
         listen: Listen::Address("127.0.0.1:8080".parse().unwrap()),
         reuse_port: false,
+        shards: None,
         auth: Auth::Challenge,
         auth_timeout: Duration::from_secs(10),
         allowed_origins: AllowedOrigins::None,
@@ -97,6 +98,7 @@ fn every_flag_has_its_effect() {
     let flags = [
         "--listen=[::1]:0",
         "--reuse-port",
+        "--shards=3",
         "--public-host=relay.example.com",
         "--auth=open",
         "--heartbeat-interval=1m 30s",
@@ -134,6 +136,7 @@ fn every_flag_has_its_effect() {
     let expected = Options {
         listen: Listen::Address("[::1]:0".parse().unwrap()),
         reuse_port: true,
+        shards: NonZero::new(3),
         auth: Auth::Open,
         auth_timeout: Duration::from_secs(3),
         allowed_origins: origins(&["https://a.example.com", "http://localhost:3000"]),

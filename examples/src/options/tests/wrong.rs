@@ -39,6 +39,10 @@ fn a_wrong_flag_is_named_with_its_value_and_what_is_accepted() {
             "'nan' for '--rate-limit <NUMBER>': expected envelopes per second",
         ),
         (
+            "--shards=0",
+            "'0' for '--shards <NUMBER>': expected a number of hubs, 1 to 65535",
+        ),
+        (
             "--rate-burst=0",
             "'0' for '--rate-burst <NUMBER>': expected a number of envelopes, 1 to",
         ),
@@ -106,6 +110,7 @@ fn a_wrong_flag_is_named_with_its_value_and_what_is_accepted() {
 fn an_empty_flag_is_an_error() {
     let names = [
         "listen",
+        "shards",
         "public-host",
         "auth",
         "heartbeat-interval",

@@ -1,5 +1,6 @@
 //! A relay in memory, friends who do what they should, and strangers who do not.
 
+use core::num::NonZero;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 use std::sync::Arc;
@@ -20,6 +21,9 @@ pub(super) type Outcome = Result<(), String>;
 
 /// How many strangers come, at most.
 const MAX_STRANGERS: usize = 4;
+
+/// The hubs of the relay.
+const SHARDS: NonZero<u16> = NonZero::new(2).unwrap();
 
 /// How often friends may answer what the relay says before it has to be silent.
 const MAX_EXCHANGES: usize = 10_000;
@@ -66,6 +70,8 @@ impl World {
         let mut builder = Relay::builder_on(runtime.clone())
             .hub(config)
             .auth(auth)
+            .shards(SHARDS)
+            .seed([0; 16])
             .limits(Limits::new().total_pending(settings.max_pending));
         if settings.has_store {
             builder = builder.store(MemoryStore::new());
@@ -244,13 +250,14 @@ impl World {
             .iter()
             .filter(|it| !it.wire.is_dropped())
             .count();
-        let others = 4 + usize::from(self.court.settings.has_store);
+        let timers = usize::from(SHARDS.get());
+        let others = 3 + timers + usize::from(self.court.settings.has_store);
         let tasks = if self.relay.is_some() {
             streams + others
         } else {
             0
         };
-        if hub.received == fates
+        if hub.received + hub.arrived == fates + hub.forwarded
             && hub.accepted + hub.read == given + held
             && hub.registered == living + hub.closed
             && stats.tasks <= tasks
