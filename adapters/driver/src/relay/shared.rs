@@ -42,6 +42,8 @@ pub(super) struct Shared<R> {
     changed: Event,
     /// What was counted and is not in the log yet.
     reports: Mutex<Reports>,
+    /// There may be something in it.
+    has_reports: AtomicBool,
     /// The first task that has panicked of those without which this is no relay.
     dead_task: OnceLock<&'static str>,
     pub(super) tasks: AtomicUsize,
@@ -95,6 +97,7 @@ impl<R: Runtime> Shared<R> {
             cut: AtomicBool::new(false),
             changed: Event::new(),
             reports: Mutex::new(Reports::default()),
+            has_reports: AtomicBool::new(false),
             dead_task: OnceLock::new(),
             tasks: AtomicUsize::new(0),
         }
@@ -188,7 +191,11 @@ impl<R: Runtime> Shared<R> {
 
     /// Logs `report`, or counts it if there was one of its kind just now.
     pub(super) fn report(&self, report: Report) {
-        let line = self.reports().add(report, self.clock.now());
+        let line = {
+            let mut reports = self.reports();
+            self.has_reports.store(true, Ordering::Release);
+            reports.add(report, self.clock.now())
+        };
         if let Some(line) = line {
             line.log();
             // It has to look when the next line of this kind is due.
@@ -198,10 +205,17 @@ impl<R: Runtime> Shared<R> {
     }
 
     /// Logs what was counted and is due; returns when there may be more.
-    pub(super) fn log_due_reports(&self, now: Time) -> Option<Time> {
-        let due = self.reports().due(now);
+    pub(super) fn log_due_reports(&self) -> Option<Time> {
+        if !self.has_reports.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut reports = self.reports();
+        let due = reports.due(self.clock.now());
+        let next_at = reports.next_at();
+        self.has_reports.store(next_at.is_some(), Ordering::Release);
+        drop(reports);
         due.iter().for_each(Line::log);
-        self.reports().next_at()
+        next_at
     }
 
     /// Logs what was counted, due or not.

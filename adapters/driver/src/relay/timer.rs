@@ -46,7 +46,7 @@ fn poll<R: Runtime>(
         }
         // The first of them sees to the log as well.
         let is_first = shard == ShardId::default();
-        let log_at = is_first.then(|| shared.log_due_reports(shared.clock.now()));
+        let log_at = is_first.then(|| shared.log_due_reports());
         match due.or_at(log_at.flatten()) {
             Due::Never => return Poll::Ready(()),
             Due::Unknown => {
