@@ -29,6 +29,18 @@ const SHORTEST_STEP: Duration = Duration::from_millis(10);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct AttendedTime(Time);
 
+impl AttendedTime {
+    /// The moment that [`time`](Self::time) gave.
+    pub(crate) const fn at(time: Time) -> Self {
+        Self(time)
+    }
+
+    /// It, on a clock that shows attended time.
+    pub(crate) const fn time(self) -> Time {
+        self.0
+    }
+}
+
 impl Add<Duration> for AttendedTime {
     type Output = Self;
 

@@ -4,6 +4,7 @@
 use super::Hub;
 use super::connection::Connection;
 use super::core::Core;
+use super::deadlines::Timer;
 use super::io::{CloseCause, ConnId};
 
 impl Hub {
@@ -24,14 +25,13 @@ impl Hub {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         let before = core::mem::replace(&mut connection.begun, bytes);
         core.begun_bytes = core.begun_bytes - u64::from(before) + u64::from(bytes);
-        let now = core.attended();
-        core.deadlines.message.arm_if_idle(conn.slot(), now);
+        core.arm_if_idle(Timer::Message, conn.slot());
         // A message has to be able to begin in the smallest hub.
         let least = 2 * core.config.message_bytes;
         let limit = (core.config.total_outbox_bytes / 4).max(least) as u64;
         // Those that linger give way to newcomers.
         while self.core.begun_bytes > limit
-            && let Some(slot) = self.core.deadlines.message.oldest()
+            && let Some(slot) = self.core.deadlines.oldest(Timer::Message)
             && let Some(oldest) = self.connections.id_at(slot)
         {
             self.core.stats.messages_evicted += 1;
@@ -47,8 +47,7 @@ impl Hub {
         };
         if connection.paused {
             // Its end may have come, and nobody reads.
-            let now = core.attended();
-            return core.deadlines.message.arm(slot, now);
+            return core.arm(Timer::Message, slot);
         }
         let conn = connection.id;
         core.stats.message_timeouts += 1;
@@ -60,7 +59,7 @@ impl Core {
     /// The message is over that had begun, or is given up.
     pub(super) fn forget_begun(&mut self, connection: &mut Connection) {
         self.begun_bytes -= u64::from(core::mem::take(&mut connection.begun));
-        self.deadlines.message.disarm(connection.id.slot());
+        self.deadlines.disarm(Timer::Message, connection.id.slot());
     }
 
     /// Takes tokens for control frames or short fragments. A connection that has none left is to be

@@ -12,9 +12,9 @@ use hashbrown::HashSet;
 
 use super::blocks::Blocks;
 use super::connection::{Connection, Socket, Window};
+use super::deadlines::{Deadlines, Timer};
 use super::forwarding::Links;
 use super::io::{Output, Wakeup, WakeupReason};
-use super::liveness::Deadlines;
 use super::outbox::{BufferPool, OutboxLimits};
 use super::rate::{ParkedBuckets, RateLimit};
 use super::seeded::Seeded;
@@ -42,6 +42,7 @@ pub(super) struct Core {
     /// Owners of block lists of which the store does not know yet when they were seen.
     pub(super) unknown_owners: Vec<Address>,
     pub(super) outputs: VecDeque<Output>,
+    wakeup: CachedWakeup,
     pub(super) pool: BufferPool,
     pub(super) next_ping: u64,
     /// The place of the next envelope that is accepted.
@@ -60,6 +61,15 @@ pub(super) struct Core {
     pub(super) links: Links,
     pub(super) shutdown: Shutdown,
     pub(super) stats: HubStats,
+}
+
+/// A wakeup, and what it was made of besides the deadlines of connections: it is asked for after every
+/// call, and few change it.
+#[derive(Debug, Default)]
+struct CachedWakeup {
+    at: Time,
+    others: [Option<Time>; 4],
+    next: Option<Wakeup>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +96,15 @@ impl Clock {
     /// What the wall clock shows at `now`.
     pub(super) fn set_wall(&mut self, unix: UnixMillis, now: Time) {
         self.unix_at_zero = unix.0.saturating_sub(millis(now));
+    }
+
+    /// The time by which a timer runs.
+    pub(super) const fn now_of(&self, timer: Timer) -> Time {
+        if timer.is_attended() {
+            self.attended.now().time()
+        } else {
+            self.now
+        }
     }
 
     pub(super) fn unix(&self) -> UnixMillis {
@@ -138,6 +157,7 @@ impl Core {
             blocks: Blocks::new(config.max_blocks_per_agent, config.max_blocks, seed),
             unknown_owners: Vec::new(),
             outputs: VecDeque::new(),
+            wakeup: CachedWakeup::default(),
             pool: BufferPool::default(),
             next_ping: 1,
             next_seq: Seq(0),
@@ -201,7 +221,30 @@ impl Core {
         }
     }
 
-    pub(super) fn next_wakeup(&self) -> Option<Wakeup> {
+    /// Starts a timer of a slot anew.
+    pub(super) fn arm(&mut self, timer: Timer, slot: u32) {
+        self.deadlines.arm(timer, slot, &self.clock);
+    }
+
+    /// Starts a timer of a slot, unless it runs.
+    pub(super) fn arm_if_idle(&mut self, timer: Timer, slot: u32) {
+        if !self.deadlines.is_armed(timer, slot) {
+            self.arm(timer, slot);
+        }
+    }
+
+    pub(super) fn pop_due(&mut self, timer: Timer) -> Option<u32> {
+        self.deadlines.pop_due(timer, &self.clock)
+    }
+
+    /// Forgets a bucket that is full; false if there is none.
+    pub(super) fn forget_full_bucket(&mut self) -> bool {
+        let now = self.now();
+        self.parked.forget_full(now) || self.joins.forget_full(now)
+    }
+
+    /// When the driver is to come back, and what for.
+    pub(super) fn next_wakeup(&mut self) -> Option<Wakeup> {
         let now = self.now();
         if !self.outputs.is_empty() {
             return Some(Wakeup {
@@ -209,46 +252,61 @@ impl Core {
                 reason: WakeupReason::Backlog,
             });
         }
-        let clock = &self.clock.attended;
-        let attended = |due: Option<AttendedTime>| due.map(|due| clock.wakeup(due, now));
-        let deadlines = &self.deadlines;
-        let mut earliest: Option<Wakeup> = None;
-        // Of several at the same time, the first names it.
-        for (due, reason) in [
-            (deadlines.ping.next_due(), WakeupReason::Ping),
-            (attended(deadlines.pong.next_due()), WakeupReason::Pong),
-            (deadlines.join.next_due(), WakeupReason::Join),
-            (deadlines.probe.next_due(), WakeupReason::AckProbe),
-            (attended(deadlines.stall.next_due()), WakeupReason::Stall),
-            (attended(deadlines.ack.next_due()), WakeupReason::Ack),
-            (
-                attended(deadlines.message.next_due()),
-                WakeupReason::Message,
-            ),
-            (attended(deadlines.reply.next_due()), WakeupReason::Reply),
-            (deadlines.retry.next_due(), WakeupReason::Read),
-            (attended(self.tickets.next_due()), WakeupReason::Store),
-            (deadlines.resend.next_due(), WakeupReason::Verdict),
-            (self.next_expiry, WakeupReason::Expiry),
-            (attended(deadlines.close.next_due()), WakeupReason::Close),
-            (self.parked.next_due(), WakeupReason::Bucket),
-            (self.joins.next_due(), WakeupReason::Bucket),
-        ] {
-            if let Some(at) = due
-                && earliest.is_none_or(|earliest| at < earliest.at)
-            {
-                earliest = Some(Wakeup { at, reason });
-            }
-        }
-        let wakeup = earliest?;
-        // What one turn left undone is due now.
-        Some(if wakeup.at <= now {
-            Wakeup {
+        let others = [
+            self.tickets.next_due().map(AttendedTime::time),
+            self.next_expiry,
+            self.parked.next_due(),
+            self.joins.next_due(),
+        ];
+        if core::mem::take(&mut self.deadlines.have_changed)
+            || (self.wakeup.at, self.wakeup.others) != (now, others)
+        {
+            let next = self.find_wakeup(others);
+            self.wakeup = CachedWakeup {
                 at: now,
-                reason: WakeupReason::Backlog,
-            }
+                others,
+                next,
+            };
+        }
+        self.wakeup.next
+    }
+
+    fn find_wakeup(&self, [store, expiry, parked, joins]: [Option<Time>; 4]) -> Option<Wakeup> {
+        let now = self.now();
+        let attended = |due| self.clock.attended.wakeup(AttendedTime::at(due), now);
+        let next = |timer: Timer| {
+            let due = self.deadlines.next_due(timer)?;
+            Some(if timer.is_attended() {
+                attended(due)
+            } else {
+                due
+            })
+        };
+        let all = [
+            (next(Timer::Ping), WakeupReason::Ping),
+            (next(Timer::Pong), WakeupReason::Pong),
+            (next(Timer::Join), WakeupReason::Join),
+            (next(Timer::AckProbe), WakeupReason::AckProbe),
+            (next(Timer::Stall), WakeupReason::Stall),
+            (next(Timer::Ack), WakeupReason::Ack),
+            (next(Timer::Message), WakeupReason::Message),
+            (next(Timer::Reply), WakeupReason::Reply),
+            (next(Timer::Read), WakeupReason::Read),
+            (store.map(attended), WakeupReason::Store),
+            (next(Timer::Resend), WakeupReason::Verdict),
+            (expiry, WakeupReason::Expiry),
+            (next(Timer::Close), WakeupReason::Close),
+            (parked, WakeupReason::Bucket),
+            (joins, WakeupReason::Bucket),
+        ];
+        let due = all.iter().filter_map(|&(at, reason)| Some((at?, reason)));
+        // Of several at the same time, the first names it. What one turn left undone is due now.
+        let (at, reason) = due.min_by_key(|&(at, _)| at)?;
+        Some(if at <= now {
+            let (at, reason) = (now, WakeupReason::Backlog);
+            Wakeup { at, reason }
         } else {
-            wakeup
+            Wakeup { at, reason }
         })
     }
 

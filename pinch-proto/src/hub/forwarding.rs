@@ -19,6 +19,7 @@ use bytes::Bytes;
 use super::Hub;
 use super::connection::Connection;
 use super::core::Core;
+use super::deadlines::Timer;
 use super::io::{ConnId, Output};
 use super::links::{Item, ItemId, Link, Parcel, Receipt, Verdict};
 use super::queueing::begin_settling;
@@ -156,8 +157,7 @@ impl Core {
         let parcel = link.send(instance, item, origin, keeps);
         self.hand_over(shard, parcel);
         if keeps {
-            let now = self.clock.now;
-            self.deadlines.resend.arm_if_idle(shard.0.into(), now);
+            self.arm_if_idle(Timer::Resend, shard.0.into());
         }
     }
 
@@ -222,8 +222,7 @@ impl Core {
             for parcel in parcels {
                 self.hand_over(shard, parcel);
             }
-            let now = self.clock.now;
-            self.deadlines.resend.arm(index, now);
+            self.arm(Timer::Resend, index);
         }
     }
 
@@ -366,15 +365,18 @@ impl Hub {
             return;
         };
         let index = u32::from(shard.0);
-        self.core.deadlines.resend.disarm(index);
-        if keeps && link.unanswered() > 0 {
-            self.core.deadlines.resend.arm(index, self.core.clock.now);
+        let is_awaited = keeps && link.unanswered() > 0;
+        let waiting = if link.bytes() > limit / 4 {
+            Vec::new()
+        } else {
+            link.gone = 0;
+            core::mem::take(&mut link.waiting)
+        };
+        self.core.deadlines.disarm(Timer::Resend, index);
+        if is_awaited {
+            self.core.arm(Timer::Resend, index);
         }
-        if link.bytes() > limit / 4 {
-            return;
-        }
-        link.gone = 0;
-        for conn in core::mem::take(&mut link.waiting) {
+        for conn in waiting {
             if let Some(connection) = self.connections.get_mut(conn) {
                 connection.awaits_link = None;
                 self.core.wake_paused(connection);

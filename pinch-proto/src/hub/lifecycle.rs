@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::connection::{Closing, Connection, Phase, Socket};
 use super::core::{Core, Shutdown};
+use super::deadlines::Timer;
 use super::io::{Admission, CloseCause, ConnId, Fault, JoinOptions, JoinRefusal, Output};
 use super::outbox::Queued;
 use super::rate::TokenBucket;
@@ -52,8 +53,7 @@ impl Hub {
         let bucket = core.parked.take(&address);
         let place = core.join_shares(&address, options);
         if let Some(predecessor) = connections.predecessor(&address) {
-            let now = core.now();
-            core.deadlines.join.arm_if_idle(predecessor.slot(), now);
+            core.arm_if_idle(Timer::Join, predecessor.slot());
         }
         let conn = connections.insert(|id| {
             let mut connection =
@@ -279,8 +279,8 @@ impl Hub {
             return;
         };
         core.deadlines.disarm_open(conn.slot());
-        core.deadlines.close.disarm(conn.slot());
-        core.deadlines.reply.disarm(conn.slot());
+        core.deadlines.disarm(Timer::Close, conn.slot());
+        core.deadlines.disarm(Timer::Reply, conn.slot());
         core.stats.closed += 1;
         core.say(Output::Closed {
             conn,
@@ -351,8 +351,7 @@ impl Core {
     }
 
     fn registered(&mut self, conn: ConnId, address: Address) {
-        let now = self.now();
-        self.deadlines.ping.arm(conn.slot(), now);
+        self.arm(Timer::Ping, conn.slot());
         self.stats.registered += 1;
         self.see(&address);
         self.say(Output::Registered { conn, address });
@@ -393,17 +392,17 @@ impl Core {
         if connection.begun > 0 && connection.socket == Socket::Asleep {
             connection.socket = Socket::Awake;
         }
-        let (slot, now) = (connection.id.slot(), self.attended());
+        let slot = connection.id.slot();
         if waits {
-            self.deadlines.reply.arm(slot, now);
+            self.arm(Timer::Reply, slot);
         } else if !by_peer {
             // Its pings stay unanswered: what it sent before them may be lost to it.
             connection.unsettled.give_up();
-            self.deadlines.reply.disarm(slot);
+            self.deadlines.disarm(Timer::Reply, slot);
         }
         self.forget_begun(connection);
         self.deadlines.disarm_open(slot);
-        self.deadlines.close.arm(slot, now);
+        self.arm(Timer::Close, slot);
     }
 
     /// Answers a ping or a close frame, once the store has answered for what came before it.
@@ -411,8 +410,7 @@ impl Core {
         if let Some(reply) = connection.unsettled.hold(reply) {
             self.release_replies(connection, [reply]);
         } else {
-            let now = self.attended();
-            self.deadlines.reply.arm_if_idle(connection.id.slot(), now);
+            self.arm_if_idle(Timer::Reply, connection.id.slot());
         }
     }
 
@@ -422,20 +420,20 @@ impl Core {
         connection: &mut Connection,
         replies: impl IntoIterator<Item = Frame>,
     ) {
-        let (slot, now) = (connection.id.slot(), self.attended());
+        let slot = connection.id.slot();
         for reply in replies {
             if let (Frame::Close(_), Phase::Closing(closing)) = (&reply, &mut connection.phase) {
                 closing.answered = true;
                 // From here on the peer has its time to read it and to end its stream.
-                self.deadlines.close.arm(slot, now);
+                self.arm(Timer::Close, slot);
             }
             connection.outbox.push_control(reply, &mut self.pool);
         }
         if connection.unsettled.has_replies() || connection.waits_to_close() {
             // Answers come: the next has its time from now on.
-            self.deadlines.reply.arm(slot, now);
+            self.arm(Timer::Reply, slot);
         } else {
-            self.deadlines.reply.disarm(slot);
+            self.deadlines.disarm(Timer::Reply, slot);
         }
         self.wake(connection);
     }
@@ -453,10 +451,10 @@ impl Core {
         if let Phase::Closing(closing) = &mut connection.phase
             && core::mem::take(&mut closing.waits)
         {
-            let (slot, now) = (connection.id.slot(), self.attended());
+            let slot = connection.id.slot();
             connection.unsettled.give_up();
-            self.deadlines.reply.disarm(slot);
-            self.deadlines.close.arm(slot, now);
+            self.deadlines.disarm(Timer::Reply, slot);
+            self.arm(Timer::Close, slot);
             self.wake(connection);
         }
     }

@@ -6,73 +6,15 @@
 //! ([`crate::attended`]); and a passed deadline only raises a suspicion, and wakes the driver: it is
 //! confirmed when the driver has looked at the socket and says so.
 
+use super::Hub;
 use super::connection::{Connection, Phase, Ping, Socket};
 use super::core::Core;
-use super::deadlines::DeadlineList;
+use super::deadlines::Timer;
 use super::io::{CloseCause, ConnId, Output};
-use super::shards::Shard;
-use super::{Config, Hub};
-use crate::attended::{AttendedClock, AttendedTime};
 
 /// How many expired deadlines one turn handles, so that a million heartbeats that fall due at once
 /// do not keep a driver's lock for as long as that takes.
 const EXPIRED_PER_TURN: usize = 1024;
-
-/// The deadlines of all connections, one list for each class.
-#[derive(Debug)]
-pub(super) struct Deadlines {
-    pub(super) ping: DeadlineList,
-    pub(super) pong: DeadlineList<AttendedTime>,
-    pub(super) join: DeadlineList,
-    /// The gap between two ack probes.
-    pub(super) probe: DeadlineList,
-    pub(super) stall: DeadlineList<AttendedTime>,
-    /// A message that has begun.
-    pub(super) message: DeadlineList<AttendedTime>,
-    /// A queue that could not be read, and is to be read again.
-    pub(super) retry: DeadlineList,
-    /// An ack probe that is not answered.
-    pub(super) ack: DeadlineList<AttendedTime>,
-    /// Replies that wait for the store.
-    pub(super) reply: DeadlineList<AttendedTime>,
-    pub(super) close: DeadlineList<AttendedTime>,
-    /// By the index of a shard: items for it that have no verdict.
-    pub(super) resend: DeadlineList,
-}
-
-impl Deadlines {
-    pub(super) fn new(config: &Config, place: &Shard, attended: &AttendedClock) -> Self {
-        let grace = attended.grace();
-        Self {
-            ping: DeadlineList::new(config.heartbeat_interval),
-            pong: DeadlineList::new(config.pong_timeout + grace),
-            join: DeadlineList::new(config.join_timeout),
-            probe: DeadlineList::new(config.ack_probe_interval),
-            stall: DeadlineList::new(config.stall_timeout + grace),
-            message: DeadlineList::new(config.message_timeout + grace),
-            retry: DeadlineList::new(config.queue.unwrap_or_default().retry_interval),
-            ack: DeadlineList::new(config.stall_timeout + grace),
-            reply: DeadlineList::new(config.reply_timeout + grace),
-            close: DeadlineList::new(config.close_timeout + grace),
-            resend: DeadlineList::new(place.resend_after.unwrap_or_default()),
-        }
-    }
-
-    /// Forgets a connection that is not open any longer; its close deadline stays, and that of replies.
-    pub(super) fn disarm_open(&mut self, slot: u32) {
-        for list in [
-            &mut self.ping,
-            &mut self.join,
-            &mut self.probe,
-            &mut self.retry,
-        ] {
-            list.disarm(slot);
-        }
-        self.pong.disarm(slot);
-        self.stall.disarm(slot);
-        self.ack.disarm(slot);
-    }
-}
 
 impl Hub {
     pub(super) fn expire(&mut self) {
@@ -85,51 +27,49 @@ impl Hub {
 
     /// Handles one deadline that has passed; false if there is none.
     fn expire_one(&mut self) -> bool {
-        let (now, attended) = (self.core.now(), self.core.attended());
-        let deadlines = &mut self.core.deadlines;
-        if let Some(slot) = deadlines.reply.pop_due(attended) {
+        let core = &mut self.core;
+        if let Some(slot) = core.pop_due(Timer::Reply) {
             self.with_slot(slot, Core::release_overdue_replies);
-        } else if let Some(slot) = deadlines.close.pop_due(attended) {
+        } else if let Some(slot) = core.pop_due(Timer::Close) {
             if let Some(conn) = self.connections.id_at(slot) {
                 self.remove(conn);
             }
-        } else if let Some(slot) = deadlines.stall.pop_due(attended) {
+        } else if let Some(slot) = core.pop_due(Timer::Stall) {
             self.with_slot(slot, |core, connection| {
                 connection.socket = Socket::Stalled;
                 core.have_looked_at(connection);
             });
-        } else if let Some(slot) = deadlines.ack.pop_due(attended) {
+        } else if let Some(slot) = core.pop_due(Timer::Ack) {
             self.with_slot(slot, Core::ack_due);
-        } else if let Some(slot) = deadlines.pong.pop_due(attended) {
+        } else if let Some(slot) = core.pop_due(Timer::Pong) {
             self.with_slot(slot, |core, connection| {
                 connection.ping = Ping::Overdue;
                 core.have_looked_at(connection);
             });
-        } else if let Some(slot) = deadlines.message.pop_due(attended) {
+        } else if let Some(slot) = core.pop_due(Timer::Message) {
             self.message_overdue(slot);
-        } else if let Some(slot) = deadlines.join.pop_due(now) {
+        } else if let Some(slot) = core.pop_due(Timer::Join) {
             if let Some(conn) = self.connections.id_at(slot) {
                 self.end_join(conn);
             }
-        } else if let Some(slot) = deadlines.probe.pop_due(now) {
+        } else if let Some(slot) = core.pop_due(Timer::AckProbe) {
             self.with_slot(slot, |core, connection| {
                 core.probe(connection);
                 core.wake(connection);
             });
-        } else if let Some(slot) = deadlines.retry.pop_due(now) {
+        } else if let Some(slot) = core.pop_due(Timer::Read) {
             if let Some(conn) = self.connections.id_at(slot) {
                 self.read_on(conn);
             }
-        } else if let Some(slot) = deadlines.ping.pop_due(now) {
-            deadlines.ping.arm(slot, now);
+        } else if let Some(slot) = core.pop_due(Timer::Ping) {
+            core.arm(Timer::Ping, slot);
             self.with_slot(slot, Core::ping);
-        } else if let Some(index) = deadlines.resend.pop_due(now) {
+        } else if let Some(index) = core.pop_due(Timer::Resend) {
             self.core.resend(index);
         } else {
             return self.expire_ticket()
                 || self.core.expire_stored()
-                || self.core.parked.forget_full(now)
-                || self.core.joins.forget_full(now);
+                || self.core.forget_full_bucket();
         }
         true
     }
@@ -175,7 +115,7 @@ impl Hub {
         let joining = matches!(connection.phase, Phase::Joining { .. });
         if answers {
             connection.ping = Ping::Idle;
-            core.deadlines.pong.disarm(conn.slot());
+            core.deadlines.disarm(Timer::Pong, conn.slot());
         }
         let number = payload.try_into().ok().map(u64::from_be_bytes);
         if let Some(number) = number.filter(|number| *number <= connection.ping_number) {
@@ -206,7 +146,7 @@ impl Hub {
     /// that one has waited long enough for it.
     fn end_join(&mut self, conn: ConnId) {
         let Self { connections, core } = self;
-        core.deadlines.join.disarm(conn.slot());
+        core.deadlines.disarm(Timer::Join, conn.slot());
         let Some(connection) = connections.get_mut(conn) else {
             return;
         };
@@ -241,7 +181,9 @@ impl Core {
 
     /// Queues an ack probe, if something is in flight behind the last one, which was answered.
     fn probe(&self, connection: &mut Connection) {
-        let paced = self.deadlines.probe.is_armed(connection.id.slot());
+        let paced = self
+            .deadlines
+            .is_armed(Timer::AckProbe, connection.id.slot());
         connection.probe_due |= connection.wants_probe(paced);
     }
 
@@ -256,14 +198,14 @@ impl Core {
         };
         if answered {
             connection.ping = Ping::Idle;
-            self.deadlines.pong.disarm(connection.id.slot());
+            self.deadlines.disarm(Timer::Pong, connection.id.slot());
         }
     }
 
     /// A peer has acknowledged something: from here on it has the stall timeout for the rest.
     fn restart_ack_deadline(&mut self, connection: &mut Connection) {
         connection.ack_overdue = false;
-        self.deadlines.ack.disarm(connection.id.slot());
+        self.deadlines.disarm(Timer::Ack, connection.id.slot());
         self.expect_ack(connection);
     }
 
@@ -271,8 +213,7 @@ impl Core {
     /// deadline of the socket counts instead.
     fn ack_due(&mut self, connection: &mut Connection) {
         if connection.is_blocked() {
-            let now = self.attended();
-            return self.deadlines.ack.arm(connection.id.slot(), now);
+            return self.arm(Timer::Ack, connection.id.slot());
         }
         connection.ack_overdue = true;
         self.have_looked_at(connection);
@@ -282,8 +223,7 @@ impl Core {
     /// the socket still takes bytes: a peer that reads drop by drop acknowledges nothing.
     pub(super) fn expect_ack(&mut self, connection: &Connection) {
         if connection.outbox.last_probe().is_some() && !connection.is_closing() {
-            let now = self.attended();
-            self.deadlines.ack.arm_if_idle(connection.id.slot(), now);
+            self.arm_if_idle(Timer::Ack, connection.id.slot());
         }
     }
 }

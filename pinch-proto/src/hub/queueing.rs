@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::backlog::{Backlog, Step};
 use super::connection::{Connection, Socket};
 use super::core::Core;
+use super::deadlines::Timer;
 use super::delivery::is_confirmable;
 use super::io::{ConnId, Output};
 use super::links::Verdict;
@@ -114,7 +115,7 @@ impl Hub {
         let slot = conn.slot();
         if backlog.step != Step::Due
             || connection.is_closing()
-            || core.deadlines.retry.is_armed(slot)
+            || core.deadlines.is_armed(Timer::Read, slot)
             || connections.predecessor(&connection.address).is_some()
             || core.is_read_abandoned(&connection.address)
         {
@@ -144,8 +145,7 @@ impl Hub {
         if !has_memory {
             // Who holds something goes on when it has acknowledged it, if only that is in the way.
             if held == 0 || core.memory_left(0) < needed {
-                let now = core.now();
-                core.deadlines.retry.arm(slot, now);
+                core.arm(Timer::Read, slot);
             }
             return;
         }
@@ -635,8 +635,7 @@ impl Core {
         }
         if let Some(backlog) = &mut connection.backlog {
             backlog.step = Step::Due;
-            let now = self.clock.now;
-            self.deadlines.retry.arm(connection.id.slot(), now);
+            self.arm(Timer::Read, connection.id.slot());
             self.spill(connection);
         }
     }

@@ -6,6 +6,8 @@
 //! than an even share of the memory is never closed for this.
 
 use super::Hub;
+use super::connection::Connection;
+use super::deadlines::Timer;
 use super::io::{CloseCause, ConnId};
 
 /// Maximum number of connections that are compared at once, so that the cost is constant. The next
@@ -46,12 +48,14 @@ impl Hub {
         let Self { connections, core } = self;
         let share = core.shared_memory() / connections.len().max(1);
         let patience = core.config.stall_timeout / PATIENCE;
-        let now = core.attended();
+        let has_waited = |timer, connection: &Connection| {
+            let (deadlines, slot) = (&core.deadlines, connection.id.slot());
+            deadlines.has_waited(timer, slot, patience, &core.clock)
+        };
         let mut largest: Option<(usize, ConnId)> = None;
         for connection in connections.sample(SAMPLE) {
-            let slot = connection.id.slot();
-            let is_silent = core.deadlines.ack.has_waited(slot, patience, now)
-                || core.deadlines.stall.has_waited(slot, patience, now);
+            let is_silent =
+                has_waited(Timer::Ack, connection) || has_waited(Timer::Stall, connection);
             let weight = connection.weight();
             let least = largest.map_or(share, |(weight, _)| weight);
             if is_silent && !connection.is_closing() && weight > least {

@@ -2,6 +2,7 @@
 
 use super::connection::{Connection, Phase, Ping, Socket};
 use super::core::Core;
+use super::deadlines::Timer;
 use super::io::ConnId;
 use super::{Delivery, Hub};
 use crate::Frame;
@@ -59,12 +60,12 @@ impl Core {
         if connection.is_closing() {
             return;
         }
-        let (slot, now) = (connection.id.slot(), self.attended());
-        self.deadlines.stall.arm(slot, now);
+        let slot = connection.id.slot();
+        self.arm(Timer::Stall, slot);
         if !was_blocked && connection.ping == Ping::Sent {
             connection.ping = Ping::Unsent;
-            self.deadlines.pong.disarm(slot);
-            self.deadlines.join.disarm(slot);
+            self.deadlines.disarm(Timer::Pong, slot);
+            self.deadlines.disarm(Timer::Join, slot);
         }
     }
 
@@ -75,7 +76,7 @@ impl Core {
         }
         if connection.is_blocked() {
             connection.socket = Socket::Awake;
-            self.deadlines.stall.disarm(connection.id.slot());
+            self.deadlines.disarm(Timer::Stall, connection.id.slot());
             if connection.ping == Ping::Unsent && !connection.is_closing() {
                 connection.ping = Ping::Awaited;
                 self.expect_pong(connection);
@@ -85,10 +86,10 @@ impl Core {
 
     /// Starts the time in which a peer has to answer a ping, and to join.
     fn expect_pong(&mut self, connection: &Connection) {
-        let (slot, now, attended) = (connection.id.slot(), self.now(), self.attended());
-        self.deadlines.pong.arm(slot, attended);
+        let slot = connection.id.slot();
+        self.arm(Timer::Pong, slot);
         if matches!(connection.phase, Phase::Joining { .. }) {
-            self.deadlines.join.arm(slot, now);
+            self.arm(Timer::Join, slot);
         }
     }
 
@@ -129,7 +130,7 @@ impl Core {
             connection.probe_due |= connection.needs_probe(window);
             if room == 0 || !connection.has_frame(window) {
                 let paced = connection.outbox.last_probe() != last_probe
-                    || self.deadlines.probe.is_armed(slot);
+                    || self.deadlines.is_armed(Timer::AckProbe, slot);
                 connection.probe_due |= connection.wants_probe(paced);
             }
         }
@@ -140,9 +141,8 @@ impl Core {
         };
         if !connection.is_closing() {
             if connection.outbox.last_probe() != last_probe {
-                let (now, attended) = (self.now(), self.attended());
-                self.deadlines.probe.arm(slot, now);
-                self.deadlines.ack.arm_if_idle(slot, attended);
+                self.arm(Timer::AckProbe, slot);
+                self.arm_if_idle(Timer::Ack, slot);
             }
             if connection.ping == Ping::Sent {
                 self.expect_pong(connection);
@@ -174,8 +174,7 @@ impl Core {
     fn resume(&mut self, connection: &mut Connection) {
         if connection.ping == Ping::Overdue {
             connection.ping = Ping::Awaited;
-            let now = self.attended();
-            self.deadlines.pong.arm(connection.id.slot(), now);
+            self.arm(Timer::Pong, connection.id.slot());
         }
         if core::mem::take(&mut connection.ack_overdue) {
             self.expect_ack(connection);
