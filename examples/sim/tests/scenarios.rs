@@ -2,6 +2,7 @@
 //!
 //! Each is told with a few seeds. `PINCH_SEEDS` says with how many; then `--release` is wise.
 
+use core::num::NonZeroU16;
 use core::time::Duration;
 
 use fastrand::Rng;
@@ -16,9 +17,18 @@ fn seeds() -> core::ops::Range<u64> {
     0..std::env::var("PINCH_SEEDS").map_or(3, |seeds| seeds.parse().expect("a number"))
 }
 
+/// Relays of one shard, of two with a good bus, and of three with one that loses and repeats.
+fn conditions(seed: u64) -> Conditions {
+    let mut conditions = Conditions::default();
+    let kind = u16::try_from(seed % 3).expect("a small number");
+    conditions.shards = NonZeroU16::MIN.saturating_add(kind);
+    conditions.bus_loses = if kind == 2 { 5 } else { 0 };
+    conditions
+}
+
 /// A world in which so many agents have lived for a while.
 fn inhabited(seed: u64, agents: u32, habits: Habits) -> World {
-    let mut world = World::new(seed);
+    let mut world = World::under(seed, conditions(seed));
     let agents = world.add_agents(agents);
     world.start(agents.clone());
     world.live(agents, habits);
@@ -59,7 +69,7 @@ fn busy_agents_lose_nothing_whatever_happens_to_them() {
 #[test]
 fn short_sessions_get_each_envelope_once() {
     for seed in seeds() {
-        let mut world = World::new(seed);
+        let mut world = World::under(seed, conditions(seed));
         let agents = world.add_agents(20);
         world.live(agents.clone(), Habits::short_sessions());
         world.start(agents);
@@ -197,9 +207,10 @@ fn whatever_befalls_agents_and_relays_nothing_is_lost() {
     for seed in seeds() {
         let mut random = Rng::with_seed(seed);
         let relays = [tight(&mut random), tight(&mut random)];
-        let mut conditions = Conditions::default();
+        let mut conditions = conditions(seed);
         conditions.link_bytes = random.usize(1000..100_000);
         conditions.store_ms = (0, random.u64(1..3000));
+        conditions.bus_ms = (0, random.u64(1..40));
         let mut world = World::with(seed, conditions, &relays);
         let agents = world.add_agents(AGENTS);
         world.start(agents.clone());

@@ -41,7 +41,7 @@ impl World {
     /// The connection of an agent is reset: both sides hear that at once, and what was underway is
     /// gone.
     pub fn reset(&mut self, agent: u32) {
-        let relay = self.relay_of(agent);
+        let relay = self.hub_of(agent);
         let Some(id) = self.agents[agent as usize].link else {
             return;
         };
@@ -101,8 +101,9 @@ impl World {
     /// A relay is told to end, and starts again a while after it has.
     pub fn restart_relay(&mut self, relay: u32, downtime: Duration) {
         self.relays[relay as usize].downtime = downtime;
-        self.tasks
-            .push_back(Task::Relay(relay, hub::Input::Shutdown));
+        let hubs = self.hubs_of(relay);
+        let shut_down = |hub| Task::Relay(hub, hub::Input::Shutdown);
+        self.tasks.extend(hubs.map(shut_down));
         self.work();
     }
 
@@ -118,7 +119,8 @@ impl World {
     /// The clock of a relay jumps ahead, as after a machine has slept.
     pub fn jump_relay_clock(&mut self, relay: u32, by: Duration) {
         self.relays[relay as usize].ahead += by;
-        self.tasks.push_back(Task::RelayTimeout(relay));
+        let hubs = self.hubs_of(relay);
+        self.tasks.extend(hubs.map(Task::RelayTimeout));
         self.work();
     }
 
@@ -151,12 +153,13 @@ impl World {
         let agents = self.agents.len() as u64;
         let mut connections = 0;
         for relay in &self.relays {
-            let Some(hub) = &relay.hub else {
+            if !relay.is_running() {
                 return false;
-            };
-            let stats = hub.stats();
+            }
+            let stats = relay.stats();
             connections += stats.connections;
-            let waiting = stats.queued + stats.in_flight + stats.store_unanswered;
+            let waiting =
+                stats.queued + stats.in_flight + stats.store_unanswered + stats.unanswered;
             if waiting > 0 || !relay.store.is_empty() {
                 return false;
             }
@@ -183,17 +186,18 @@ impl World {
                 .count() as u64,
         );
         for relay in &self.relays {
-            let Some(hub) = &relay.hub else {
+            if !relay.is_running() {
                 note("relays that do not run", 1);
                 continue;
-            };
-            let stats = hub.stats();
+            }
+            let stats = relay.stats();
             note("connections", stats.connections + stats.closing);
             note("envelopes in outboxes", stats.queued + stats.in_flight);
             note(
                 "bytes in outboxes",
                 stats.queued_bytes + stats.in_flight_bytes,
             );
+            note("items for other shards", stats.unanswered);
             // Now and then it is asked to forget what has expired: maybe at this very moment.
             let answers = relay.answers.len() as u64;
             note(

@@ -1,33 +1,59 @@
-//! A relay: its hub, its store, and what its driver does.
+//! A relay: its hubs, its store, and what its driver does.
 
 use core::mem;
 use core::time::Duration;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
-use pinch_proto::hub::{Admission, Config, ConnId, Hub, Input, JoinOptions, Output, Turn, Wakeup};
+use pinch_proto::hub::{
+    Admission, Config, ConnId, Hub, HubStats, Input, JoinOptions, Output, Parcel, Shard, ShardId,
+    Shards, Turn, Wakeup,
+};
 use pinch_proto::queue::{MemoryQueue, Outcome, Ticket};
 use pinch_proto::{Frame, Time, UnixMillis};
 
 use super::link::{Direction, Link, LinkId, Packet};
 use super::world::{BEGIN, Event, Task, World};
 
-/// A relay.
-pub(super) struct Relay {
-    config: Config,
-    seed: [u8; 16],
-    /// `None` while it does not run.
-    pub(super) hub: Option<Hub>,
-    /// How many times it has started.
-    pub(super) life: u32,
-    pub(super) store: MemoryQueue,
-    /// What the store will say, the next first.
-    pub(super) answers: VecDeque<(Ticket, Outcome)>,
-    /// When the store says the last of it.
-    last_answer: Time,
+/// One hub of a relay.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HubId {
+    relay: u32,
+    shard: ShardId,
+}
+
+/// A hub that runs.
+pub(super) struct Station {
+    pub(super) hub: Hub,
     /// The links of its connections, by [`ConnId::index`].
     links: Vec<Option<LinkId>>,
     /// The first moment for which a wake-up is planned.
     planned: Time,
+    has_shut_down: bool,
+}
+
+/// What is on its way from one shard to another.
+#[derive(Default)]
+struct Lane {
+    parcels: VecDeque<Vec<Parcel>>,
+    /// When the last of it arrives.
+    last: Time,
+}
+
+/// A relay.
+pub(super) struct Relay {
+    config: Config,
+    pub(super) shards: Shards,
+    resend_after: Option<Duration>,
+    /// None while it does not run.
+    pub(super) stations: Vec<Station>,
+    bus: BTreeMap<(ShardId, ShardId), Lane>,
+    /// How many times it has started.
+    pub(super) life: u32,
+    pub(super) store: MemoryQueue,
+    /// What the store will say, the next first.
+    pub(super) answers: VecDeque<(ShardId, Ticket, Outcome)>,
+    /// When the store says the last of it.
+    last_answer: Time,
     /// How far its clock has jumped ahead of the world's.
     pub(super) ahead: Duration,
     /// How long it stays away once it has shut down.
@@ -42,17 +68,17 @@ pub(super) struct Relay {
 const NEVER: Time = Time::from_nanos(u64::MAX);
 
 impl Relay {
-    pub(super) fn new(config: Config, seed: [u8; 16]) -> Self {
+    pub(super) fn new(config: Config, shards: Shards, resend_after: Option<Duration>) -> Self {
         let mut relay = Self {
             config,
-            seed,
-            hub: None,
+            shards,
+            resend_after,
+            stations: Vec::new(),
+            bus: BTreeMap::new(),
             life: 0,
             store: MemoryQueue::new(),
             answers: VecDeque::new(),
             last_answer: Time::ZERO,
-            links: Vec::new(),
-            planned: NEVER,
             ahead: Duration::ZERO,
             downtime: Duration::ZERO,
             outputs: Vec::new(),
@@ -66,13 +92,46 @@ impl Relay {
         let now = now + self.ahead;
         let passed = i64::try_from(now.since(Time::ZERO).as_millis()).unwrap_or(i64::MAX);
         let unix = UnixMillis(BEGIN.0.saturating_add(passed));
-        let hub = Hub::new(self.config.clone(), self.seed, now, unix);
-        self.hub = Some(hub.with_restored(self.store.restored()));
+        let parts = self.shards.split(self.store.restored());
+        let station = |(id, part)| {
+            let place = Shard {
+                resend_after: self.resend_after,
+                ..Shard::new(self.shards.clone(), id)
+            };
+            let hub = Hub::new_shard(self.config.clone(), place, now, unix);
+            Station {
+                hub: hub.with_restored(part),
+                links: Vec::new(),
+                planned: NEVER,
+                has_shut_down: false,
+            }
+        };
+        self.stations = self.shards.all().zip(parts).map(station).collect();
         self.life += 1;
     }
 
-    fn link(&self, conn: ConnId) -> Option<LinkId> {
-        self.links.get(conn.index()).copied().flatten()
+    pub(super) fn is_running(&self) -> bool {
+        !self.stations.is_empty()
+    }
+
+    /// What all its hubs have done and hold.
+    pub(super) fn stats(&self) -> HubStats {
+        let mut sum = HubStats::default();
+        for station in &self.stations {
+            sum += station.hub.stats();
+        }
+        sum
+    }
+
+    fn station(&mut self, shard: ShardId) -> Option<&mut Station> {
+        self.stations.get_mut(shard.index())
+    }
+}
+
+impl Station {
+    fn link(&self, conn: ConnId) -> LinkId {
+        let link = self.links.get(conn.index()).copied().flatten();
+        link.expect("a connection has a link")
     }
 }
 
@@ -83,55 +142,76 @@ fn drain(mut turn: Turn<'_>, mut outputs: Vec<Output>) -> (Vec<Output>, Option<W
 }
 
 impl World {
-    pub(super) fn relay_input(&mut self, relay: u32, input: Input) {
-        self.relay_turn(relay, None, Some(input));
+    /// The hub to which an agent belongs.
+    pub(super) fn hub_of(&self, agent: u32) -> HubId {
+        let relay = self.relay_of(agent);
+        let address = &self.agents[agent as usize].address;
+        let shard = self.relays[relay as usize].shards.of(address.as_str());
+        HubId { relay, shard }
     }
 
-    pub(super) fn relay_timeout(&mut self, relay: u32) {
-        self.relay_turn(relay, None, None);
+    /// The hubs of a relay.
+    pub(super) fn hubs_of(&self, relay: u32) -> impl Iterator<Item = HubId> + use<> {
+        let shards = self.relays[relay as usize].shards.all();
+        shards.map(move |shard| HubId { relay, shard })
+    }
+
+    pub(super) fn relay_input(&mut self, hub: HubId, input: Input) {
+        self.relay_turn(hub, None, Some(input));
+    }
+
+    pub(super) fn relay_timeout(&mut self, hub: HubId) {
+        self.relay_turn(hub, None, None);
     }
 
     /// One turn of a hub. What it registers belongs to the link `joining`.
-    fn relay_turn(&mut self, index: u32, joining: Option<LinkId>, input: Option<Input>) {
-        let relay = &mut self.relays[index as usize];
+    fn relay_turn(&mut self, id: HubId, joining: Option<LinkId>, input: Option<Input>) {
+        let relay = &mut self.relays[id.relay as usize];
         let now = self.now + relay.ahead;
-        let Some(hub) = &mut relay.hub else {
+        let outputs = mem::take(&mut relay.outputs);
+        let Some(Station { hub, .. }) = relay.station(id.shard) else {
             return;
         };
         let turn = match input {
             Some(input) => hub.handle_input(input, now),
             None => hub.handle_timeout(now),
         };
-        let (mut outputs, wakeup) = drain(turn, mem::take(&mut relay.outputs));
-        self.plan(index, wakeup);
+        let (mut outputs, wakeup) = drain(turn, outputs);
+        self.plan(id, wakeup);
         for output in outputs.drain(..) {
-            self.relay_output(index, joining, output);
+            self.relay_output(id, joining, output);
         }
-        self.relays[index as usize].outputs = outputs;
+        self.relays[id.relay as usize].outputs = outputs;
     }
 
-    /// Plans a wake-up of a relay, if that is sooner than the one that is planned.
-    fn plan(&mut self, index: u32, wakeup: Option<Wakeup>) {
-        let relay = &mut self.relays[index as usize];
-        if let Some(wakeup) = wakeup {
-            let at = Time::ZERO + wakeup.at.since(Time::ZERO + relay.ahead);
+    /// Plans a wake-up of a hub, if that is sooner than the one that is planned.
+    fn plan(&mut self, id: HubId, wakeup: Option<Wakeup>) {
+        let relay = &mut self.relays[id.relay as usize];
+        let ahead = relay.ahead;
+        if let Some(wakeup) = wakeup
+            && let Some(station) = relay.station(id.shard)
+        {
+            let at = Time::ZERO + wakeup.at.since(Time::ZERO + ahead);
             let at = at.max(self.now);
-            if at < relay.planned {
-                relay.planned = at;
-                self.schedule.push(at, Event::RelayWakes(index));
+            if at < station.planned {
+                station.planned = at;
+                self.schedule.push(at, Event::RelayWakes(id));
             }
         }
     }
 
-    fn relay_output(&mut self, index: u32, joining: Option<LinkId>, output: Output) {
-        let relay = &mut self.relays[index as usize];
+    fn relay_output(&mut self, hub: HubId, joining: Option<LinkId>, output: Output) {
+        let relay = &mut self.relays[hub.relay as usize];
+        let Some(station) = relay.stations.get_mut(hub.shard.index()) else {
+            return;
+        };
         match output {
             Output::Registered { conn, .. } => {
                 let id = joining.expect("somebody is joining");
-                if relay.links.len() <= conn.index() {
-                    relay.links.resize(conn.index() + 1, None);
+                if station.links.len() <= conn.index() {
+                    station.links.resize(conn.index() + 1, None);
                 }
-                relay.links[conn.index()] = Some(id);
+                station.links[conn.index()] = Some(id);
                 self.links[id].conn = Some(conn);
                 self.tasks.push_back(Task::RelayWrites(id));
             }
@@ -141,25 +221,32 @@ impl World {
                 self.relay_lets_go(id);
             }
             Output::Wake { conn } => {
-                let link = relay.link(conn).expect("a connection has a link");
+                let link = station.link(conn);
                 self.tasks.push_back(Task::RelayWrites(link));
             }
             Output::Closed { conn, .. } => {
-                let link = relay.links[conn.index()].take();
+                let link = station.links[conn.index()].take();
                 self.relay_lets_go(link.expect("a connection has a link"));
             }
             Output::Store(request) => {
                 let outcome = relay.store.execute(request.operation);
-                relay.answers.push_back((request.ticket, outcome));
+                relay
+                    .answers
+                    .push_back((hub.shard, request.ticket, outcome));
                 let (least, most) = self.conditions.store_ms;
                 let takes = Duration::from_millis(self.random.u64(least..=most));
                 let at = relay.last_answer.max(self.now + takes);
                 relay.last_answer = at;
                 let life = relay.life;
-                self.schedule.push(at, Event::Answers(index, life));
+                self.schedule.push(at, Event::Answers(hub.relay, life));
             }
-            Output::Forward { .. } => unreachable!("the relay has one shard"),
-            Output::ShutDown => self.relay_ends(index),
+            Output::Forward { shard, parcels } => self.carry(hub, shard, parcels),
+            Output::ShutDown => {
+                station.has_shut_down = true;
+                if relay.stations.iter().all(|station| station.has_shut_down) {
+                    self.relay_ends(hub.relay);
+                }
+            }
         }
     }
 
@@ -173,23 +260,70 @@ impl World {
         }
     }
 
-    pub(super) fn relay_wakes(&mut self, relay: u32) {
-        let planned = &mut self.relays[relay as usize].planned;
+    /// Puts parcels on their way to another shard. A bad bus loses some, and repeats others.
+    fn carry(&mut self, from: HubId, to: ShardId, parcels: Vec<Parcel>) {
+        let percent = self.conditions.bus_loses;
+        let mut carried = Vec::new();
+        for parcel in parcels {
+            let fate = if percent > 0 {
+                self.random.u8(..100)
+            } else {
+                100
+            };
+            if fate >= percent {
+                carried.push(parcel.clone());
+            }
+            if fate < 2 * percent && fate >= percent {
+                carried.push(parcel);
+            }
+        }
+        let (least, most) = self.conditions.bus_ms;
+        let takes = Duration::from_millis(self.random.u64(least..=most));
+        let relay = &mut self.relays[from.relay as usize];
+        let lane = relay.bus.entry((from.shard, to)).or_default();
+        lane.parcels.push_back(carried);
+        lane.last = lane.last.max(self.now + takes);
+        let event = Event::Parcels(from, to, relay.life);
+        self.schedule.push(lane.last, event);
+    }
+
+    pub(super) fn parcels_arrive(&mut self, from: HubId, to: ShardId, life: u32) {
+        let HubId {
+            relay: index,
+            shard,
+        } = from;
+        let relay = &mut self.relays[index as usize];
+        if relay.life == life
+            && let Some(lane) = relay.bus.get_mut(&(shard, to))
+            && let Some(parcels) = lane.parcels.pop_front()
+        {
+            let (relay, input) = (index, Input::Forwarded { shard, parcels });
+            let hub = HubId { relay, shard: to };
+            self.tasks.push_back(Task::Relay(hub, input));
+        }
+    }
+
+    pub(super) fn relay_wakes(&mut self, hub: HubId) {
+        let station = self.relays[hub.relay as usize].station(hub.shard);
+        let Some(Station { planned, .. }) = station else {
+            return;
+        };
         if *planned > self.now {
             // It was planned before an earlier one, and is planned anew by that.
             return;
         }
         *planned = NEVER;
-        self.tasks.push_back(Task::RelayTimeout(relay));
+        self.tasks.push_back(Task::RelayTimeout(hub));
     }
 
-    pub(super) fn store_answers(&mut self, index: u32, life: u32) {
-        let relay = &mut self.relays[index as usize];
-        if relay.life == life
-            && let Some((ticket, outcome)) = relay.answers.pop_front()
+    pub(super) fn store_answers(&mut self, relay: u32, life: u32) {
+        let running = &mut self.relays[relay as usize];
+        if running.life == life
+            && let Some((shard, ticket, outcome)) = running.answers.pop_front()
         {
             let answer = Input::Stored { ticket, outcome };
-            self.tasks.push_back(Task::Relay(index, answer));
+            let hub = HubId { relay, shard };
+            self.tasks.push_back(Task::Relay(hub, answer));
         }
     }
 
@@ -204,19 +338,19 @@ impl World {
         };
         let bytes = link.down.room(capacity);
         link.down.is_blocked = bytes == 0;
-        let index = self.relay_of(agent);
+        let index = self.hub_of(agent);
         if bytes == 0 {
             let progressed = false;
             return self.relay_input(index, Input::Blocked { conn, progressed });
         }
-        let relay = &mut self.relays[index as usize];
+        let relay = &mut self.relays[index.relay as usize];
         let now = self.now + relay.ahead;
-        let Some(hub) = &mut relay.hub else {
+        let (mut frames, outputs) = (mem::take(&mut relay.frames), mem::take(&mut relay.outputs));
+        let Some(Station { hub, .. }) = relay.station(index.shard) else {
             return;
         };
-        let mut frames = mem::take(&mut relay.frames);
         let turn = hub.poll_transmit(conn, bytes, now, |frame| frames.push(frame));
-        let (mut outputs, wakeup) = drain(turn, mem::take(&mut relay.outputs));
+        let (mut outputs, wakeup) = drain(turn, outputs);
         self.plan(index, wakeup);
         let has_written = !frames.is_empty();
         for frame in frames.drain(..) {
@@ -235,7 +369,7 @@ impl World {
         if has_written {
             self.tasks.push_back(Task::RelayWrites(id));
         }
-        let relay = &mut self.relays[index as usize];
+        let relay = &mut self.relays[index.relay as usize];
         (relay.frames, relay.outputs) = (frames, outputs);
     }
 
@@ -252,7 +386,7 @@ impl World {
     /// What has arrived from an agent.
     pub(super) fn relay_reads(&mut self, id: LinkId, packet: Packet) {
         let link = &self.links[id];
-        let relay = self.relay_of(link.agent);
+        let relay = self.hub_of(link.agent);
         let Some(conn) = link.conn else {
             return;
         };
@@ -287,8 +421,10 @@ impl World {
 
     /// Somebody asks to be connected. Says whether there is a relay that could.
     pub(super) fn relay_accepts(&mut self, agent: u32) -> Option<LinkId> {
-        let index = self.relay_of(agent);
-        self.relays[index as usize].hub.as_ref()?;
+        let index = self.hub_of(agent);
+        if !self.relays[index.relay as usize].is_running() {
+            return None;
+        }
         let (least, most) = self.conditions.latency_ms;
         let id = self.links.insert(Link {
             agent,
@@ -316,9 +452,9 @@ impl World {
 
     fn relay_ends(&mut self, index: u32) {
         let relay = &mut self.relays[index as usize];
-        if let Some(hub) = relay.hub.take() {
-            self.counts.returned += hub.stats().returned;
-        }
+        self.counts.returned += relay.stats().returned;
+        relay.stations.clear();
+        relay.bus.clear();
         relay.answers.clear();
         let at = self.now + relay.downtime;
         self.schedule.push(at, Event::Starts(index));
@@ -327,7 +463,11 @@ impl World {
     /// The process of a relay ends without having been asked: the system closes its sockets, and
     /// what the store has confirmed is all that is left.
     pub(super) fn relay_dies(&mut self, index: u32) {
-        let links = mem::take(&mut self.relays[index as usize].links);
+        let stations = self.relays[index as usize].stations.iter();
+        let links: Vec<_> = stations
+            .flat_map(|station| &station.links)
+            .copied()
+            .collect();
         for id in links.into_iter().flatten() {
             self.relay_lets_go(id);
         }
@@ -338,7 +478,8 @@ impl World {
         let now = self.now;
         let relay = &mut self.relays[index as usize];
         relay.start(now);
-        self.tasks.push_back(Task::RelayTimeout(index));
+        let hubs = self.hubs_of(index);
+        self.tasks.extend(hubs.map(Task::RelayTimeout));
     }
 
     /// Forgets a link of which nobody holds an end any more.

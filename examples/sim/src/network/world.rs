@@ -1,12 +1,13 @@
 //! The world: everything that there is, and time, which passes from event to event.
 
 use core::fmt;
+use core::num::NonZeroU16;
 use core::ops::Range;
 use core::time::Duration;
 use std::collections::VecDeque;
 
 use fastrand::Rng;
-use pinch_proto::hub::Config;
+use pinch_proto::hub::{Config, ShardId, Shards};
 use pinch_proto::{Address, Host, Time, UnixMillis, client, hub};
 use slotmap::SlotMap;
 
@@ -14,7 +15,7 @@ use super::agent::Agent;
 use super::habits::{Habit, Habits};
 use super::ledger::Ledger;
 use super::link::{Direction, Link, LinkId, Packet};
-use super::relay::Relay;
+use super::relay::{HubId, Relay};
 use super::schedule::Schedule;
 
 /// What the wall clocks show when a world begins.
@@ -33,6 +34,12 @@ pub struct Conditions {
     pub link_bytes: usize,
     /// How long a store takes for an answer, in milliseconds.
     pub store_ms: (u64, u64),
+    /// How many shards each relay has.
+    pub shards: NonZeroU16,
+    /// How long the bus between shards takes, in milliseconds.
+    pub bus_ms: (u64, u64),
+    /// How many percent of what it carries the bus loses, and how many it repeats.
+    pub bus_loses: u8,
 }
 
 impl Default for Conditions {
@@ -43,6 +50,9 @@ impl Default for Conditions {
             jitter_ms: 20,
             link_bytes: 128 * 1024,
             store_ms: (1, 10),
+            shards: NonZeroU16::MIN,
+            bus_ms: (0, 2),
+            bus_loses: 0,
         }
     }
 }
@@ -68,7 +78,9 @@ pub struct Counts {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Event {
     /// A relay wants to be called.
-    RelayWakes(u32),
+    RelayWakes(HubId),
+    /// Parcels of a hub arrive at another one of its relay.
+    Parcels(HubId, ShardId, u32),
     /// An agent wants to be called.
     AgentWakes(u32),
     /// Something arrives at an end of a link.
@@ -90,8 +102,8 @@ pub(super) enum Event {
 /// Something to be done at this very moment.
 #[derive(Debug)]
 pub(super) enum Task {
-    Relay(u32, hub::Input),
-    RelayTimeout(u32),
+    Relay(HubId, hub::Input),
+    RelayTimeout(HubId),
     /// Lets a relay write, as far as there is room.
     RelayWrites(LinkId),
     Agent(u32, client::Input),
@@ -134,7 +146,13 @@ impl World {
     /// are.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self::with(seed, Conditions::default(), &[hub_config()])
+        Self::under(seed, Conditions::default())
+    }
+
+    /// The same under other conditions.
+    #[must_use]
+    pub fn under(seed: u64, conditions: Conditions) -> Self {
+        Self::with(seed, conditions, &[hub_config()])
     }
 
     /// A world with a relay for each of `relays`, whose settings have names for addresses. Agents
@@ -147,9 +165,12 @@ impl World {
         let mut random = Rng::with_seed(seed);
         let relay = |config: &Config| {
             let config = config.clone().addressing(hub::Addressing::Names).build();
+            let seed = random.u128(..).to_be_bytes();
+            let resend_after = (conditions.bus_loses > 0).then_some(Duration::from_millis(50));
             Relay::new(
                 config.expect("settings of a relay"),
-                random.u128(..).to_be_bytes(),
+                Shards::new(conditions.shards, seed),
+                resend_after,
             )
         };
         let relays = relays.iter().map(relay).collect();
@@ -217,6 +238,7 @@ impl World {
             Event::IsRefused(agent, try_) => self.dial_refused(agent, try_),
             Event::Connects(agent, try_, link) => self.connected(agent, try_, link),
             Event::Answers(relay, life) => self.store_answers(relay, life),
+            Event::Parcels(from, to, life) => self.parcels_arrive(from, to, life),
             Event::Starts(relay) => self.relay_starts(relay),
             Event::Acts(agent, habit) => self.act(agent, habit),
         }
@@ -338,10 +360,8 @@ impl World {
     /// The statistics of a relay that runs.
     #[must_use]
     pub fn stats(&self, relay: u32) -> Option<hub::HubStats> {
-        self.relays[relay as usize]
-            .hub
-            .as_ref()
-            .map(hub::Hub::stats)
+        let relay = &self.relays[relay as usize];
+        relay.is_running().then(|| relay.stats())
     }
 
     /// How many envelopes the store of a relay keeps.
