@@ -61,6 +61,9 @@ pub trait Running: fmt::Debug {
     /// What it is doing.
     fn stats(&self) -> RelayStats;
 
+    /// How many shards it has.
+    fn shards(&self) -> usize;
+
     /// How many tasks it has without a store and without connections.
     fn idle_tasks(&self) -> usize;
 
@@ -75,6 +78,10 @@ impl<T: Running> Running for Arc<T> {
 
     fn stats(&self) -> RelayStats {
         (**self).stats()
+    }
+
+    fn shards(&self) -> usize {
+        (**self).shards()
     }
 
     fn idle_tasks(&self) -> usize {
@@ -127,9 +134,13 @@ impl<R: Runtime> Running for pinch_driver::Relay<R> {
         self.stats()
     }
 
+    fn shards(&self) -> usize {
+        shards().get().into()
+    }
+
     /// The timers' and the listener's.
     fn idle_tasks(&self) -> usize {
-        usize::from(shards().get()) + 1
+        Running::shards(self) + 1
     }
 
     async fn shutdown(&self) {

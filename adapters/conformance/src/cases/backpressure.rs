@@ -6,10 +6,12 @@ use core::time::Duration;
 use std::collections::BTreeSet;
 
 use async_io::Async;
+use async_tungstenite::tungstenite::Message as WsMessage;
 use bytes::Bytes;
 use futures_lite::future::{or, yield_now};
 use futures_util::AsyncWriteExt as _;
 use pinch_driver::proto::hub::{Config, QueueConfig};
+use pinch_driver::proto::wire::QueueFull;
 use pinch_driver::{Auth, MemoryStore};
 
 use crate::envelopes::{address, decode, message, number, refusal};
@@ -24,6 +26,7 @@ const OUTBOX: usize = 128 << 10;
 
 fn small_outboxes() -> Config {
     config()
+        .control_limit(None)
         .envelope_bytes(2 * ENVELOPE)
         .outbox_bytes(OUTBOX)
         .unconfirmed_bytes(OUTBOX)
@@ -54,16 +57,8 @@ impl Sender {
         self.peer
             .send(message(&own, &address("reader"), number, ENVELOPE))
             .await;
-        // Its own envelope comes back after all that the relay says about the one before.
-        let marker = message(&own, &own, number, 0);
-        self.peer.send(marker.clone()).await;
         let mut accepted = true;
-        loop {
-            let heard = self.peer.envelope().await;
-            if heard == marker {
-                break;
-            }
-            let (about, refusal) = refusal(&heard).expect("a refusal");
+        for (about, refusal) in self.refusals().await {
             assert_eq!(about, number);
             assert_eq!(refusal.recipient_address, address("reader").as_str());
             let reason = format!("at most {OUTBOX} bytes or 4096 envelopes wait");
@@ -77,6 +72,22 @@ impl Sender {
         };
         list.push(number);
         accepted
+    }
+
+    /// All that the relay says about what was sent: a pong comes behind it.
+    async fn refusals(&mut self) -> Vec<(u64, QueueFull)> {
+        let payload = Bytes::from_static(b"?");
+        self.peer.send_any(WsMessage::Ping(payload.clone())).await;
+        let mut refusals = Vec::new();
+        loop {
+            match self.peer.next().await {
+                Heard::Pong(pong) if pong == payload => return refusals,
+                Heard::Envelope(heard) => refusals.extend(refusal(&heard)),
+                heard @ (Heard::Ping(_) | Heard::Pong(_) | Heard::Close(..) | Heard::End) => {
+                    panic!("{heard:?} instead of a pong")
+                }
+            }
+        }
     }
 
     /// Sends until the reader's socket and outbox are full.
@@ -164,17 +175,9 @@ pub(crate) async fn a_reader_that_takes_nothing_is_closed_and_its_senders_are_to
             .peer
             .send(message(&own, &address("reader"), sender.next, ENVELOPE))
             .await;
-        let marker = message(&own, &own, sender.next, 0);
-        sender.peer.send(marker.clone()).await;
         sender.next += 1;
-        loop {
-            let heard = sender.peer.envelope().await;
-            if heard == marker {
-                break;
-            }
-            let (about, refusal) = refusal(&heard).expect("a refusal");
-            told.push((about, refusal.reason));
-        }
+        let refusals = sender.refusals().await.into_iter();
+        told.extend(refusals.map(|(about, refusal)| (about, refusal.reason)));
     }
     let stats = relay.stats().hub;
     // It neither takes nor acknowledges anything: both timeouts are as long.
@@ -298,24 +301,24 @@ pub(crate) async fn the_relay_as_a_whole_is_bounded_too<S: Starter>(starter: &S)
         .outbox_bytes(66_000);
     let relay = open(starter, config).await;
     let mut readers = Vec::new();
-    for name in ["reader1", "reader2"] {
-        let mut reader = Raw::upgraded(&relay, name).await;
+    let mut sender = Sender::new(&relay).await;
+    let mut refusals = Vec::new();
+    // Each shard has room for one.
+    for number in 0..=relay.shards() as u64 {
+        let name = format!("reader{number}");
+        let mut reader = Raw::upgraded(&relay, &name).await;
         reader.ping().await;
         readers.push(reader);
+        let own = &sender.peer.address;
+        let said = message(own, &address(&name), number, 60_000);
+        sender.peer.send(said).await;
+        refusals.extend(sender.refusals().await);
     }
-    let mut sender = Peer::named(&relay, "sender").await;
-    sender
-        .send(message(&sender.address, &address("reader1"), 1, 60_000))
-        .await;
-    sender
-        .send(message(&sender.address, &address("reader2"), 2, 60_000))
-        .await;
-    let (number, refusal) = refusal(&sender.envelope().await).expect("a refusal");
-    assert_eq!(number, 2);
-    assert!(
-        refusal.reason.contains("at most 70000 bytes"),
-        "{}",
-        refusal.reason
-    );
+    assert!((1..=relay.shards()).contains(&refusals.len()));
+    for (number, refusal) in refusals {
+        assert!(number > 0);
+        let reason = "relay is out of memory for envelopes";
+        assert!(refusal.reason.contains(reason), "{}", refusal.reason);
+    }
     drop(readers);
 }

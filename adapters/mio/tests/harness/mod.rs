@@ -65,9 +65,13 @@ impl<const COUNT: u16> Running for Started<COUNT> {
         self.0.stats()
     }
 
-    /// The threads of the hubs, and the one that listens.
+    fn shards(&self) -> usize {
+        COUNT.into()
+    }
+
+    /// The threads of the hubs.
     fn idle_tasks(&self) -> usize {
-        usize::from(COUNT) + 1
+        COUNT.into()
     }
 
     async fn shutdown(&self) {
