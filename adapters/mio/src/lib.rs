@@ -30,27 +30,25 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | `front` | one thread: accepts, and serves connections up to the moment in which they join |
-//! | `shard` | one thread for each hub: agents that have joined |
+//! | `worker` | one thread for each hub; the first accepts, and serves connections until they join |
 //! | `conn` | one connection: its socket, its session, what its socket has not taken |
 //! | `store` | one thread, if there is a store: has it do what the hubs want |
 //! | `mailbox` | what a thread hands to the loop of another |
 //! | `shared` | flags and counters: no message passes through it |
 //! | `client` | the client of `pinch-driver`, which blocks |
 //!
-//! A thread owns its hub, its sockets and its buffers: a message takes no lock, wakes no other thread,
-//! and costs one call that waits, one that receives and one that sends. A socket is registered once,
-//! edge-triggered, and read only when it may have something. HTTP and signatures are the business of
-//! the thread that accepts: a flood of handshakes does not hold up agents that have joined.
+//! A thread owns its hub, its sockets and its buffers: a message takes no lock, wakes no other thread
+//! (unless its recipient's address belongs to the hub of another), and costs one call that waits, one that
+//! receives and one that sends. A socket is registered once, edge-triggered, and read only when it may
+//! have something.
 
 #[cfg(feature = "client")]
 mod client;
 mod conn;
-mod front;
 mod mailbox;
-mod shard;
 mod shared;
 mod store;
+mod worker;
 
 use core::fmt;
 use core::net::SocketAddr;
@@ -62,6 +60,7 @@ use mio::Poll;
 use pinch_driver::parts::{Parts, prepare, unix_now};
 use pinch_driver::proto::Time;
 use pinch_driver::proto::hub::{self, Hub, Shards};
+use pinch_driver::session::WriteBatch;
 pub use pinch_driver::{
     AllowedOrigins, Auth, BindError, Builder, HandshakeStats, MemoryStore, Rejected, RelayStats,
     Store, StoreHealth, proto,
@@ -72,10 +71,9 @@ pub use pinch_driver::{
 pub use self::client::Threads;
 #[cfg(feature = "client")]
 pub use self::client::{Client, ClientBuilder, ConnectError, Ended, SendError, Sender};
-use self::front::Front;
 use self::mailbox::Mailbox;
-use self::shard::Shard;
-use self::shared::{STORE, Shared, ToFront};
+use self::shared::{Message, STORE, Shared};
+use self::worker::{Conns, Said, State, Worker};
 
 /// What runs relays: threads with event loops. A value is a handle, and is cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -134,8 +132,8 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// The settings of a new relay: it has a thread for each of its [shards](Builder::shards), one that
-    /// accepts, and one for the store, if there is one.
+    /// The settings of a new relay: it has a thread for each of its [shards](Builder::shards), and one for
+    /// the store, if there is one.
     pub fn builder() -> Builder<Mio> {
         Self::builder_on(Mio::default())
     }
@@ -148,25 +146,22 @@ impl Relay {
     fn start(mio: &Mio, parts: Parts, listener: TcpListener) -> io::Result<Self> {
         let local_addr = listener.local_addr()?;
         let places = Shards::new(parts.shards, parts.seed);
-        let poll = Poll::new()?;
-        let (front, inbox) = Mailbox::new(poll.registry())?;
-        let (mut mailboxes, mut shards) = (Vec::new(), Vec::new());
+        let (mut mailboxes, mut places_left) = (Vec::new(), Vec::new());
         for id in places.all() {
             let poll = Poll::new()?;
             let (mailbox, inbox) = Mailbox::new(poll.registry())?;
             mailboxes.push(mailbox);
-            shards.push((id, poll, inbox));
+            places_left.push((id, poll, inbox));
         }
-        let shared = Arc::new(Shared::new(&parts, places.clone(), front, mailboxes));
+        let shared = Arc::new(Shared::new(&parts, places.clone(), mailboxes));
         // If something fails from here on, the threads that run end with the relay.
         let relay = Self {
             shared: Arc::clone(&shared),
             local_addr,
         };
-        let mut front = Front::new(Arc::clone(&shared), poll, inbox);
-        front.listen(mio::net::TcpListener::from_std(listener))?;
         let (requests, wanted) = mpsc::channel();
-        for (id, poll, inbox) in shards {
+        let mut listener = Some(mio::net::TcpListener::from_std(listener));
+        for (id, poll, inbox) in places_left {
             let place = hub::Shard::new(places.clone(), id);
             let mut hub = Hub::new_shard(parts.hub.clone(), place, Time::ZERO, unix_now());
             let store = parts.store.as_ref();
@@ -174,14 +169,30 @@ impl Relay {
                 hub = hub.with_restored(store.restored());
             }
             let store = store.map(|_| requests.clone());
-            let shard = Shard::new(id, Arc::clone(&shared), poll, inbox, store, hub);
-            shared.spawn(mio, "hub", || shard.run())?;
+            let mut worker = Worker {
+                id,
+                shared: Arc::clone(&shared),
+                poll,
+                inbox,
+                store,
+                hub,
+                state: State::default(),
+                said: Said::default(),
+                conns: Conns::default(),
+                out: WriteBatch::default(),
+            };
+            // The first.
+            if let Some(listener) = listener.take() {
+                worker.listen(listener)?;
+            }
+            shared.spawn(mio, "hub", || worker.run())?;
         }
         if let Some(store) = parts.store {
             let keeping = Arc::clone(&shared);
-            shared.spawn(mio, STORE, move || store::run(&keeping, &*store, &wanted))?;
+            shared.spawn(mio, STORE, move || {
+                store::run(&keeping, &*store, &wanted);
+            })?;
         }
-        shared.spawn(mio, "listener", || front.run())?;
         Ok(relay)
     }
 
@@ -199,14 +210,14 @@ impl Relay {
     pub fn add_listener(&self, listener: TcpListener) -> Result<(), BindError> {
         prepare(&listener).map_err(BindError::Socket)?;
         let listener = mio::net::TcpListener::from_std(listener);
-        self.shared.front.post(ToFront::Listen(listener));
+        self.shared.mailboxes[0].post(Message::Listen(listener));
         Ok(())
     }
 
     /// What it is doing.
     #[must_use]
     pub fn stats(&self) -> RelayStats {
-        self.shared.stats()
+        self.shared.stats(None)
     }
 
     /// Stops accepting, sends what is buffered, closes every connection with 1001 `going away`, has

@@ -1,10 +1,12 @@
 //! What the threads of a relay share: mailboxes, flags and counters. No message passes through it.
 
+use core::panic::AssertUnwindSafe;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use core::time::Duration;
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak, mpsc};
-use std::thread::{self, Thread};
+use std::panic::catch_unwind;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak, mpsc};
+use std::thread::{self, JoinHandle, Thread};
 use std::time::Instant;
 
 use mio::net::TcpListener;
@@ -28,49 +30,33 @@ const STATS_PATIENCE: Duration = Duration::from_secs(1);
 /// The name of the thread that has the store.
 pub(crate) const STORE: &str = "store";
 
-/// A message for the thread that accepts.
+/// A message for the loop of a hub.
 #[derive(Debug)]
-pub(crate) enum ToFront {
+pub(crate) enum Message {
     /// It listens on this, too.
     Listen(TcpListener),
-    /// The connection has joined.
-    Joined,
-    /// The hub has refused the connection.
-    Refused(Box<Conn>),
-}
-
-/// A message for the thread of a hub.
-#[derive(Debug)]
-pub(crate) enum ToShard {
-    /// A connection has to be entered into the routing table.
+    /// The connection asks to be entered into the routing table.
     Join(Box<Conn>),
-    /// What the hub of another shard has said to this one.
+    /// What another hub has said to this one.
     Forwarded(ShardId, Vec<Parcel>),
-    /// The store has answered.
+    /// What the store has answered.
     Stored(Vec<Input>),
     /// Somebody wants to know what the hub does.
     Stats(mpsc::Sender<HubStats>),
-}
-
-/// The thread of a hub, as others see it.
-#[derive(Debug)]
-pub(crate) struct ShardHandle {
-    pub(crate) mailbox: Mailbox<ToShard>,
-    /// What its hub had done when it ended.
-    pub(crate) last: Mutex<HubStats>,
 }
 
 /// What all threads of a relay share.
 pub(crate) struct Shared {
     pub(crate) places: Shards,
     pub(crate) sessions: Arc<Config>,
+    /// By [`ShardId::index`].
+    pub(crate) mailboxes: Vec<Mailbox<Message>>,
+    /// What the hubs had done when they ended.
+    pub(crate) last: Vec<Mutex<HubStats>>,
+    pub(crate) store_health: Mutex<StoreHealth>,
     health_counters: Vec<HealthCounter>,
-    pub(crate) front: Mailbox<ToFront>,
-    pub(crate) shards: Vec<ShardHandle>,
     /// Its thread drops it at its end.
     store: Option<Weak<dyn Store>>,
-    pub(crate) store_health: Mutex<StoreHealth>,
-    store_thread: OnceLock<Thread>,
     desk: Mutex<Desk>,
     reports: Mutex<Reports>,
     epoch: Instant,
@@ -80,10 +66,14 @@ pub(crate) struct Shared {
     over_at: OnceLock<Instant>,
     /// The first thread that has panicked.
     dead_thread: OnceLock<&'static str>,
-    /// Threads that may still hand something to others when the relay shuts down.
+    /// Loops that may still hand something to others when the relay shuts down.
     unfinished: AtomicUsize,
-    threads: Mutex<usize>,
-    thread_ended: Condvar,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    store_thread: OnceLock<Thread>,
+    /// Held by who waits for the threads.
+    waiting: Mutex<()>,
+    /// Each thread has a clone.
+    running: Arc<()>,
 }
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -91,31 +81,19 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    pub(crate) fn new(
-        parts: &Parts,
-        places: Shards,
-        front: Mailbox<ToFront>,
-        shards: Vec<Mailbox<ToShard>>,
-    ) -> Self {
-        let store_health = match &parts.store {
-            Some(_) => StoreHealth::Working,
-            None => StoreHealth::None,
-        };
-        let shards = shards.into_iter().map(|mailbox| ShardHandle {
-            mailbox,
-            last: Mutex::default(),
-        });
-        let shards: Vec<_> = shards.collect();
+    pub(crate) fn new(parts: &Parts, places: Shards, mailboxes: Vec<Mailbox<Message>>) -> Self {
         Self {
             places,
             sessions: Arc::clone(&parts.session),
+            last: mailboxes.iter().map(|_| Mutex::default()).collect(),
+            unfinished: AtomicUsize::new(mailboxes.len()),
+            mailboxes,
+            store_health: Mutex::new(match &parts.store {
+                Some(_) => StoreHealth::Working,
+                None => StoreHealth::None,
+            }),
             health_counters: parts.health_counters.clone(),
-            front,
-            unfinished: AtomicUsize::new(1 + shards.len()),
-            shards,
             store: parts.store.as_ref().map(Arc::downgrade),
-            store_health: Mutex::new(store_health),
-            store_thread: OnceLock::new(),
             desk: Mutex::new(Desk::new(parts.limits.clone(), parts.seed)),
             reports: Mutex::default(),
             epoch: Instant::now(),
@@ -123,8 +101,10 @@ impl Shared {
             cut: AtomicBool::new(false),
             over_at: OnceLock::new(),
             dead_thread: OnceLock::new(),
-            threads: Mutex::new(0),
-            thread_ended: Condvar::new(),
+            threads: Mutex::default(),
+            store_thread: OnceLock::new(),
+            waiting: Mutex::default(),
+            running: Arc::default(),
         }
     }
 
@@ -141,8 +121,8 @@ impl Shared {
         let line = lock(&self.reports).add(report, self.now());
         if let Some(line) = line {
             line.log();
-            // That thread logs what is counted from now on.
-            self.front.wake();
+            // The first loop logs what is counted from now on.
+            self.mailboxes.iter().take(1).for_each(Mailbox::wake);
         }
     }
 
@@ -160,10 +140,9 @@ impl Shared {
     /// Logs what was counted and is due, or all of it; returns when there may be more.
     pub(crate) fn log_reports(&self, all: bool) -> Option<Time> {
         let mut reports = lock(&self.reports);
-        let lines = if all {
-            reports.rest()
-        } else {
-            reports.due(self.now())
+        let lines = match all {
+            true => reports.rest(),
+            false => reports.due(self.now()),
         };
         let next = reports.next_at();
         drop(reports);
@@ -183,10 +162,7 @@ impl Shared {
         if !self.closing.swap(true, Ordering::AcqRel) {
             info!("shutting down");
         }
-        if self.dead_thread.get().is_some_and(|name| *name != STORE) {
-            // It would wait for that thread.
-            self.cut();
-        }
+        self.cut_without_loop();
         self.wake_all();
     }
 
@@ -197,12 +173,18 @@ impl Shared {
         self.wake_all();
     }
 
-    fn wake_all(&self) {
-        self.front.wake();
-        self.shards.iter().for_each(|shard| shard.mailbox.wake());
+    /// A shutdown that a loop has not survived would never end.
+    fn cut_without_loop(&self) {
+        if self.is_closing() && self.dead_thread.get().is_some_and(|name| *name != STORE) {
+            self.cut();
+        }
     }
 
-    /// The caller's thread has nothing more for others.
+    fn wake_all(&self) {
+        self.mailboxes.iter().for_each(Mailbox::wake);
+    }
+
+    /// The caller's loop has nothing more for others.
     pub(crate) fn finish(&self) {
         if self.unfinished.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.end_store(Duration::ZERO);
@@ -210,7 +192,7 @@ impl Shared {
         }
     }
 
-    /// Whether no thread has anything for others, after a shutdown.
+    /// Whether no loop has anything for others, after a shutdown.
     pub(crate) fn is_finished(&self) -> bool {
         self.unfinished.load(Ordering::Acquire) == 0
     }
@@ -226,11 +208,10 @@ impl Shared {
         Some(over_at.saturating_duration_since(Instant::now()))
     }
 
-    /// Whether the thread of the store runs.
-    pub(crate) fn has_store(&self) -> bool {
-        self.store
-            .as_ref()
-            .is_some_and(|store| store.strong_count() > 0)
+    /// Whether an answer of the store may come that a relay which was cut waits for.
+    pub(crate) fn awaits_store(&self) -> bool {
+        let is_there = |store: &Weak<_>| store.strong_count() > 0;
+        self.store.as_ref().is_some_and(is_there) && self.store_patience() != Some(Duration::ZERO)
     }
 
     /// Starts a thread without which this is no relay.
@@ -240,89 +221,71 @@ impl Shared {
         name: &'static str,
         work: impl FnOnce() + Send + 'static,
     ) -> io::Result<()> {
-        *lock(&self.threads) += 1;
-        let guard = ThreadGuard {
-            shared: Arc::clone(self),
-            name,
-            _mio: mio.clone(),
-        };
+        let shared = Arc::clone(self);
+        let running = (mio.clone(), Arc::clone(&self.running));
         let thread = thread::Builder::new().name(format!("pinch-{name}"));
         let thread = thread.spawn(move || {
-            let _guard = guard;
-            work();
+            if catch_unwind(AssertUnwindSafe(work)).is_err() {
+                let _ = shared.dead_thread.set(name);
+                error!(
+                    thread = name,
+                    "a thread of the relay has died; restart the relay"
+                );
+                shared.cut_without_loop();
+            }
+            drop(running);
         })?;
         if name == STORE {
             let _ = self.store_thread.set(thread.thread().clone());
         }
+        lock(&self.threads).push(thread);
         Ok(())
     }
 
     /// Waits until all threads have ended.
     pub(crate) fn wait(&self) {
-        let threads = lock(&self.threads);
-        drop(
-            self.thread_ended
-                .wait_while(threads, |threads| *threads > 0),
-        );
+        let _waiting = lock(&self.waiting);
+        while let Some(thread) = { lock(&self.threads).pop() } {
+            // It has told itself if it has panicked.
+            drop(thread.join());
+        }
     }
 
-    /// What all threads do. Those of hubs are asked; one that has ended has left its answer behind.
-    pub(crate) fn stats(&self) -> RelayStats {
-        let asked = self.shards.iter().map(|shard| {
+    /// What all threads do. The hubs are asked, but for the `own` one of the caller; one that has ended
+    /// has left its answer behind.
+    pub(crate) fn stats(&self, own: Option<(ShardId, HubStats)>) -> RelayStats {
+        let asked = self.places.all().map(|id| {
             let (sender, receiver) = mpsc::channel();
-            shard.mailbox.post(ToShard::Stats(sender));
+            match own {
+                Some((own, stats)) if own == id => drop(sender.send(stats)),
+                Some(_) | None => self.mailboxes[id.index()].post(Message::Stats(sender)),
+            }
             receiver
         });
         let asked: Vec<_> = asked.collect();
-        let (pending, handshakes) = self.desk().stats();
         let mut stats = RelayStats::default();
-        for (receiver, shard) in asked.iter().zip(&self.shards) {
+        (stats.pending, stats.handshakes) = self.desk().stats();
+        for (receiver, last) in asked.iter().zip(&self.last) {
             let answer = receiver.recv_timeout(STATS_PATIENCE);
-            stats.hub += answer.unwrap_or_else(|_| *lock(&shard.last));
+            stats.hub += answer.unwrap_or_else(|_| *lock(last));
         }
         let store = self.store.as_ref().and_then(Weak::upgrade);
         stats.store =
             lock(&self.store_health).with_warning(store.and_then(|store| store.warning()));
-        let connections = stats.hub.connections + stats.hub.closing;
-        let connections = usize::try_from(connections).unwrap_or(usize::MAX);
-        stats.tasks = *lock(&self.threads) + connections + pending;
-        (stats.pending, stats.handshakes) = (pending, handshakes);
+        let connections = usize::try_from(stats.hub.connections + stats.hub.closing);
+        let threads = Arc::strong_count(&self.running) - 1;
+        stats.tasks = threads + connections.unwrap_or(usize::MAX) + stats.pending;
         stats
     }
 
-    /// Answers a request for `/health`.
-    pub(crate) fn health(&self) -> http::Response<String> {
+    /// Answers a request for `/health` that came to the loop of a hub.
+    pub(crate) fn health(&self, own: ShardId, stats: HubStats) -> http::Response<String> {
         let health = Health {
             uptime: self.epoch.elapsed(),
             dead_task: self.dead_thread.get().copied(),
             runtime: Mio::NAME,
             counters: &self.health_counters,
         };
-        health.report(&self.stats())
-    }
-}
-
-/// Counts a thread for as long as it runs.
-struct ThreadGuard {
-    shared: Arc<Shared>,
-    name: &'static str,
-    _mio: Mio,
-}
-
-impl Drop for ThreadGuard {
-    fn drop(&mut self) {
-        let Self { shared, name, .. } = self;
-        if thread::panicking() {
-            let _ = shared.dead_thread.set(name);
-            error!(
-                thread = name,
-                "a thread of the relay has died; restart the relay"
-            );
-            if shared.is_closing() && *name != STORE {
-                shared.cut();
-            }
-        }
-        *lock(&shared.threads) -= 1;
-        shared.thread_ended.notify_all();
+        health.report(&self.stats(Some((own, stats))))
     }
 }

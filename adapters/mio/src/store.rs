@@ -14,8 +14,8 @@ use pinch_driver::Store;
 use pinch_driver::parts::Batch;
 use tracing::error;
 
-use crate::shard::Wanted;
-use crate::shared::{Shared, ToShard, lock};
+use crate::shared::{Message, Shared, lock};
+use crate::worker::Wanted;
 
 /// Runs until nobody asks any more, or the relay has ended without the store's answer.
 pub(crate) fn run(shared: &Shared, store: &dyn Store, wanted: &Receiver<Wanted>) {
@@ -35,13 +35,13 @@ pub(crate) fn run(shared: &Shared, store: &dyn Store, wanted: &Receiver<Wanted>)
         let (inputs, reports) = batch.complete(outcomes, store.name(), &mut health);
         drop(health);
         reports.into_iter().for_each(|report| shared.report(report));
-        let mut answers: Vec<_> = shared.shards.iter().map(|_| Vec::new()).collect();
+        let mut answers: Vec<_> = shared.mailboxes.iter().map(|_| Vec::new()).collect();
         for (shard, input) in shards.into_iter().zip(inputs) {
             answers[shard.index()].push(input);
         }
-        for (shard, answers) in shared.shards.iter().zip(answers) {
+        for (mailbox, answers) in shared.mailboxes.iter().zip(answers) {
             if !answers.is_empty() {
-                shard.mailbox.post(ToShard::Stored(answers));
+                mailbox.post(Message::Stored(answers));
             }
         }
     }
