@@ -209,6 +209,7 @@ impl Core {
         HubStats {
             parked_buckets: self.parked.len() as u64,
             join_buckets: self.joins.len() as u64,
+            shares: self.shares.len() as u64,
             blocks: self.blocks.len() as u64,
             block_owners: self.blocks.owners() as u64,
             store_unanswered: self.tickets.len() as u64,

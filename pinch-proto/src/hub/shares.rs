@@ -147,6 +147,11 @@ impl Shares {
         place
     }
 
+    /// Number of agents whose shares are counted.
+    pub(super) const fn len(&self) -> usize {
+        self.agents.len()
+    }
+
     /// Whose place it is.
     pub(super) fn address(&self, place: u32) -> Option<&Address> {
         self.agents.at(place).map(|agent| &agent.address)

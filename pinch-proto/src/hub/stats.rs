@@ -160,6 +160,9 @@ pub struct HubStats {
     pub parked_buckets: u64,
     /// Addresses now that have not got all their joins back.
     pub join_buckets: u64,
+    /// Addresses now whose shares of the [limits of the queue](super::QueueConfig) are counted: those
+    /// that are connected, and those that have sent or are to get what the hub holds.
+    pub shares: u64,
     /// Agents now that have blocked others.
     pub block_owners: u64,
     /// Block lists that were forgotten: their owner was not seen any more, or they gave way to others.

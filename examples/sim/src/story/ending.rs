@@ -173,11 +173,13 @@ impl Run {
             stats.parked_buckets,
             stats.join_buckets,
             stats.unanswered,
+            stats.shares,
             stats.held_bytes,
         ];
         let lost = self.shelf.lost.iter().filter(|(of, _)| *of == shard);
         let owed = lost.count() as u64;
-        let is_held = held[..11] != [0; 11] || (owed == 0 && stats.held_bytes > 0);
+        // A request that was lost holds its memory.
+        let is_held = held[..11] != [0; 11] || (owed == 0 && held[11..] != [0; 2]);
         if is_held || stats.store_unanswered != owed {
             return Err(self.broken(format!(
                 "Everybody has gone, and something is held: {stats:?}"
