@@ -18,6 +18,7 @@ use core::ops::Add;
 use core::time::Duration;
 
 use crate::Time;
+use crate::time::saturating_nanos;
 
 /// The longest step: four looks a second cost nothing.
 const LONGEST_STEP: Duration = Duration::from_millis(250);
@@ -53,7 +54,8 @@ impl Add<Duration> for AttendedTime {
 #[derive(Debug)]
 pub(crate) struct AttendedClock {
     now: AttendedTime,
-    step: Duration,
+    /// In nanoseconds: divisions cost too much where every input is.
+    step: u64,
 }
 
 impl AttendedClock {
@@ -61,18 +63,19 @@ impl AttendedClock {
     pub(crate) fn new(shortest: Duration) -> Self {
         Self {
             now: AttendedTime::default(),
-            step: (shortest / 4).clamp(SHORTEST_STEP, LONGEST_STEP),
+            step: saturating_nanos((shortest / 4).clamp(SHORTEST_STEP, LONGEST_STEP)),
         }
     }
 
     /// The time that is added to each timeout.
     pub(crate) fn grace(&self) -> Duration {
-        2 * self.step
+        Duration::from_nanos(2 * self.step)
     }
 
-    /// Looks at the clock, `elapsed` after the last look.
-    pub(crate) fn advance(&mut self, elapsed: Duration) {
-        self.now = self.now + elapsed.min(self.step);
+    /// Looks at the clock, which shows `now`; at the last look it showed `last`.
+    pub(crate) fn advance(&mut self, last: Time, now: Time) {
+        let elapsed = now.as_nanos().saturating_sub(last.as_nanos());
+        self.now = AttendedTime(self.now.0.after(elapsed.min(self.step)));
     }
 
     pub(crate) const fn now(&self) -> AttendedTime {
@@ -86,7 +89,8 @@ impl AttendedClock {
 
     /// When to look next for the sake of `deadline`, if the last look was at `now`.
     pub(crate) fn wakeup(&self, deadline: AttendedTime, now: Time) -> Time {
-        now + deadline.0.since(self.now.0).min(self.step)
+        let left = deadline.0.as_nanos().saturating_sub(self.now.0.as_nanos());
+        now.after(left.min(self.step))
     }
 }
 
@@ -128,7 +132,7 @@ impl Timeout {
 
     /// Returns whether the timeout is over at `now`. A `now` before an earlier one counts as that.
     pub fn is_over(&mut self, now: Time) -> bool {
-        self.clock.advance(now.since(self.now));
+        self.clock.advance(self.now, now);
         self.now = self.now.max(now);
         self.deadline <= self.clock.now()
     }

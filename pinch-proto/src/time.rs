@@ -41,6 +41,11 @@ impl Time {
         self.0
     }
 
+    /// The moment `nanos` nanoseconds after this one.
+    pub(crate) const fn after(self, nanos: u64) -> Self {
+        Self(self.0.saturating_add(nanos))
+    }
+
     /// How long after `earlier` this is; zero if it is not after it.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {

@@ -349,7 +349,7 @@ impl Client {
     }
 
     fn advance(&mut self, now: Time) {
-        self.attended.advance(now.since(self.now));
+        self.attended.advance(self.now, now);
         self.now = self.now.max(now);
     }
 

@@ -147,7 +147,7 @@ impl<'a> Scan<'a> {
     pub(super) fn text(&mut self, field: u32) -> Result<&'a [u8], EnvelopeError> {
         let bytes = self.bytes()?;
         // The cheap question first: addresses are ASCII.
-        if bytes.is_ascii() {
+        if is_ascii(bytes) {
             return Ok(bytes);
         }
         match str::from_utf8(bytes) {
@@ -226,6 +226,20 @@ impl<'a> Scan<'a> {
             }
         }
     }
+}
+
+/// As [`<[u8]>::is_ascii`], which reads the last bytes one by one.
+#[inline]
+fn is_ascii(bytes: &[u8]) -> bool {
+    let Some(last) = bytes.last_chunk::<8>() else {
+        return bytes.is_ascii();
+    };
+    let (chunks, _) = bytes.as_chunks::<8>();
+    let last = u64::from_le_bytes(*last);
+    let all = chunks
+        .iter()
+        .fold(last, |all, chunk| all | u64::from_le_bytes(*chunk));
+    all & 0x8080_8080_8080_8080 == 0
 }
 
 pub(super) fn expect_wire_type(key: Key, expected: u8) -> Result<(), EnvelopeError> {

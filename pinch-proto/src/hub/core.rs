@@ -186,7 +186,7 @@ impl Core {
         if now < clock.now {
             self.stats.clock_regressions += 1;
         } else {
-            clock.attended.advance(now.since(clock.now));
+            clock.attended.advance(clock.now, now);
             clock.now = now;
         }
     }
@@ -275,40 +275,39 @@ impl Core {
     fn find_wakeup(&self, [store, expiry, parked, joins]: [Option<Time>; 4]) -> Option<Wakeup> {
         let now = self.now();
         let attended = |due| self.clock.attended.wakeup(AttendedTime::at(due), now);
-        let next = |timer: Timer| {
-            let due = self.deadlines.next_due(timer)?;
-            Some(if timer.is_attended() {
-                attended(due)
-            } else {
-                due
-            })
+        let mut earliest: Option<Wakeup> = None;
+        // Of several at the same time, the first names it.
+        let mut consider = |at: Option<Time>, reason| {
+            if let Some(at) = at
+                && earliest.is_none_or(|earliest| at < earliest.at)
+            {
+                earliest = Some(Wakeup { at, reason });
+            }
         };
-        let all = [
-            (next(Timer::Ping), WakeupReason::Ping),
-            (next(Timer::Pong), WakeupReason::Pong),
-            (next(Timer::Join), WakeupReason::Join),
-            (next(Timer::AckProbe), WakeupReason::AckProbe),
-            (next(Timer::Stall), WakeupReason::Stall),
-            (next(Timer::Ack), WakeupReason::Ack),
-            (next(Timer::Message), WakeupReason::Message),
-            (next(Timer::Reply), WakeupReason::Reply),
-            (next(Timer::Read), WakeupReason::Read),
-            (store.map(attended), WakeupReason::Store),
-            (next(Timer::Resend), WakeupReason::Verdict),
-            (expiry, WakeupReason::Expiry),
-            (next(Timer::Close), WakeupReason::Close),
-            (parked, WakeupReason::Bucket),
-            (joins, WakeupReason::Bucket),
-        ];
-        let due = all.iter().filter_map(|&(at, reason)| Some((at?, reason)));
-        // Of several at the same time, the first names it. What one turn left undone is due now.
-        let (at, reason) = due.min_by_key(|&(at, _)| at)?;
-        Some(if at <= now {
+        let plain = |timer| self.deadlines.next_due(timer);
+        let next = |timer| plain(timer).map(attended);
+        consider(plain(Timer::Ping), WakeupReason::Ping);
+        consider(next(Timer::Pong), WakeupReason::Pong);
+        consider(plain(Timer::Join), WakeupReason::Join);
+        consider(plain(Timer::AckProbe), WakeupReason::AckProbe);
+        consider(next(Timer::Stall), WakeupReason::Stall);
+        consider(next(Timer::Ack), WakeupReason::Ack);
+        consider(next(Timer::Message), WakeupReason::Message);
+        consider(next(Timer::Reply), WakeupReason::Reply);
+        consider(plain(Timer::Read), WakeupReason::Read);
+        consider(store.map(attended), WakeupReason::Store);
+        consider(plain(Timer::Resend), WakeupReason::Verdict);
+        consider(expiry, WakeupReason::Expiry);
+        consider(next(Timer::Close), WakeupReason::Close);
+        consider(parked, WakeupReason::Bucket);
+        consider(joins, WakeupReason::Bucket);
+        let mut wakeup = earliest?;
+        if wakeup.at <= now {
+            // What one turn left undone is due now.
             let (at, reason) = (now, WakeupReason::Backlog);
-            Wakeup { at, reason }
-        } else {
-            Wakeup { at, reason }
-        })
+            wakeup = Wakeup { at, reason };
+        }
+        Some(wakeup)
     }
 
     /// Wakes a connection's task if it sleeps while something waits for it.

@@ -12,6 +12,7 @@ use super::core::Clock;
 use super::shards::Shard;
 use crate::Time;
 use crate::attended::AttendedClock;
+use crate::time::saturating_nanos;
 
 /// A class of deadlines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,7 +169,8 @@ impl Link {
 /// The deadlines of one class, by slot index.
 #[derive(Debug)]
 pub(super) struct DeadlineList {
-    wait: Duration,
+    /// In nanoseconds.
+    wait: u64,
     links: Vec<Link>,
     head: u32,
     tail: u32,
@@ -178,9 +180,9 @@ pub(super) struct DeadlineList {
 
 impl DeadlineList {
     /// A class whose members fall due `wait` after they were armed.
-    pub(super) const fn new(wait: Duration) -> Self {
+    pub(super) fn new(wait: Duration) -> Self {
         Self {
-            wait,
+            wait: saturating_nanos(wait),
             links: Vec::new(),
             head: END,
             tail: END,
@@ -193,7 +195,7 @@ impl DeadlineList {
     /// `now` must not lie before the `now` of an earlier call.
     pub(super) fn arm(&mut self, index: u32, now: Time) {
         self.disarm(index);
-        let due = now + self.wait;
+        let due = now.after(self.wait);
         let tail = core::mem::replace(&mut self.tail, index);
         if self.links.len() <= index as usize {
             self.links.resize(index as usize + 1, Link::NONE);
@@ -221,7 +223,7 @@ impl DeadlineList {
     pub(super) fn has_waited(&self, index: u32, time: Duration, now: Time) -> bool {
         let link = self.links.get(index as usize);
         let link = link.filter(|link| link.next != UNLINKED);
-        link.is_some_and(|link| link.due + time <= now + self.wait)
+        link.is_some_and(|link| link.due + time <= now.after(self.wait))
     }
 
     /// Forgets the deadline of slot `index`, if it has one.

@@ -30,6 +30,8 @@ use crate::{Address, Time};
 pub struct RateLimit {
     per_second: f64,
     burst: u32,
+    /// The time that one token takes to come back, in nanoseconds.
+    token: u64,
 }
 
 impl RateLimit {
@@ -37,18 +39,21 @@ impl RateLimit {
     pub const DEFAULT: Self = Self {
         per_second: 1.0,
         burst: 10,
+        token: 1_000_000_000,
     };
 
     /// The default for the joins of one source address: see [`Limits`](crate::peers::Limits).
     pub(crate) const JOINS: Self = Self {
         per_second: 20.0,
         burst: 1024,
+        token: 50_000_000,
     };
 
     /// Two joins per second, 60 at once: the default of [`Config::join_limit`](super::Config::join_limit).
     pub const DEFAULT_JOINS: Self = Self {
         per_second: 2.0,
         burst: 60,
+        token: 500_000_000,
     };
 
     /// 100 control frames and short fragments per second, 1,000 at once: the default of
@@ -56,6 +61,7 @@ impl RateLimit {
     pub const DEFAULT_CONTROL: Self = Self {
         per_second: 100.0,
         burst: 1000,
+        token: 10_000_000,
     };
 
     /// A limit of `per_second`, and `burst` at once.
@@ -71,17 +77,20 @@ impl RateLimit {
                 setting: "rate limit burst",
             });
         }
-        Ok(Self { per_second, burst })
-    }
-
-    /// The time that one token takes to come back.
-    fn token(self) -> Duration {
-        Duration::from_secs_f64(1.0 / self.per_second)
+        Ok(Self {
+            per_second,
+            burst,
+            token: saturating_nanos(Duration::from_secs_f64(1.0 / per_second)),
+        })
     }
 
     /// The time that an empty bucket takes to be full.
     pub(crate) fn fill(self) -> Duration {
-        self.token().saturating_mul(self.burst)
+        Duration::from_nanos(self.fill_nanos())
+    }
+
+    fn fill_nanos(self) -> u64 {
+        self.token.saturating_mul(self.burst.into())
     }
 }
 
@@ -114,14 +123,15 @@ impl TokenBucket {
         count: u32,
         now: Time,
     ) -> Result<(), Duration> {
-        let full_at = self.full_at.max(now) + limit.token().saturating_mul(count);
-        let debt = full_at.since(now);
-        match debt.checked_sub(limit.fill()) {
-            None | Some(Duration::ZERO) => {
+        let tokens = limit.token.saturating_mul(count.into());
+        let full_at = self.full_at.max(now).after(tokens);
+        let debt = full_at.as_nanos() - now.as_nanos();
+        match debt.checked_sub(limit.fill_nanos()) {
+            None | Some(0) => {
                 self.full_at = full_at;
                 Ok(())
             }
-            Some(wait) => Err(wait),
+            Some(wait) => Err(Duration::from_nanos(wait)),
         }
     }
 

@@ -115,24 +115,26 @@ impl Core {
         let mut room = credit;
         let mut has_written = false;
         // The ack probe behind them goes with them.
-        while (room > 0 || (has_written && connection.probe_due))
-            && let Some(frame) = connection.pop_frame(
+        while room > 0 || (has_written && connection.probe_due) {
+            let Some(frame) = connection.pop_frame(
                 &mut self.next_ping,
                 window,
                 &mut self.pool,
                 &mut self.shares,
-            )
-        {
+            ) else {
+                // That was all.
+                if has_written && self.wants_probe(connection, last_probe) {
+                    connection.probe_due = true;
+                    continue;
+                }
+                break;
+            };
             room = room.saturating_sub(frame.len().max(1));
             self.stats.pings += u64::from(matches!(frame, Frame::Ping(_)));
             has_written = true;
             transmit(frame);
-            connection.probe_due |= connection.needs_probe(window);
-            if room == 0 || !connection.has_frame(window) {
-                let paced = connection.outbox.last_probe() != last_probe
-                    || self.deadlines.is_armed(Timer::AckProbe, slot);
-                connection.probe_due |= connection.wants_probe(paced);
-            }
+            connection.probe_due |= connection.needs_probe(window)
+                || (room == 0 && self.wants_probe(connection, last_probe));
         }
         connection.socket = if room > 0 {
             Socket::Asleep
@@ -158,6 +160,14 @@ impl Core {
                 self.stats.in_flight_bytes += (connection.outbox.in_flight_bytes() - kept) as u64;
             }
         }
+    }
+
+    /// Whether an ack probe is to follow what was transmitted, where `last` was the last one before it.
+    fn wants_probe(&self, connection: &Connection, last: Option<u64>) -> bool {
+        let slot = connection.id.slot();
+        let paced = connection.outbox.last_probe() != last
+            || self.deadlines.is_armed(Timer::AckProbe, slot);
+        connection.wants_probe(paced)
     }
 
     /// Decides whether the driver is to read from a connection before it comes again.
