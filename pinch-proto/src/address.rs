@@ -212,6 +212,20 @@ impl Address {
         Cow::Owned(text)
     }
 
+    /// The same for bytes, which need not be UTF-8.
+    pub(crate) fn normalized_bytes(text: &[u8]) -> Cow<'_, [u8]> {
+        let at = text.iter().rposition(|byte| *byte == b'@');
+        let (_, host) = text.split_at(at.unwrap_or_default());
+        if !host.iter().any(u8::is_ascii_uppercase) {
+            return Cow::Borrowed(text);
+        }
+        let mut text = text.to_owned();
+        if let Some(host) = text.get_mut(at.unwrap_or_default()..) {
+            host.make_ascii_lowercase();
+        }
+        Cow::Owned(text)
+    }
+
     /// What stands between the scheme and the last `@`.
     #[must_use]
     pub fn name(&self) -> &str {

@@ -298,8 +298,8 @@ fn a_fast_sender_is_paused_before_anything_is_rejected() {
     assert_eq!(relay.heard(&alice), [""; 0]);
 }
 
-/// Two shards reserve within the same limits, each with what it knows. Whatever comes back, the store
-/// has at most twice what it may have.
+/// Two shards reserve within the same limits, each with what it knows. Whatever comes back, the
+/// store has at most twice what it may have.
 #[test]
 fn what_all_shards_have_reserved_comes_to_the_limits_once_more_at_most() {
     const LIMIT: u64 = 20_000;

@@ -110,9 +110,8 @@ impl Connections {
     }
 
     /// The same, where the lower half of its hash is known.
-    pub(super) fn find_hashed(&self, address: &str, hash: u32) -> Option<ConnId> {
-        self.routes
-            .find_hashed(address.as_bytes(), hash, &self.slots)
+    pub(super) fn find_hashed(&self, address: &[u8], hash: u32) -> Option<ConnId> {
+        self.routes.find_hashed(address, hash, &self.slots)
     }
 
     /// The slot of that connection if it is still the one in slot `index`.

@@ -1,8 +1,8 @@
 //! What goes to the other shards of the relay and comes from them.
 //!
-//! An envelope is checked in the shard of its sender, for what concerns that, and goes over a link if
-//! its recipient lives in another. There it takes the same way as one of a connection. The sender's
-//! replies wait for the verdict as they wait for the store.
+//! An envelope is checked in the shard of its sender, for what concerns that, and goes over a link
+//! if its recipient lives in another. There it takes the same way as one of a connection. The
+//! sender's replies wait for the verdict as they wait for the store.
 //!
 //! ```text
 //!  sender's shard                                    recipient's shard
@@ -114,8 +114,8 @@ impl Core {
         self.links.other(self.seeded.hash(address.as_bytes()))
     }
 
-    /// Sends an envelope of a connection to the shard of its recipient. From half of what may be on its
-    /// way, the connection is to send no more; what was read already may take the other half.
+    /// Sends an envelope of a connection to the shard of its recipient. From half of what may be on
+    /// its way, the connection is to send no more; what was read already may take the other half.
     pub(super) fn forward(
         &mut self,
         shard: ShardId,
@@ -154,8 +154,9 @@ impl Core {
         let Some(link) = self.links.link(shard) else {
             return;
         };
-        let parcel = link.send(instance, item, origin, keeps);
-        self.hand_over(shard, parcel);
+        if link.send(instance, item, origin, keeps) {
+            self.announce(shard);
+        }
         if keeps {
             self.arm_if_idle(Timer::Resend, shard.0.into());
         }
@@ -204,13 +205,16 @@ impl Core {
 
     /// Hands something to another hub, together with what waits for that already.
     fn hand_over(&mut self, shard: ShardId, parcel: Parcel) {
-        if let Some(link) = self.links.link(shard) {
-            if link.outgoing.is_empty() {
-                let parcels = Vec::new();
-                self.outputs.push_back(Output::Forward { shard, parcels });
-            }
-            link.outgoing.push(parcel);
+        let link = self.links.link(shard);
+        if link.is_some_and(|link| link.hand_over(parcel)) {
+            self.announce(shard);
         }
+    }
+
+    /// There is something for another hub. What it is, is taken when the output is.
+    fn announce(&mut self, shard: ShardId) {
+        let parcels = Vec::new();
+        self.say(Output::Forward { shard, parcels });
     }
 
     /// Sends everything again that has waited for its verdict for too long.
@@ -226,8 +230,8 @@ impl Core {
         }
     }
 
-    /// Tells the author of an envelope in another shard, if it is there, that it does not arrive after
-    /// all.
+    /// Tells the author of an envelope in another shard, if it is there, that it does not arrive
+    /// after all.
     pub(super) fn send_rejection(&mut self, shard: ShardId, message: Bytes, droppable: bool) {
         let item = Item::Rejection { message, droppable };
         self.send(shard, item, None);
@@ -283,7 +287,7 @@ impl Hub {
                 };
                 let author = Author::Item(id);
                 let view = envelope.view();
-                let to = Address::normalized(view.to_address());
+                let to = Address::normalized_bytes(view.recipient_bytes());
                 let recipient = self.connections.find_hashed(&to, hash);
                 match self.route(author, recipient, &envelope) {
                     Fate::Done => self.core.settle_item(id, Verdict::Accepted),

@@ -1,9 +1,10 @@
 //! What one shard of a relay says to another, and one end of the link between two of them.
 //!
-//! A bus between shards may delay, reorder, lose and duplicate. So what goes over a link is numbered:
-//! the receiver takes it in order and once, and answers each number with a verdict when the fate is
-//! settled; the sender keeps count of it until then. Where nothing is lost or duplicated, as between
-//! threads, neither side keeps more than that ([`Shard::resend_after`](super::Shard::resend_after)).
+//! A bus between shards may delay, reorder, lose and duplicate. So what goes over a link is
+//! numbered: the receiver takes it in order and once, and answers each number with a verdict when
+//! the fate is settled; the sender keeps count of it until then. Where nothing is lost or
+//! duplicated, as between threads, neither side keeps more than that
+//! ([`Shard::resend_after`](super::Shard::resend_after)).
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
@@ -83,8 +84,8 @@ pub enum Item {
 }
 
 impl Item {
-    /// What it counts for in the bytes of a link. Rejections do not count: there are at most as many as
-    /// envelopes came over the link in the other direction and are held here.
+    /// What it counts for in the bytes of a link. Rejections do not count: there are at most as
+    /// many as envelopes came over the link in the other direction and are held here.
     fn bytes(&self) -> usize {
         match self {
             Self::Envelope { message, .. } => message.bytes().len(),
@@ -109,8 +110,8 @@ pub(super) enum Receipt {
     New,
     /// It came before, and this was the verdict.
     Again(Verdict),
-    /// It came before and has no verdict yet, or something before it is missing: the sender will send
-    /// it again.
+    /// It came before and has no verdict yet, or something before it is missing: the sender will
+    /// send it again.
     Ignored,
 }
 
@@ -145,8 +146,8 @@ pub(super) struct Link {
     peer: Option<u64>,
     /// The number of the next item from there.
     expected: u64,
-    /// The verdicts of the items before that, where they may be asked for again; `None` while one is
-    /// open.
+    /// The verdicts of the items before that, where they may be asked for again; `None` while one
+    /// is open.
     verdicts: VecDeque<Option<Verdict>>,
 }
 
@@ -169,14 +170,21 @@ impl Link {
         self.open + self.taken.len()
     }
 
-    /// Sends `item`, which `origin` waits for; it is kept if it may have to be sent again.
+    /// Hands something to the other hub; returns whether it is the first since that took everything.
+    pub(super) fn hand_over(&mut self, parcel: Parcel) -> bool {
+        self.outgoing.push(parcel);
+        self.outgoing.len() == 1
+    }
+
+    /// Sends `item`, which `origin` waits for; it is kept if it may have to be sent again. Returns what
+    /// [`hand_over`](Self::hand_over) does.
     pub(super) fn send(
         &mut self,
         instance: u64,
         item: Item,
         origin: Option<Origin>,
         keeps: bool,
-    ) -> Parcel {
+    ) -> bool {
         let number = self.oldest + self.sent.len() as u64;
         let bytes = Self::cost(&item);
         self.bytes += bytes;
@@ -187,13 +195,14 @@ impl Link {
             origin,
             is_answered: false,
         });
-        Parcel::Item {
+        let oldest = self.oldest;
+        self.hand_over(Parcel::Item {
             instance,
             number,
-            oldest: self.oldest,
+            oldest,
             needs: number,
             item,
-        }
+        })
     }
 
     /// Sends again what has waited longest for its verdict.
@@ -230,7 +239,8 @@ impl Link {
         Some(origin)
     }
 
-    /// The fate of an item is settled: returns who waits for it, and whether it had been taken before.
+    /// The fate of an item is settled: returns who waits for it, and whether it had been taken
+    /// before.
     pub(super) fn answer(&mut self, number: u64) -> Option<(Option<Origin>, bool)> {
         if let Some(origin) = self.taken.remove(&number) {
             return Some((origin, true));
@@ -350,7 +360,8 @@ mod tests {
         }
     }
 
-    /// Two hubs, of which one sends and the other one receives, and what lies on the bus between them.
+    /// Two hubs, of which one sends and the other one receives, and what lies on the bus between
+    /// them.
     struct World {
         sender: Link,
         receiver: Link,
@@ -380,10 +391,10 @@ mod tests {
 
         fn send(&mut self) {
             let origin = Some(origin(self.sent));
-            let parcel = self.sender.send(1, envelope(self.sent), origin, true);
+            self.sender.send(1, envelope(self.sent), origin, true);
             self.sent += 1;
             self.heard.push(None);
-            self.bus.push(parcel);
+            self.bus.append(&mut self.sender.outgoing);
         }
 
         fn arrive(&mut self, parcel: Parcel) {
@@ -445,8 +456,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the bus does, and however often the receiver begins anew, each number gets its own
-        /// verdict, and nothing is taken twice or out of order by one that lives.
+        /// Whatever the bus does, and however often the receiver begins anew, each number gets its
+        /// own verdict, and nothing is taken twice or out of order by one that lives.
         #[test]
         fn a_bad_bus_changes_nothing(
             steps in prop::collection::vec((0_u8..12, any::<prop::sample::Index>()), 0..300),

@@ -109,16 +109,21 @@ impl Hub {
     fn route_anew(&mut self, conn: ConnId, author: Author, envelope: &SealedEnvelope) -> Fate {
         let Self { connections, core } = self;
         let view = envelope.view();
-        let to = Address::normalized(view.to_address());
-        let hash = core.seeded.hash(to.as_bytes());
-        let recipient = connections.find_hashed(&to, hash.lower());
+        let to = Address::normalized_bytes(view.recipient_bytes());
+        let hash = core.seeded.hash(&to);
+        let shard = core.links.other(hash);
+        let recipient = match shard {
+            Some(_) => None,
+            None => connections.find_hashed(&to, hash.lower()),
+        };
         let Some(sender) = connections.get_mut(conn) else {
             return Fate::Done;
         };
+        if let Some(shard) = shard {
+            return core.forward(shard, sender, envelope, hash.lower());
+        }
         if let Some(recipient) = recipient {
             sender.last_recipient = recipient.slot();
-        } else if let Some(shard) = core.links.other(hash) {
-            return core.forward(shard, sender, envelope, hash.lower());
         }
         self.route(author, recipient, envelope)
     }

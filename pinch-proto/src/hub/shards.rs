@@ -1,8 +1,8 @@
 //! Which hub of a relay an address belongs to.
 //!
-//! A relay is one hub or several: shards. Each address lives in one of them, with its connections, its
-//! outbox, its queue and its block list; so nothing is shared, and all envelopes of one sender to one
-//! recipient take one way.
+//! A relay is one hub or several: shards. Each address lives in one of them, with its connections,
+//! its outbox, its queue and its block list; so nothing is shared, and all envelopes of one sender
+//! to one recipient take one way.
 
 use alloc::vec::Vec;
 use core::num::NonZeroU16;
@@ -44,8 +44,8 @@ pub struct Shards {
 }
 
 impl Shards {
-    /// Spreads addresses over `count` shards by their hash under `seed`, which should be unpredictable:
-    /// then nobody can choose addresses that share a shard.
+    /// Spreads addresses over `count` shards by their hash under `seed`, which should be
+    /// unpredictable: then nobody can choose addresses that share a shard.
     #[must_use]
     pub fn new(count: NonZeroU16, seed: [u8; 16]) -> Self {
         Self {
@@ -131,11 +131,11 @@ pub struct Shard {
     pub shards: Shards,
     /// Which one this is.
     pub id: ShardId,
-    /// A number above that of every earlier hub in this place that others may remember: where shards
-    /// begin and end together, 0.
+    /// A number above that of every earlier hub in this place that others may remember: where
+    /// shards begin and end together, 0.
     pub instance: u64,
-    /// How long an item waits for a verdict before it is sent again. `None` where the bus between the
-    /// shards neither loses nor duplicates anything: then nothing is kept for that.
+    /// How long an item waits for a verdict before it is sent again. `None` where the bus between
+    /// the shards neither loses nor duplicates anything: then nothing is kept for that.
     pub resend_after: Option<Duration>,
 }
 

@@ -1,6 +1,7 @@
 //! What goes to other shards and comes from them.
 //!
-//! Everything that was ever sent or taken on a link stays in a list; what counts of it is looked up.
+//! Everything that was ever sent or taken on a link stays in a list; what counts of it is looked
+//! up.
 
 use core::time::Duration;
 
@@ -136,8 +137,8 @@ impl Model {
         })
     }
 
-    /// Whether other shards have not decided about something of a connection, and their stores are not
-    /// to do so.
+    /// Whether other shards have not decided about something of a connection, and their stores are
+    /// not to do so.
     pub(super) fn has_open_items(&self, conn: ConnId) -> bool {
         let mut all = self.links.iter().flat_map(Link::unanswered);
         all.any(|(_, sent)| sent.conn == Some(conn) && !sent.is_taken)
@@ -381,8 +382,8 @@ impl Model {
         self.check_shutdown();
     }
 
-    /// A rejection is told to the connection that sent the envelope if that listens, else to another
-    /// one of its address.
+    /// A rejection is told to the connection that sent the envelope if that listens, else to
+    /// another one of its address.
     fn tell_rejected(&mut self, conn: Option<ConnId>, rejection: &Bytes, droppable: bool) {
         let view = EnvelopeView::parse(rejection).expect("an envelope of the relay");
         let address = Address::parse(view.to_address()).expect("the address of an agent");

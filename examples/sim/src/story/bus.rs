@@ -1,5 +1,5 @@
-//! The bus between the shards of a story: what goes from one to another comes in its order, but between
-//! pairs of shards there is none. A bad bus keeps no order at all, loses and repeats.
+//! The bus between the shards of a story: what goes from one to another comes in its order, but
+//! between pairs of shards there is none. A bad bus keeps no order at all, loses and repeats.
 
 use std::collections::{BTreeMap, VecDeque};
 
