@@ -187,11 +187,11 @@ impl LiveHub {
         black_box(turn.finish());
     }
 
-    /// The socket of `conn` can take bytes. Whether there were some.
-    pub(crate) fn write(&mut self, conn: ConnId) -> bool {
-        let (mut wrote, pongs) = (false, &mut self.pongs);
+    /// The socket of `conn` can take bytes. Returns how many there were.
+    pub(crate) fn write(&mut self, conn: ConnId) -> usize {
+        let (mut transmitted, pongs) = (0, &mut self.pongs);
         let mut turn = self.hub.poll_transmit(conn, BATCH, self.now, |frame| {
-            wrote = true;
+            transmitted += frame.len().max(1);
             if let Frame::Ping(payload) = frame {
                 pongs.push(Input::Pong { conn, payload });
             } else {
@@ -204,21 +204,16 @@ impl LiveHub {
             }
         }
         black_box(turn.finish());
-        wrote
+        transmitted
     }
 
-    /// What a task does once it has `read` something, or was woken: rounds, until one neither reads
-    /// nor writes.
-    pub(crate) fn rounds(&mut self, conn: ConnId, mut read: Option<Input>) {
-        loop {
-            let has_read = read.is_some();
-            if let Some(input) = read.take() {
-                self.hand_in(input);
-            }
-            if !self.write(conn) && !has_read {
-                return;
-            }
+    /// What a task does once it has `read` something, or was woken: rounds, until the hub has less to
+    /// write than the socket takes.
+    pub(crate) fn rounds(&mut self, conn: ConnId, read: Option<Input>) {
+        if let Some(input) = read {
+            self.hand_in(input);
         }
+        while self.write(conn) >= BATCH {}
     }
 
     /// Lets the tasks run that were woken, and their peers answer pings. How many ran.

@@ -31,7 +31,7 @@ impl Hub {
         &mut self,
         author: Author,
         recipient: ConnId,
-        envelope: &SealedEnvelope,
+        envelope: &mut SealedEnvelope,
         discard: bool,
     ) -> Fate {
         let bytes = envelope.bytes.len();
@@ -89,7 +89,7 @@ impl Hub {
             reserved,
             sender: place,
             confirmable: is_confirmable(&envelope.view()),
-            message: envelope.bytes.clone(),
+            message: core::mem::take(&mut envelope.bytes),
         };
         match &mut connection.backlog {
             None => connection.outbox.push(queued, &mut core.pool),
@@ -108,7 +108,7 @@ impl Hub {
         &mut self,
         author: Author,
         recipient: ConnId,
-        envelope: &SealedEnvelope,
+        envelope: &mut SealedEnvelope,
         outbox_has_room: bool,
         discard: bool,
     ) -> Fate {
@@ -143,7 +143,7 @@ impl Hub {
         &mut self,
         author: Author,
         recipient: ConnId,
-        envelope: &SealedEnvelope,
+        envelope: &mut SealedEnvelope,
         discard: bool,
     ) -> Fate {
         let Self { connections, core } = self;
@@ -163,7 +163,7 @@ impl Hub {
     pub(super) fn take_for_offline(
         &mut self,
         author: Author,
-        envelope: &SealedEnvelope,
+        envelope: &mut SealedEnvelope,
         discard: bool,
     ) -> Fate {
         if self.core.config.queue.is_some() {

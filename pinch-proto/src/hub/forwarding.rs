@@ -282,19 +282,19 @@ impl Hub {
             Item::Envelope { message, hash } => {
                 self.core.stats.arrived += 1;
                 // It was read by the other hub, and is an envelope.
-                let Ok(envelope) = message.into_envelope() else {
+                let Ok(mut envelope) = message.into_envelope() else {
                     return;
                 };
                 let author = Author::Item(id);
                 let view = envelope.view();
                 let to = Address::normalized_bytes(view.recipient_bytes());
                 let recipient = self.connections.find_hashed(&to, hash);
-                match self.route(author, recipient, &envelope) {
+                match self.route(author, recipient, &mut envelope) {
                     Fate::Done => self.core.settle_item(id, Verdict::Accepted),
                     Fate::Asked if self.core.links.keeps() => {}
                     Fate::Asked => self.core.send_verdict(id, Verdict::Taken),
                     Fate::Rejected(reason) => {
-                        let rejection = self.core.rejection(&view, reason);
+                        let rejection = self.core.rejection(&envelope.view(), reason);
                         self.core.settle_item(id, Verdict::Rejected(rejection));
                     }
                 }

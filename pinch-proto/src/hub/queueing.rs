@@ -37,7 +37,7 @@ impl Hub {
         &mut self,
         author: Author,
         to: Option<ConnId>,
-        envelope: &SealedEnvelope,
+        envelope: &mut SealedEnvelope,
         discard: bool,
     ) -> Fate {
         let Self { connections, core } = self;
@@ -82,7 +82,7 @@ impl Hub {
             recipient,
             sender,
             seq,
-            message: envelope.bytes.clone(),
+            message: core::mem::take(&mut envelope.bytes),
             discard,
         };
         if discard {

@@ -60,7 +60,7 @@ impl Hub {
         }
         core.stats.received += 1;
         core.on_activity(sender);
-        let envelope = match core.check(sender, message) {
+        let mut envelope = match core.check(sender, message) {
             Ok(envelope) => envelope,
             Err(violation) => return self.violation(conn, violation),
         };
@@ -88,8 +88,8 @@ impl Hub {
                 let (place, last) = (sender.place, sender.last_recipient);
                 let author = Author::Conn { conn, place };
                 let fate = match connections.still_at(last, view.recipient_bytes()) {
-                    Some(recipient) => self.route(author, Some(recipient), &envelope),
-                    None => self.route_anew(conn, author, &envelope),
+                    Some(recipient) => self.route(author, Some(recipient), &mut envelope),
+                    None => self.route_anew(conn, author, &mut envelope),
                 };
                 if let Fate::Rejected(reason) = fate
                     && let Some(sender) = self.connections.get_mut(conn)
@@ -106,7 +106,7 @@ impl Hub {
     }
 
     /// Looks up where the recipient of an envelope of `conn` lives.
-    fn route_anew(&mut self, conn: ConnId, author: Author, envelope: &SealedEnvelope) -> Fate {
+    fn route_anew(&mut self, conn: ConnId, author: Author, envelope: &mut SealedEnvelope) -> Fate {
         let Self { connections, core } = self;
         let view = envelope.view();
         let to = Address::normalized_bytes(view.recipient_bytes());
@@ -134,7 +134,7 @@ impl Hub {
         &mut self,
         author: Author,
         recipient: Option<ConnId>,
-        envelope: &SealedEnvelope,
+        envelope: &mut SealedEnvelope,
     ) -> Fate {
         let core = &self.core;
         let view = envelope.view();
