@@ -21,6 +21,7 @@
 
 use core::future::Future;
 use core::net::SocketAddr;
+use core::num::NonZeroUsize;
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
 use std::io::{self, IoSlice};
@@ -54,6 +55,13 @@ impl Runtime for AsyncStd {
     type Stream = Connection;
     type Listener = TcpListener;
     type Sleep = Map<Timer, fn(Instant)>;
+
+    fn threads(&self) -> NonZeroUsize {
+        let threads = std::env::var("ASYNC_STD_THREAD_COUNT")
+            .ok()
+            .and_then(|it| it.parse().ok());
+        threads.unwrap_or_else(|| std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN))
+    }
 
     fn listen(&self, listener: std::net::TcpListener) -> io::Result<TcpListener> {
         Ok(listener.into())

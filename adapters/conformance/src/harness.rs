@@ -4,7 +4,7 @@ use core::future::Future;
 
 use pinch_driver::Runtime;
 
-use crate::starter::Starter;
+use crate::starter::{Starter, set_default_shards};
 use crate::tracked::Tracked;
 use crate::wait::eventually;
 
@@ -16,6 +16,9 @@ pub trait Harness {
     /// Whether the runtime ends with [`run`](Self::run), and all its tasks with it. One that belongs
     /// to the process goes on.
     const ENDS: bool;
+
+    /// The number of shards of the relays in its tests, unless `PINCH_SHARDS` is set.
+    const SHARDS: u16 = 1;
 
     /// Runs `test` to its end on a runtime of its own, or on the process's where there is only one.
     fn run<T, F: Future<Output = T>>(test: impl FnOnce(Self::Runtime) -> F) -> T;
@@ -34,6 +37,7 @@ impl<H: Harness> RelayHarness for H {
     type Starter = Tracked<H::Runtime>;
 
     fn run_with<T>(test: impl AsyncFnOnce(&Self::Starter) -> T) -> T {
+        set_default_shards(H::SHARDS);
         H::run(async |runtime| test(&Tracked::new(runtime)).await)
     }
 }

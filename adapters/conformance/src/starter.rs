@@ -4,6 +4,7 @@ use core::fmt;
 use core::future::Future;
 use core::net::SocketAddr;
 use core::num::NonZero;
+use core::sync::atomic::{AtomicU16, Ordering};
 use std::net::TcpListener;
 use std::sync::Arc;
 
@@ -11,12 +12,20 @@ use pinch_driver::{BindError, Builder, RelayStats, Runtime};
 
 use crate::tracked::Tracked;
 
-/// The number of shards of the relays in all cases: what `PINCH_SHARDS` says, or 1.
+/// The number of shards that a harness asks for. All tests of a program have the same.
+static DEFAULT_SHARDS: AtomicU16 = AtomicU16::new(1);
+
+pub(crate) fn set_default_shards(shards: u16) {
+    DEFAULT_SHARDS.store(shards, Ordering::Relaxed);
+}
+
+/// The number of shards of the relays in all cases: what `PINCH_SHARDS` says, or the harness.
 pub(crate) fn shards() -> NonZero<u16> {
-    match std::env::var("PINCH_SHARDS") {
-        Ok(shards) => shards.parse().expect("a number of shards"),
-        Err(_) => NonZero::<u16>::MIN,
-    }
+    let shards = match std::env::var("PINCH_SHARDS") {
+        Ok(shards) => shards.parse().ok(),
+        Err(_) => NonZero::new(DEFAULT_SHARDS.load(Ordering::Relaxed)),
+    };
+    shards.expect("a number of shards")
 }
 
 /// Starts the relays of one case.

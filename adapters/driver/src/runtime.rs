@@ -5,6 +5,7 @@
 use core::fmt;
 use core::future::Future;
 use core::net::SocketAddr;
+use core::num::NonZeroUsize;
 use std::io;
 use std::net::TcpListener;
 use std::time::Instant;
@@ -84,6 +85,14 @@ pub trait Runtime: Clone + fmt::Debug + Send + Sync + 'static {
 
     /// Runs `task` in the background. A task that panics must not end others.
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static);
+
+    /// Returns the number of threads that run tasks: a relay has a [shard](crate::Builder::shards) for
+    /// each, unless it is told otherwise.
+    ///
+    /// Default: [`available_parallelism`](std::thread::available_parallelism).
+    fn threads(&self) -> NonZeroUsize {
+        std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+    }
 
     /// Completes at `deadline`, or soon after.
     fn sleep_until(&self, deadline: Instant) -> Self::Sleep;

@@ -21,6 +21,7 @@ mod connection;
 
 use core::future::Future;
 use core::net::SocketAddr;
+use core::num::NonZeroUsize;
 use std::io;
 use std::net::{TcpListener, TcpStream};
 use std::time::Instant;
@@ -49,6 +50,13 @@ impl Runtime for Smol {
     type Stream = Connection;
     type Listener = Async<TcpListener>;
     type Sleep = Map<Timer, fn(Instant)>;
+
+    fn threads(&self) -> NonZeroUsize {
+        let threads = std::env::var("SMOL_THREADS")
+            .ok()
+            .and_then(|it| it.parse().ok());
+        threads.unwrap_or(NonZeroUsize::MIN)
+    }
 
     fn listen(&self, listener: TcpListener) -> io::Result<Async<TcpListener>> {
         Async::new_nonblocking(listener)

@@ -19,6 +19,7 @@ mod connection;
 
 use core::future::Future;
 use core::net::SocketAddr;
+use core::num::NonZeroUsize;
 use std::io;
 use std::time::Instant;
 
@@ -45,6 +46,11 @@ impl Runtime for Tokio {
     type Stream = Connection;
     type Listener = TcpListener;
     type Sleep = tokio::time::Sleep;
+
+    fn threads(&self) -> NonZeroUsize {
+        let workers = tokio::runtime::Handle::try_current().map(|it| it.metrics().num_workers());
+        NonZeroUsize::new(workers.unwrap_or(1)).unwrap_or(NonZeroUsize::MIN)
+    }
 
     fn listen(&self, listener: std::net::TcpListener) -> io::Result<TcpListener> {
         TcpListener::from_std(listener)

@@ -51,7 +51,7 @@ pub struct Options {
     pub listen: Listen,
     /// Whether other relays may listen there, too.
     pub reuse_port: bool,
-    /// The number of its hubs, unless it is that of the CPUs.
+    /// The number of its hubs, unless there is one for each thread.
     pub shards: Option<NonZero<u16>>,
     /// How agents show that an address is their own.
     pub auth: Auth,
@@ -128,7 +128,7 @@ struct Flags {
     reuse_port: bool,
 
     /// The number of hubs that share the work of this relay; each agent belongs to one of them.
-    /// [default: one for each CPU]
+    /// [default: one for each thread of the runtime]
     #[arg(long, value_name = "NUMBER", value_parser = values::shards)]
     shards: Option<NonZero<u16>>,
 

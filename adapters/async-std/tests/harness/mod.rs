@@ -11,6 +11,8 @@ impl Harness for Global {
 
     const ENDS: bool = false;
 
+    const SHARDS: u16 = 4;
+
     fn run<T, F: Future<Output = T>>(test: impl FnOnce(AsyncStd) -> F) -> T {
         async_std::task::block_on(test(AsyncStd))
     }

@@ -52,7 +52,7 @@ pub struct Builder<R> {
     session: session::Config,
     limits: Limits,
     hub: hub::Config,
-    shards: NonZero<u16>,
+    shards: Option<NonZero<u16>>,
     seed: Option<[u8; 16]>,
     store: Option<Arc<dyn Store>>,
     health_counters: Vec<HealthCounter>,
@@ -99,11 +99,9 @@ impl fmt::Debug for Parts {
     }
 }
 
-fn default_shards() -> NonZero<u16> {
-    let threads = std::thread::available_parallelism();
-    threads.map_or(NonZero::<u16>::MIN, |threads| {
-        NonZero::try_from(threads).unwrap_or(NonZero::<u16>::MAX)
-    })
+/// A shard for each of `threads` that are busy with envelopes.
+fn shards_for(threads: NonZero<usize>) -> NonZero<u16> {
+    NonZero::try_from(threads).unwrap_or(NonZero::<u16>::MAX)
 }
 
 impl<R> Builder<R> {
@@ -116,7 +114,7 @@ impl<R> Builder<R> {
             session: session::Config::new(host.clone(), 0),
             limits: Limits::new(),
             hub: hub::Config::new(host),
-            shards: default_shards(),
+            shards: None,
             seed: None,
             store: None,
             health_counters: Vec::new(),
@@ -133,10 +131,11 @@ impl<R> Builder<R> {
 
     /// Sets the number of shards: hubs that share nothing, so that as many threads can be busy with
     /// envelopes at the same time. Each address lives in one of them. The [settings of the
-    /// hub](Self::hub) are those of all together: each shard has its part. Default: as many as threads
-    /// can run at the same time ([`available_parallelism`](std::thread::available_parallelism)).
+    /// hub](Self::hub) are those of all together: each shard has its part. Default: one for each thread
+    /// that runs tasks ([`Runtime::threads`]); where there is no runtime, for each that can run at the
+    /// same time ([`available_parallelism`](std::thread::available_parallelism)).
     pub const fn shards(mut self, count: NonZero<u16>) -> Self {
-        self.shards = count;
+        self.shards = Some(count);
         self
     }
 
@@ -255,7 +254,10 @@ impl<R> Builder<R> {
             limits: limits.also_exempt(&self.session.trusted_proxies),
             session: Arc::new(self.session),
             hub,
-            shards: self.shards,
+            shards: self.shards.unwrap_or_else(|| {
+                let threads = std::thread::available_parallelism();
+                shards_for(threads.unwrap_or(NonZero::<usize>::MIN))
+            }),
             seed,
             store: self.store,
             health_counters: self.health_counters,
@@ -311,7 +313,7 @@ impl<R: Runtime> Builder<R> {
     ) -> Result<Relay<R>, BindError> {
         let local_addr = listener.local_addr().map_err(&failed)?;
         let listener = self.runtime.listen(listener).map_err(failed)?;
-        let (runtime, parts) = self.into_parts()?;
+        let (runtime, parts) = self.fit_threads().into_parts()?;
         Ok(Relay::start(runtime, parts, Some((listener, local_addr))))
     }
 
@@ -321,7 +323,13 @@ impl<R: Runtime> Builder<R> {
     /// The settings do not fit each other, they have a queue where there is no store, or the system
     /// gives no randomness.
     pub fn detached(self) -> Result<Relay<R>, BindError> {
-        let (runtime, parts) = self.into_parts()?;
+        let (runtime, parts) = self.fit_threads().into_parts()?;
         Ok(Relay::start(runtime, parts, None))
+    }
+
+    fn fit_threads(mut self) -> Self {
+        self.shards
+            .get_or_insert_with(|| shards_for(self.runtime.threads()));
+        self
     }
 }

@@ -124,7 +124,7 @@ struct Handshake<R: Runtime> {
 struct Turn {
     /// The first visit of the hub, and the last.
     visits: Option<(Time, Time)>,
-    /// The hub knows everything, and has nothing to transmit: it wakes the task when it has.
+    /// The hub knows everything, and has no more to transmit: it wakes the task when it has.
     is_told: bool,
 }
 
@@ -197,20 +197,12 @@ impl<R: Runtime, S: Stream> Pump<R, S> {
         if turn.is_told && !has_read {
             return Ok(Round::Wait);
         }
-        let conn = self.session.conn();
-        let transmitted = match conn {
+        let transmitted = match self.session.conn() {
             Some(conn) => self.exchange(conn, has_progressed, buffers, turn, cx),
             None => self.join(buffers, turn, cx),
         };
         let is_alive = transmitted.is_some();
         self.write(&mut buffers.write, cx)?;
-        if let (Some(conn), Some(1..), Some(_)) = (conn, transmitted, &self.unsent) {
-            self.count
-                .visit(self.shard, &mut buffers.left, |state, now| {
-                    let progressed = false;
-                    state.handle(Input::Blocked { conn, progressed }, now);
-                });
-        }
         if self.unsent.is_none() {
             self.session.flushed();
             if self.session.wants_end() && Pin::new(&mut self.stream).poll_close(cx)?.is_ready() {
@@ -220,9 +212,11 @@ impl<R: Runtime, S: Stream> Pump<R, S> {
         if !is_alive || self.session.is_over() {
             return Ok(Round::Over);
         }
-        // Of less than the stream may take, the hub has no more, and wakes this task.
-        let all = if conn.is_some() { BATCH } else { 1 };
-        turn.is_told = transmitted.is_some_and(|transmitted| transmitted < all);
+        // Of less than a batch, the hub has no more, and wakes this task when it has. But it has to know
+        // if the stream did not take all of it.
+        turn.is_told = transmitted.is_some_and(|transmitted| {
+            transmitted == 0 || (transmitted < BATCH && self.unsent.is_none())
+        });
         // What came while nothing was read is still to be read.
         let resumes = wanted == 0 && self.session.wants_read(self.unsent.is_some()) > 0;
         if has_read || resumes || !turn.is_told {
@@ -354,14 +348,15 @@ impl<R: Runtime, S: Stream> Pump<R, S> {
         if !pending.is_wanted(cx) {
             session.evict(write);
         }
-        // Looked at after the waker was set.
+        // Looked at after the waker was set, and in this order: a cut is no shutdown.
+        let is_closing = shared.is_closing();
         if shared.is_cut() {
             return None;
         }
         loop {
             let now = shared.clock.now();
             turn.visited(now);
-            if shared.is_closing() {
+            if is_closing {
                 session.shut_down(now, write);
             }
             session.handle_timeout(now, write);

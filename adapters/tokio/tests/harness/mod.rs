@@ -12,6 +12,8 @@ impl Harness for Threads {
 
     const ENDS: bool = true;
 
+    const SHARDS: u16 = 2;
+
     fn run<T, F: Future<Output = T>>(test: impl FnOnce(Tokio) -> F) -> T {
         let runtime = Builder::new_multi_thread()
             .worker_threads(4)
