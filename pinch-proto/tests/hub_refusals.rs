@@ -336,22 +336,37 @@ fn a_paused_sender_is_not_closed_for_a_pong_that_nobody_reads() {
 
 #[test]
 fn a_sender_is_paused_while_the_store_may_reject_too_much_and_woken_when_it_answers() {
-    let queue = QueueConfig::new();
-    let mut world = World::new(config().queue(queue).refusal_bytes(3000));
-    let alice = world.join("alice");
-    world.settle();
-    for _ in 0..4 {
-        world.say(alice, "bob", "x");
+    for is_blocked in [false, true] {
+        let queue = QueueConfig::new();
+        let mut world = World::new(config().queue(queue).refusal_bytes(3000));
+        let alice = world.join("alice");
+        world.settle();
+        for _ in 0..4 {
+            world.say(alice, "bob", "x");
+        }
+        let looked = Input::Blocked {
+            conn: alice,
+            progressed: false,
+        };
+        if is_blocked {
+            // It may wait for what it sends to be read before it reads itself.
+            world.give(looked.clone());
+        } else {
+            assert_eq!(world.write(alice, PLENTY), []);
+        }
+        assert!(world.hub.is_paused(alice));
+        // The first answer makes room for one more.
+        let Request { ticket, operation } = world.store.asked.pop_front().expect("an append");
+        let outcome = world.store.queue.execute(operation);
+        let woken = world.give(Input::Stored { ticket, outcome });
+        assert!(woken.contains(&Output::Wake { conn: alice }));
+        if is_blocked {
+            world.give(looked);
+        } else {
+            world.write(alice, PLENTY);
+        }
+        assert!(!world.hub.is_paused(alice));
     }
-    assert_eq!(world.write(alice, PLENTY), []);
-    assert!(world.hub.is_paused(alice));
-    // The first answer makes room for one more.
-    let Request { ticket, operation } = world.store.asked.pop_front().expect("an append");
-    let outcome = world.store.queue.execute(operation);
-    let woken = world.give(Input::Stored { ticket, outcome });
-    assert!(woken.contains(&Output::Wake { conn: alice }));
-    world.write(alice, PLENTY);
-    assert!(!world.hub.is_paused(alice));
 }
 
 #[test]

@@ -162,8 +162,8 @@ impl Hub {
 }
 
 impl Core {
-    /// Has the driver look at the socket of a connection that is under a suspicion.
-    fn have_looked_at(&mut self, connection: &mut Connection) {
+    /// Has the driver look at the socket of a connection.
+    pub(super) fn have_looked_at(&mut self, connection: &mut Connection) {
         if connection.socket == Socket::Asleep {
             connection.socket = Socket::Awake;
         }

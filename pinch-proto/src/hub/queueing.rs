@@ -640,15 +640,14 @@ impl Core {
         }
     }
 
-    /// Wakes a connection that is to send on.
+    /// Wakes a connection that is to send on. One whose socket is blocked may be waiting for just that
+    /// before it reads.
     pub(super) fn wake_paused(&mut self, connection: &mut Connection) {
         if connection.paused
-            && connection.socket == Socket::Asleep
+            && connection.socket != Socket::Awake
             && !connection.is_congested(&self.outbox_limits)
         {
-            connection.socket = Socket::Awake;
-            let conn = connection.id;
-            self.say(Output::Wake { conn });
+            self.have_looked_at(connection);
         }
     }
 }

@@ -543,7 +543,7 @@ impl Model {
         let is_congested = self.is_congested(conn);
         if let Some(connection) = self.get_mut(conn)
             && connection.paused
-            && connection.asleep
+            && (connection.asleep || connection.blocked)
             && !is_congested
         {
             connection.asleep = false;
