@@ -52,9 +52,11 @@ mod worker;
 
 use core::fmt;
 use core::net::SocketAddr;
+use core::num::NonZero;
 use std::io;
 use std::net::TcpListener;
 use std::sync::{Arc, mpsc};
+use std::thread::available_parallelism;
 
 use mio::Poll;
 use pinch_driver::parts::{Parts, prepare, unix_now};
@@ -133,14 +135,17 @@ pub struct Relay {
 
 impl Relay {
     /// The settings of a new relay: it has a thread for each of its [shards](Builder::shards), and one for
-    /// the store, if there is one.
+    /// the store, if there is one. By default, there are as many shards as threads can run at the same
+    /// time.
     pub fn builder() -> Builder<Mio> {
         Self::builder_on(Mio::default())
     }
 
     /// The same, for programs that want to know from `mio` when its last thread has ended.
     pub fn builder_on(mio: Mio) -> Builder<Mio> {
-        Builder::new(mio)
+        let threads = available_parallelism().ok();
+        let shards = threads.and_then(|threads| threads.try_into().ok());
+        Builder::new(mio).shards(shards.unwrap_or(NonZero::<u16>::MIN))
     }
 
     fn start(mio: &Mio, parts: Parts, listener: TcpListener) -> io::Result<Self> {
