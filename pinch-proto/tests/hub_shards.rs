@@ -337,6 +337,29 @@ fn what_all_shards_have_reserved_comes_to_the_limits_once_more_at_most() {
 }
 
 #[test]
+fn what_was_accepted_comes_back_whatever_its_sender_has_stored_since() {
+    let queue = QueueConfig::new().sender_bytes(1500);
+    let (mut relay, alice, bob) = two(config().queue(queue));
+    let carol = relay.name_in(0, "carol");
+    relay.join(&alice);
+    relay.join(&bob);
+    relay.send(&alice, message(&alice, &bob, "precious"));
+    relay.ping(&alice);
+    assert_eq!(relay.heard(&alice), ["pong b\"?\""]);
+    relay.read(&bob, false);
+    // She fills her share, and leaves; then he turns out not to have got it.
+    for number in 0..20 {
+        relay.send(&alice, message(&alice, &carol, &number.to_string()));
+    }
+    relay.settle();
+    relay.cut(&alice);
+    relay.cut(&bob);
+    relay.heard.clear();
+    relay.join(&bob);
+    assert_eq!(relay.heard(&bob), ["1 wait", "precious"]);
+}
+
+#[test]
 fn a_relay_begins_anew_with_another_number_of_shards() {
     let mut store = MemoryQueue::new();
     for count in [1, 4, 2, 3] {

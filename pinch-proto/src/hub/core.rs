@@ -162,7 +162,11 @@ impl Core {
             next_ping: 1,
             next_seq: Seq(0),
             tickets: Tickets::new(answer_timeout + attended.grace(), seeded.clone()),
-            shares: Shares::new(seeded.clone(), place.shards.count().get().into()),
+            shares: Shares::new(
+                seeded.clone(),
+                place.shards.count().get().into(),
+                config.max_parked_buckets,
+            ),
             reading_bytes: 0,
             begun_bytes: 0,
             abandoned_reads: HashSet::with_hasher(seeded.clone()),

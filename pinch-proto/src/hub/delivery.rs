@@ -56,7 +56,7 @@ impl Hub {
         let has_room = outbox.has_room((count + 1, behind + bytes), &core.outbox_limits);
         let fits = has_memory && has_room;
         // It may come back when the connection is cut: for that its place is reserved.
-        let place = author.place();
+        let place = core.place_of(author, &envelope.view());
         let claim = core.config.queue.map_or(Claim::Full, |queue| {
             let (shares, to) = (&core.shares, connection.place);
             shares.claim(place, to, bytes, &queue.limits)

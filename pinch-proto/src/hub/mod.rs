@@ -112,10 +112,9 @@
 //! are connected go on: the envelope is delivered without a place, and the limits count if it comes
 //! back; its sender is told if it is refused then.
 //!
-//! Each of several shards reserves its part of what is left of all bytes. A sender's bytes are reserved
-//! in its own shard; when an envelope of another shard comes back, the store checks them then. As a
-//! shard may not know yet what others had stored, the bytes of one sender, and of all, can come to
-//! twice their limits at most.
+//! Each of several shards reserves its part of what is left of all bytes; for a sender of another
+//! shard, as if nothing of it were stored, until the store says what is. So the bytes of one sender can
+//! come to its limit once for each shard, and all bytes to twice their limit, at most.
 //! (With [`Delivery::AtMostOnce`], what expires in the store while it is handed out may make
 //! room once too often.)
 //!

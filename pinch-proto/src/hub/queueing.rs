@@ -21,9 +21,7 @@ use super::tickets::{Charge, RequestKind};
 use super::unsettled::Origin;
 use super::{Delivery, Hub};
 use crate::message::SealedEnvelope;
-use crate::queue::{
-    Append, Entry, Failure, Limits, Operation, Outcome, Read, Request, Seq, Ticket, Usage,
-};
+use crate::queue::{Append, Entry, Failure, Operation, Outcome, Read, Request, Seq, Ticket, Usage};
 use crate::wire::{Envelope, Payload, QueueStatus};
 use crate::{Address, EnvelopeView};
 
@@ -51,13 +49,10 @@ impl Hub {
         }
         let recipient = Address::parse(view.to_address())
             .expect("the recipient's address was checked, or is connected");
-        let sender = core.shares.address(author.place()).cloned();
+        let place = core.place_of(author, &view);
+        let sender = core.shares.address(place).cloned();
         let Some(sender) = sender.or_else(|| Address::parse(view.from_address()).ok()) else {
             return Fate::Done;
-        };
-        let place = match author {
-            Author::Conn { place, .. } => place,
-            Author::Item(_) => core.shares.enter(&sender),
         };
         let seq = core.next_seq;
         let connected = to.and_then(|to| connections.get(to));
@@ -424,7 +419,7 @@ impl Core {
         };
         let place = connection.place;
         let recipient = connection.address.clone();
-        let sent_by = if queued.reserved && queued.sender != NO_PLACE {
+        let sent_by = if queued.reserved {
             queued.sender
         } else {
             let view = EnvelopeView::parse(&queued.message).ok();
@@ -436,29 +431,12 @@ impl Core {
             self.stats.returned += 1;
             return;
         };
-        let held = self.shares.held(sent_by, &recipient);
-        let (limits, reserved) = match (queued.reserved, queued.sender) {
-            (false, _) => (Some(queue.limits), held),
-            // All but the share of its sender is reserved.
-            (true, NO_PLACE) => {
-                let limits = Limits {
-                    sender_bytes: queue.limits.sender_bytes,
-                    recipient_count: u64::MAX,
-                    total_bytes: u64::MAX,
-                };
-                let held = Usage {
-                    sender_bytes: held.sender_bytes,
-                    ..Usage::default()
-                };
-                (Some(limits), held)
-            }
-            (true, _) => (None, Usage::default()),
-        };
+        let limits = (!queued.reserved).then_some(queue.limits);
         let append = Append {
             now: self.clock.expiry_unix(),
             expires_at: self.clock.unix() + queue.ttl,
             limits,
-            reserved,
+            reserved: limits.map_or(Usage::default(), |_| self.shares.held(sent_by, &recipient)),
             reached: limits.map(|_| self.next_seq),
             recipient,
             sender,

@@ -27,16 +27,6 @@ pub(super) enum Author {
     Item(ItemId),
 }
 
-impl Author {
-    /// The place of its agent among the shares: nothing is reserved there for other shards.
-    pub(super) const fn place(self) -> u32 {
-        match self {
-            Self::Conn { place, .. } => place,
-            Self::Item(_) => NO_PLACE,
-        }
-    }
-}
-
 /// What has become of an envelope.
 #[derive(Debug)]
 pub(super) enum Fate {
@@ -199,6 +189,18 @@ impl Core {
         });
         self.notify(sender, payload, view);
         false
+    }
+
+    /// The place of an author among the shares of the queue.
+    pub(super) fn place_of(&mut self, author: Author, view: &EnvelopeView<'_>) -> u32 {
+        match author {
+            Author::Conn { place, .. } => place,
+            Author::Item(_) if self.config.queue.is_none() => NO_PLACE,
+            Author::Item(_) => {
+                let address = Address::normalized(view.from_address());
+                self.shares.enter_stranger(&address)
+            }
+        }
     }
 
     /// Returns the address that `text` is, if somebody could ever join as that.

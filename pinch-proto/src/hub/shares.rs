@@ -6,6 +6,8 @@
 //! a share left is delivered without a place. How much is stored is what the store said last; until it has said so, nothing
 //! can be reserved, and an envelope goes through the store.
 
+use alloc::collections::VecDeque;
+
 use hashbrown::HashMap;
 
 use super::outbox::Queued;
@@ -82,6 +84,8 @@ pub(super) struct Marks {
 struct Agent {
     address: Address,
     connections: u32,
+    /// It is among the strangers.
+    is_stranger: bool,
     /// The bytes of what it has sent.
     sent: Share,
     /// The number of envelopes for it.
@@ -96,16 +100,22 @@ pub(super) struct Shares {
     total: Share,
     /// The number of shards that reserve within the same limit of all.
     shards: u64,
+    /// Agents of other shards that sent something, the first one first. What is known of them is kept
+    /// for a while: else each could pass its limit again and again.
+    strangers: VecDeque<u32>,
+    max_strangers: usize,
 }
 
 impl Shares {
     /// The shares of one of `shards`.
-    pub(super) fn new(seeded: Seeded, shards: u64) -> Self {
+    pub(super) fn new(seeded: Seeded, shards: u64, max_strangers: usize) -> Self {
         Self {
             places: HashMap::with_hasher(seeded),
             agents: Slab::new(),
             total: Share::default(),
             shards,
+            strangers: VecDeque::new(),
+            max_strangers,
         }
     }
 
@@ -139,6 +149,7 @@ impl Shares {
         let agent = Agent {
             address: address.clone(),
             connections: 0,
+            is_stranger: false,
             sent: Share::default(),
             received: Share::default(),
         };
@@ -147,9 +158,41 @@ impl Shares {
         place
     }
 
-    /// Number of agents whose shares are counted.
-    pub(super) const fn len(&self) -> usize {
-        self.agents.len()
+    /// Number of agents whose shares are counted, without strangers.
+    pub(super) fn len(&self) -> usize {
+        self.agents.len() - self.strangers.len()
+    }
+
+    /// The place of an agent of another shard that sends something; `address` is normalized. Until the
+    /// store says what it has of it, that is taken for nothing, so that it reaches those who are live
+    /// whatever the store does.
+    pub(super) fn enter_stranger(&mut self, address: &str) -> u32 {
+        let place = match self.places.get(address) {
+            Some(place) => *place,
+            None => match Address::parse(address) {
+                Ok(address) => self.enter(&address),
+                Err(_) => return NO_PLACE,
+            },
+        };
+        if let Some(agent) = self.agents.at_mut(place) {
+            agent.sent.stored.get_or_insert(0);
+            if !core::mem::replace(&mut agent.is_stranger, true) {
+                self.strangers.push_back(place);
+                self.forget_stranger();
+            }
+        }
+        place
+    }
+
+    /// Forgets the first of too many strangers.
+    fn forget_stranger(&mut self) {
+        if self.strangers.len() > self.max_strangers
+            && let Some(first) = self.strangers.pop_front()
+            && let Some(agent) = self.agents.at_mut(first)
+        {
+            agent.is_stranger = false;
+            self.forget_if_idle(first);
+        }
     }
 
     /// Whose place it is.
@@ -173,12 +216,8 @@ impl Shares {
     pub(super) fn claim(&self, sender: u32, to: u32, bytes: usize, limits: &Limits) -> Claim {
         let cost = self.cost(sender, to, bytes);
         let admitted = || {
-            let to = self.agents.at(to)?;
-            // What other shards hold of a sender of theirs is for the store to know.
-            let own = match self.agents.at(sender) {
-                Some(sender) => sender.sent.admits(cost, limits.sender_bytes, 1)?,
-                None => true,
-            };
+            let (sender, to) = (self.agents.at(sender)?, self.agents.at(to)?);
+            let own = sender.sent.admits(cost, limits.sender_bytes, 1)?;
             let received = to.received.admits(1, limits.recipient_count, 1)?;
             let total = self.total.admits(cost, limits.total_bytes, self.shards)?;
             Some((own, received && total))
@@ -186,21 +225,19 @@ impl Shares {
         match admitted() {
             Some((true, true)) => Claim::Granted,
             Some((true, false)) => Claim::Full,
-            // An envelope of another shard is delivered to those who are live, whatever is known.
-            None if sender == NO_PLACE => Claim::Full,
             Some((false, _)) | None => Claim::Unknown,
         }
     }
 
-    /// Reserves an envelope of `bytes`: of a sender without a place, in all but its own share.
+    /// Reserves an envelope of `bytes`, if its sender has a place.
     pub(super) fn reserve(&mut self, sender: u32, to: u32, bytes: usize) {
         let cost = self.cost(sender, to, bytes);
-        self.total.held += cost;
-        if let Some(sender) = self.agents.at_mut(sender) {
-            sender.sent.held += cost;
-        }
-        if let Some(to) = self.agents.at_mut(to) {
-            to.received.held += 1;
+        if let Some(agent) = self.agents.at_mut(sender) {
+            agent.sent.held += cost;
+            self.total.held += cost;
+            if let Some(to) = self.agents.at_mut(to) {
+                to.received.held += 1;
+            }
         }
     }
 
@@ -211,15 +248,15 @@ impl Shares {
         }
         let sender = queued.sender;
         let cost = self.cost(sender, to, queued.message.len());
-        self.total.held -= cost;
-        if let Some(sender) = self.agents.at_mut(sender) {
-            sender.sent.held -= cost;
+        if let Some(agent) = self.agents.at_mut(sender) {
+            agent.sent.held -= cost;
+            self.total.held -= cost;
+            if let Some(to) = self.agents.at_mut(to) {
+                to.received.held -= 1;
+            }
+            self.forget_if_idle(sender);
+            self.forget_if_idle(to);
         }
-        if let Some(to) = self.agents.at_mut(to) {
-            to.received.held -= 1;
-        }
-        self.forget_if_idle(sender);
-        self.forget_if_idle(to);
     }
 
     /// The marks for a request about a sender and a recipient.
@@ -268,19 +305,19 @@ impl Shares {
         }
     }
 
-    /// What an envelope counts for: [`Append::cost`](crate::queue::Append::cost), or more if its sender
-    /// has no place.
+    /// What an envelope counts for: [`Append::cost`](crate::queue::Append::cost).
     fn cost(&self, sender: u32, to: u32, bytes: usize) -> u64 {
         let len = |place| {
             let address = self.address(place);
-            address.map_or(Address::MAX_LEN, |address| address.as_str().len())
+            address.map_or(0, |address| address.as_str().len())
         };
         (bytes + len(sender) + len(to)) as u64
     }
 
     fn forget_if_idle(&mut self, place: u32) {
         let is_idle = |agent: &Agent| {
-            agent.connections == 0 && agent.sent.is_idle() && agent.received.is_idle()
+            let is_used = agent.connections > 0 || agent.is_stranger;
+            !is_used && agent.sent.is_idle() && agent.received.is_idle()
         };
         if self.agents.at(place).is_some_and(is_idle)
             && let Some(key) = self.agents.key_at(place)
@@ -331,7 +368,7 @@ mod tests {
     #[test]
     fn an_agent_without_connections_and_envelopes_is_forgotten() {
         let address = |name| Address::parse(&alloc::format!("pinch:{name}@r")).unwrap();
-        let mut shares = Shares::new(Seeded::new([1; 16]), 1);
+        let mut shares = Shares::new(Seeded::new([1; 16]), 1, 1);
         let alice = shares.join(&address("alice"), true);
         let bob = shares.join(&address("bob"), true);
         shares.reserve(alice, bob, 10);

@@ -25,8 +25,6 @@ pub(super) struct Letter {
     pub(super) seq: Seq,
     /// Its place in the queue is reserved.
     pub(super) reserved: bool,
-    /// But not in the share of its sender, of which another shard knows.
-    pub(super) is_strangers: bool,
     /// The store has it, until it is confirmed.
     pub(super) stored: bool,
     pub(super) message: Bytes,

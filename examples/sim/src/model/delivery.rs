@@ -40,11 +40,11 @@ impl Model {
         let has_room = connection.waiting_bytes() + bytes <= settings.outbox_bytes
             && connection.waiting_count() < settings.outbox_count;
         let is_held = connection.backlog.as_ref().map(Backlog::holds);
-        let claim = match author {
-            Author::Conn(_) => self.claim(Some(&sender_of(view)), recipient, message),
-            // What is not known does not hold it up.
-            Author::Item(_) => self.claim(None, recipient, message).or(Some(false)),
-        };
+        let sender = sender_of(view);
+        if matches!(author, Author::Item(_)) {
+            self.enter_stranger(&sender);
+        }
+        let claim = self.claim(&sender, recipient, message);
         match is_held {
             None if !has_memory || !has_room => {
                 return self.overflow(author, recipient, view, message, (has_room, discard));
@@ -70,7 +70,6 @@ impl Model {
             fate: self.fates.begin(Fate::Queued),
             seq: self.take_seq(),
             reserved: claim == Some(true),
-            is_strangers: matches!(author, Author::Item(_)),
             stored: false,
             message: message.clone(),
         };

@@ -77,6 +77,8 @@ pub struct Model {
     /// What is known of the shares of the queue.
     agents: Vec<shares::Agent>,
     total: shares::Known,
+    /// Agents of other shards that are not forgotten yet, the one that came first at the beginning.
+    strangers: Vec<Address>,
     /// What is on its way from a connection to the queue of its agent.
     leaving: (Option<Address>, Vec<connection::Letter>),
     next_expiry: Option<Time>,
@@ -125,6 +127,7 @@ impl Model {
             owed: vec![],
             agents: vec![],
             total: shares::Known::default(),
+            strangers: vec![],
             leaving: (None, vec![]),
             next_expiry: settings.queue.map(|_| now + expiry),
             next_ping: 1,

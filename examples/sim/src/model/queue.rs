@@ -8,7 +8,7 @@ use core::time::Duration;
 use bytes::Bytes;
 use pinch_proto::hub::{ConnId, Delivery, ENVELOPE_OVERHEAD, Output, Verdict};
 use pinch_proto::queue::{
-    Append, Entry, Failure, Limits, Operation, Outcome, Read, Request, Seq, Ticket, Usage,
+    Append, Entry, Failure, Operation, Outcome, Read, Request, Seq, Ticket, Usage,
 };
 use pinch_proto::wire::{Envelope, Payload, QueueStatus};
 use pinch_proto::{Address, EnvelopeView, Frame, Time};
@@ -127,7 +127,9 @@ impl Model {
         if !self.may_ask(message.len()) {
             return Decision::Rejected(self.refuse_busy());
         }
-        self.enter_shares(&sender);
+        if matches!(author, Author::Item(_)) {
+            self.enter_stranger(&sender);
+        }
         let recipient = Address::parse(view.to_address()).expect("it was checked");
         let now = self.unix();
         let append = Append {
@@ -154,7 +156,6 @@ impl Model {
             fate: self.fates.begin(fate),
             seq: append.seq,
             reserved: false,
-            is_strangers: false,
             stored: false,
             message: message.clone(),
         };
@@ -226,33 +227,14 @@ impl Model {
         let sender = Address::parse(view.from_address()).expect("the address of an agent");
         let now = self.unix();
         self.fates.set(letter.fate, Fate::Storing);
-        let all = self.settings.queue.map(|queue| queue.limits());
-        let of_sender = |limits: Limits| Limits {
-            recipient_count: u64::MAX,
-            total_bytes: u64::MAX,
-            ..limits
-        };
-        let limits = match (letter.reserved, letter.is_strangers) {
-            (false, _) => all,
-            (true, true) => all.map(of_sender),
-            (true, false) => None,
-        };
+        let limits = self.settings.queue.filter(|_| !letter.reserved);
+        let limits = limits.map(|queue| queue.limits());
         if limits.is_some() {
             self.enter_shares(&sender);
         }
-        let held = self.held(&recipient, &sender);
-        let of_sender = Usage {
-            sender_bytes: held.sender_bytes,
-            ..Usage::default()
-        };
-        let reserved = match (letter.reserved, letter.is_strangers) {
-            (false, _) => held,
-            (true, true) => of_sender,
-            (true, false) => Usage::default(),
-        };
         let append = Append {
             limits,
-            reserved,
+            reserved: limits.map_or(Usage::default(), |_| self.held(&recipient, &sender)),
             reached: limits.map(|_| Seq(self.next_seq)),
             recipient,
             sender,
@@ -631,7 +613,6 @@ impl Model {
             fate: self.fates.begin(Fate::Queued),
             seq,
             reserved: self.settings.delivery == Delivery::AtMostOnce,
-            is_strangers: false,
             stored: self.settings.delivery == Delivery::AtLeastOnce,
             message,
         };

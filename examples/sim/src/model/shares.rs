@@ -65,6 +65,25 @@ impl Model {
         }
     }
 
+    /// Somebody of another shard sends something, and is known for a while. Until the store says what it
+    /// has of it, that is nothing.
+    pub(super) fn enter_stranger(&mut self, address: &Address) {
+        if self.settings.queue.is_none() {
+            return;
+        }
+        self.enter_shares(address);
+        if let Some(agent) = self.agent(address) {
+            agent.sent.stored.get_or_insert(0);
+        }
+        if !self.strangers.contains(address) {
+            self.strangers.push(address.clone());
+            if self.strangers.len() > self.settings.max_parked_buckets {
+                self.strangers.remove(0);
+                self.leave_shares();
+            }
+        }
+    }
+
     /// Whoever has no connection, and for whom and of whom nothing is held, is forgotten.
     pub(super) fn leave_shares(&mut self) {
         let is_there = |address: &Address| {
@@ -74,6 +93,7 @@ impl Model {
             self.connections.iter().any(is_it)
                 || [held.recipient_count, held.sender_bytes] != [0, 0]
                 || [pending.recipient_count, pending.sender_bytes] != [0, 0]
+                || self.strangers.contains(address)
         };
         let there: Vec<_> = self
             .agents
@@ -120,10 +140,10 @@ impl Model {
     }
 
     /// Whether an envelope for a connection has a place in the queue; `None` if that is not known, or
-    /// its sender has no share left, if it is of this shard.
+    /// its sender has no share left.
     pub(super) fn claim(
         &self,
-        sender: Option<&Address>,
+        sender: &Address,
         recipient: ConnId,
         message: &Bytes,
     ) -> Option<bool> {
@@ -132,8 +152,8 @@ impl Model {
         };
         let recipient = &recipient.address;
         let find = |address: &Address| self.agents.iter().find(|one| one.address == *address);
-        let of = sender.unwrap_or(recipient);
-        let (held, pending) = (self.held(recipient, of), self.pending(recipient, of));
+        let held = self.held(recipient, sender);
+        let pending = self.pending(recipient, sender);
         let limits = queue.limits();
         let cost = cost(message, sender, recipient);
         let fits = |known: Known, held, pending, more, limit| {
@@ -148,16 +168,13 @@ impl Model {
             1,
             limits.recipient_count,
         )?;
-        let own = match sender {
-            Some(sender) => fits(
-                find(sender)?.sent,
-                held.sender_bytes,
-                pending.sender_bytes,
-                cost,
-                limits.sender_bytes,
-            )?,
-            None => true,
-        };
+        let own = fits(
+            find(sender)?.sent,
+            held.sender_bytes,
+            pending.sender_bytes,
+            cost,
+            limits.sender_bytes,
+        )?;
         let total = fits(
             self.total,
             shards * held.total_bytes,
@@ -226,9 +243,8 @@ impl Model {
 fn count(held: &mut Usage, letter: &Letter, to: &Address, recipient: &Address, sender: &Address) {
     let is_reserved = letter.reserved && !letter.stored;
     if let Some(author) = author(letter).filter(|_| is_reserved) {
-        let author = Some(&author).filter(|_| !letter.is_strangers);
-        let cost = cost(&letter.message, author, to);
-        add(held, to == recipient, author == Some(sender), cost);
+        let cost = cost(&letter.message, &author, to);
+        add(held, to == recipient, author == *sender, cost);
     }
 }
 
@@ -244,8 +260,6 @@ fn author(letter: &Letter) -> Option<Address> {
     Address::parse(view.from_address()).ok()
 }
 
-/// What a letter counts for; one of another shard, as if its sender had the longest address.
-fn cost(message: &Bytes, sender: Option<&Address>, recipient: &Address) -> u64 {
-    let sender = sender.map_or(Address::MAX_LEN, |sender| sender.as_str().len());
-    (message.len() + sender + recipient.as_str().len()) as u64
+fn cost(message: &Bytes, sender: &Address, recipient: &Address) -> u64 {
+    (message.len() + sender.as_str().len() + recipient.as_str().len()) as u64
 }

@@ -39,7 +39,7 @@ impl Model {
         stats.store_unanswered = self.owed.len() as u64;
         stats.parked_buckets = self.parked.len() as u64;
         stats.join_buckets = self.joins.len() as u64;
-        stats.shares = self.agents.len() as u64;
+        stats.shares = (self.agents.len() - self.strangers.len()) as u64;
         stats.blocks = self.blocks.len() as u64;
         stats.block_owners = self.owners.len() as u64;
         stats

@@ -162,14 +162,19 @@ impl Run {
             return Ok(());
         };
         let (stored, limits) = (&self.shelf.queue, queue.limits());
-        // What several shards have reserved with old reports comes to once more at most.
-        let most = if self.settings.shards > 1 { 2 } else { 1 };
+        // Each shard may reserve as much of a sender of which it knows nothing; and all of them together
+        // once more than there may be, with old reports.
+        let (shards, most) = if self.ledger.has_shards {
+            (4, 2)
+        } else {
+            (1, 1)
+        };
         let mut all = vec![("in all", stored.bytes(), most * limits.total_bytes)];
         for agent in Agent::ALL {
             let address = agent.address();
             let sent = stored.sender_bytes(address.as_str());
             let waits = stored.entries(address.as_str()).count() as u64;
-            all.push(("bytes of one sender", sent, most * limits.sender_bytes));
+            all.push(("bytes of one sender", sent, shards * limits.sender_bytes));
             all.push(("envelopes for one", waits, limits.recipient_count));
         }
         let exceeded = all.iter().find(|(_, value, limit)| value > limit);

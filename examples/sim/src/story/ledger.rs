@@ -61,7 +61,7 @@ pub(super) struct Ledger {
     /// The shard to which something happens.
     pub(super) at: ShardId,
     /// Several shards take part: then envelopes of different senders may overtake each other.
-    has_shards: bool,
+    pub(super) has_shards: bool,
     /// The messages that are being handed in.
     current: Vec<usize>,
     /// Only pongs acknowledge, whoever closes.
