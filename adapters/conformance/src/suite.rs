@@ -26,6 +26,7 @@ macro_rules! relay_cases {
                 who_does_not_answer_its_challenge_in_time_is_cut,
                 a_taken_address_is_refused,
                 a_taken_name_is_refused,
+                peers_that_are_refused_and_stay_are_dropped,
                 a_newcomer_takes_over_where_that_is_configured,
                 a_dead_holder_of_an_address_loses_it_after_the_pong_timeout,
                 a_full_relay_says_so,

@@ -105,8 +105,9 @@ impl Conn {
         match self.socket.read(buffer) {
             Ok(0) => self.session.receive_end(),
             Ok(read) => {
-                // A read that does not fill its buffer has emptied the socket.
-                self.is_readable = read == length || self.has_ended;
+                // A read that does not fill its buffer has emptied the socket, but on Windows mio tells
+                // of what comes next only when a read has found nothing.
+                self.is_readable = read == length || self.has_ended || cfg!(windows);
                 self.late_ack.after_read(&self.socket, read);
                 receive(&mut self.session, buffer.get(..read).unwrap_or_default());
             }

@@ -41,6 +41,10 @@
 //! (unless its recipient's address belongs to the hub of another), and costs one call that waits, one that
 //! receives and one that sends. A socket is registered once, edge-triggered, and read only when it may
 //! have something.
+//!
+//! The thread of the first hub accepts and verifies signatures, some 100 µs each: a flood of handshakes
+//! delays the agents of that hub, and no others. The [limits](Builder::limits) of one address, and of all
+//! handshakes together, are what bounds it.
 
 #[cfg(feature = "client")]
 mod client;
@@ -164,16 +168,17 @@ impl Relay {
             shared: Arc::clone(&shared),
             local_addr,
         };
+        let restored = parts.store.as_deref().map(Store::restored);
+        let mut restored = places.split(restored.unwrap_or_default()).into_iter();
         let (requests, wanted) = mpsc::channel();
         let mut listener = Some(mio::net::TcpListener::from_std(listener));
         for (id, poll, inbox) in places_left {
             let place = hub::Shard::new(places.clone(), id);
             let mut hub = Hub::new_shard(parts.hub.clone(), place, Time::ZERO, unix_now());
-            let store = parts.store.as_ref();
-            if let Some(store) = store {
-                hub = hub.with_restored(store.restored());
+            let store = parts.store.as_ref().map(|_| requests.clone());
+            if store.is_some() {
+                hub = hub.with_restored(restored.next().unwrap_or_default());
             }
-            let store = store.map(|_| requests.clone());
             let mut worker = Worker {
                 id,
                 shared: Arc::clone(&shared),

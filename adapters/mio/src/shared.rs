@@ -13,6 +13,7 @@ use mio::net::TcpListener;
 use pinch_driver::parts::{Desk, Health, HealthCounter, Line, Parts, Report, Reports};
 use pinch_driver::proto::Time;
 use pinch_driver::proto::hub::{HubStats, Input, Parcel, ShardId, Shards};
+use pinch_driver::proto::peers::PendingId;
 use pinch_driver::session::{Config, Outcome};
 use pinch_driver::{RelayStats, Store, StoreHealth};
 use tracing::{error, info};
@@ -37,6 +38,8 @@ pub(crate) enum Message {
     Listen(TcpListener),
     /// The connection asks to be entered into the routing table.
     Join(Box<Conn>),
+    /// A handshake that has moved here gives way.
+    Evict(PendingId),
     /// What another hub has said to this one.
     Forwarded(ShardId, Vec<Parcel>),
     /// What the store has answered.
@@ -51,7 +54,7 @@ pub(crate) struct Shared {
     pub(crate) sessions: Arc<Config>,
     /// By [`ShardId::index`].
     pub(crate) mailboxes: Vec<Mailbox<Message>>,
-    /// What the hubs had done when they ended.
+    /// What the hubs did a moment ago, or when they ended.
     pub(crate) last: Vec<Mutex<HubStats>>,
     pub(crate) store_health: Mutex<StoreHealth>,
     health_counters: Vec<HealthCounter>,
@@ -251,20 +254,22 @@ impl Shared {
         }
     }
 
-    /// What all threads do. The hubs are asked, but for the `own` one of the caller; one that has ended
-    /// has left its answer behind.
+    /// What all threads do. A loop does not wait for others: it says what its `own` hub does, and takes
+    /// what they have left behind.
     pub(crate) fn stats(&self, own: Option<(ShardId, HubStats)>) -> RelayStats {
-        let asked = self.places.all().map(|id| {
+        let asked = self.mailboxes.iter().map(|mailbox| {
             let (sender, receiver) = mpsc::channel();
-            match own {
-                Some((own, stats)) if own == id => drop(sender.send(stats)),
-                Some(_) | None => self.mailboxes[id.index()].post(Message::Stats(sender)),
+            if own.is_none() {
+                mailbox.post(Message::Stats(sender));
             }
             receiver
         });
         let asked: Vec<_> = asked.collect();
         let mut stats = RelayStats::default();
         (stats.pending, stats.handshakes) = self.desk().stats();
+        if let Some((id, stats)) = own {
+            *lock(&self.last[id.index()]) = stats;
+        }
         for (receiver, last) in asked.iter().zip(&self.last) {
             let answer = receiver.recv_timeout(STATS_PATIENCE);
             stats.hub += answer.unwrap_or_else(|_| *lock(last));

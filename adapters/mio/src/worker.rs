@@ -50,8 +50,9 @@ const LAST_ACCEPTS: Duration = Duration::from_millis(50);
 /// How many handshakes give way when descriptors are short, for those that wait to be accepted.
 const SHED: usize = 64;
 
-/// Above the keys of connections.
-const LISTENERS: usize = usize::MAX / 2;
+/// The token of the first listener, and in place of a key, the first shard to which a connection has
+/// moved: above the keys of connections.
+const ABOVE: usize = usize::MAX / 2;
 
 /// What the store is asked for, and by which hub.
 pub(crate) type Wanted = (ShardId, Vec<Request>);
@@ -171,7 +172,7 @@ impl Said {
 
 impl Worker {
     pub(crate) fn listen(&mut self, mut listener: TcpListener) -> io::Result<()> {
-        let token = Token(LISTENERS + self.state.listeners.len());
+        let token = Token(ABOVE + self.state.listeners.len());
         let registry = self.poll.registry();
         registry.register(&mut listener, token, Interest::READABLE)?;
         self.state.listeners.push(listener);
@@ -189,7 +190,7 @@ impl Worker {
             for event in &events {
                 match event.token() {
                     WAKER => self.take_messages(),
-                    Token(LISTENERS..) => self.state.accept_at = Some(Time::ZERO),
+                    Token(ABOVE..) => self.state.accept_at = Some(Time::ZERO),
                     Token(key) => {
                         if self
                             .conns
@@ -209,10 +210,18 @@ impl Worker {
             }
             self.handle_timeouts();
             self.send();
+            if self.id.index() > 0 {
+                self.publish();
+            }
         }
         if self.id.index() == 0 {
             self.shared.log_reports(true);
         }
+        self.publish();
+    }
+
+    /// Leaves behind what the hub does, for those who cannot wait for an answer.
+    fn publish(&self) {
         *lock(&self.shared.last[self.id.index()]) = self.hub.stats();
     }
 
@@ -266,6 +275,7 @@ impl Worker {
                     }
                 }
                 Message::Join(conn) => self.keep(conn),
+                Message::Evict(id) => self.evict(id),
                 Message::Stored(answers) => {
                     self.state.unanswered -= answers.len();
                     answers.into_iter().for_each(|answer| self.input(answer));
@@ -340,7 +350,6 @@ impl Worker {
 
     /// Takes in a connection that has not joined.
     fn keep(&mut self, mut conn: Box<Conn>) {
-        let deadline = conn.session.next_timeout();
         let entry = self.conns.by_key.vacant_entry();
         let key = entry.key();
         conn.register(self.poll.registry(), key);
@@ -348,18 +357,24 @@ impl Worker {
             set(&mut self.conns.pending, id.index(), key);
         }
         entry.insert(conn);
-        self.conns.deadlines.extend(deadline.map(|at| (at, key)));
         self.turn(key);
+        // It has one only now if it was refused here.
+        let conn = self.conns.by_key.get_mut(key);
+        let deadline = conn.and_then(|conn| conn.session.next_timeout());
+        self.conns.deadlines.extend(deadline.map(|at| (at, key)));
     }
 
-    /// Has a handshake give way, if its connection is still here.
+    /// Has a handshake give way, wherever its connection is.
     fn evict(&mut self, id: PendingId) {
-        let key = self
-            .conns
-            .pending
-            .get(id.index())
-            .copied()
-            .unwrap_or(usize::MAX);
+        let Some(&key) = self.conns.pending.get(id.index()) else {
+            return;
+        };
+        if let Some(mailbox) = key
+            .checked_sub(ABOVE)
+            .and_then(|shard| self.shared.mailboxes.get(shard))
+        {
+            return mailbox.post(Message::Evict(id));
+        }
         if let Some(conn) = self.conns.by_key.get_mut(key)
             && conn.seat.is(id)
         {
@@ -493,6 +508,7 @@ impl Worker {
                     if shard != self.id {
                         let mut conn = self.conns.by_key.remove(key);
                         conn.deregister(self.poll.registry());
+                        set(&mut self.conns.pending, id.index(), ABOVE + shard.index());
                         conn.write(out);
                         shared.mailboxes[shard.index()].post(Message::Join(conn));
                         return true;

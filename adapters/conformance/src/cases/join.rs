@@ -11,7 +11,7 @@ use crate::peer::{Heard, Peer};
 use crate::raw::{BINARY, CLOSE, PONG, Raw, TEXT, answer, close_payload, frame, upgrade_request};
 use crate::relays::{HOST, bind, challenge, config, emptied, open};
 use crate::starter::{Running, Starter};
-use crate::wait::{LIMIT, eventually, millis};
+use crate::wait::{LIMIT, eventually, millis, soon};
 
 /// An AUTH_RESULT: whether it is a success, and the address or what is wrong.
 fn auth_result(heard: &Heard) -> (bool, String) {
@@ -316,6 +316,21 @@ pub(crate) async fn a_taken_name_is_refused<S: Starter>(starter: &S) {
     let mut second = Raw::upgraded(&relay, "alice").await;
     let close = Heard::close(1008, "address already connected");
     assert_eq!(second.rest().await, [close]);
+}
+
+pub(crate) async fn peers_that_are_refused_and_stay_are_dropped<S: Starter>(starter: &S) {
+    let relay = open(starter, config().close_timeout(millis(100))).await;
+    let (mut agents, mut refused) = (Vec::new(), Vec::new());
+    // Enough of them that every shard has some.
+    for n in 0..16 {
+        let name = format!("agent{n}");
+        agents.push(Peer::named(&relay, &name).await);
+        refused.push(Raw::upgraded(&relay, &name).await);
+    }
+    eventually("none is waited for", || relay.stats().pending == 0).await;
+    assert_eq!(relay.stats().handshakes.rejected.hub, 16);
+    soon("the shutdown", relay.shutdown()).await;
+    drop((agents, refused));
 }
 
 pub(crate) async fn a_newcomer_takes_over_where_that_is_configured<S: Starter>(starter: &S) {
