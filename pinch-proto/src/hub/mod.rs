@@ -244,7 +244,7 @@ use crate::{Address, Frame, Time, UnixMillis};
 /// The routing table of a relay and everything that belongs to it. See the [module](self) for how
 /// to drive it.
 ///
-/// Its two halves are borrowed apart: what concerns one connection is a function of [`Core`] that gets
+/// Its two halves are borrowed apart: what concerns one connection is a function of `Core` that gets
 /// the connection; what concerns several is one of the hub.
 #[derive(Debug)]
 pub struct Hub {

@@ -164,8 +164,9 @@ impl<R> Builder<R> {
     }
 
     /// How agents show that an address is their own. Default: [`Auth::Challenge`], with which the hub
-    /// takes only keys for the addresses of those who are not connected ([`Addressing::Keys`]). With
-    /// [`Auth::Open`], it takes any name ([`Addressing::Names`]).
+    /// takes only keys for the addresses of those who are not connected
+    /// ([`Addressing::Keys`](hub::Addressing::Keys)). With [`Auth::Open`], it takes any name
+    /// ([`Addressing::Names`](hub::Addressing::Names)).
     pub fn auth(mut self, auth: Auth) -> Self {
         self.session.auth = auth;
         self

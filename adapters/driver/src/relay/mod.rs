@@ -152,8 +152,8 @@ impl<R: Runtime> Relay<R> {
 
     /// Checks a request for a WebSocket that an HTTP server elsewhere has read, such as in a route of
     /// a web service, as the relay checks those at its own port: the headers of RFC 6455, the
-    /// [allowed origins](Builder::allowed_origins) and, with [`Auth::Open`], the address in the
-    /// query. The path is the caller's.
+    /// [allowed origins](Builder::allowed_origins) and, with [`Auth::Open`](crate::Auth::Open), the
+    /// address in the query. The path is the caller's.
     ///
     /// Send the response, of status 101, and give the byte stream behind it to
     /// [`adopt_upgraded`](Self::adopt_upgraded) with the upgrade.
