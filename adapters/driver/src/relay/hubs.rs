@@ -38,9 +38,6 @@ struct Outside {
     timer_at: Option<Time>,
     /// What the store is to do.
     requests: Vec<Request>,
-    /// The task that has it done.
-    keeper: Option<Waker>,
-    has_shut_down: bool,
     /// What is for other shards.
     parcels: Vec<(ShardId, Vec<Parcel>)>,
     /// The answer to [`Input::Register`].
@@ -55,6 +52,10 @@ pub(super) struct Left {
     pub(super) notes: Vec<Note>,
     /// The shards for which there are parcels.
     pub(super) concerned: Vec<ShardId>,
+    /// The store has something to do.
+    pub(super) has_requests: bool,
+    /// The hub has shut down just now.
+    pub(super) has_shut_down: bool,
 }
 
 /// What the hub did to a connection, for the log.
@@ -73,8 +74,6 @@ pub(super) enum Due {
     At(Time),
     /// When it is woken.
     Unknown,
-    /// The relay has shut down.
-    Never,
 }
 
 impl Due {
@@ -177,7 +176,6 @@ impl HubState {
         self.outside.timer = Some(waker.clone());
         self.outside.timer_at = wakeup.map(|wakeup| wakeup.at);
         match self.outside.timer_at {
-            _ if self.outside.has_shut_down => Due::Never,
             Some(at) if at <= now => Due::Now,
             Some(at) => Due::At(at),
             None => Due::Unknown,
@@ -192,20 +190,9 @@ impl HubState {
         }
     }
 
-    /// Takes what the store is to do. `waker`, the keeper's, is called when there is something, or
-    /// when it is to end.
-    pub(super) fn take_requests(&mut self, waker: &Waker) -> Vec<Request> {
-        self.wait_for_end(waker);
+    /// Takes what the store is to do.
+    pub(super) fn take_requests(&mut self) -> Vec<Request> {
         core::mem::take(&mut self.outside.requests)
-    }
-
-    /// Has the keeper woken when it is to end.
-    pub(super) fn wait_for_end(&mut self, waker: &Waker) {
-        self.outside.keeper = Some(waker.clone());
-    }
-
-    pub(super) const fn has_shut_down(&self) -> bool {
-        self.outside.has_shut_down
     }
 
     pub(super) fn stats(&self) -> HubStats {
@@ -216,22 +203,16 @@ impl HubState {
         self.outside.timer.take()
     }
 
-    pub(super) const fn wake_keeper(&mut self) -> Option<Waker> {
-        self.outside.keeper.take()
-    }
-
-    /// Wakes all tasks.
+    /// Wakes all tasks that wait for the hub.
     pub(super) fn wake_all(&mut self) {
         let Outside {
             wakers,
             timer,
-            keeper,
             left,
             ..
         } = &mut self.outside;
         let connections = wakers.iter_mut().filter_map(Option::take);
-        left.wakers
-            .extend(connections.chain(timer.take()).chain(keeper.take()));
+        left.wakers.extend(connections.chain(timer.take()));
     }
 
     /// Exchanges what is left to do for `left`, which is empty.
@@ -243,7 +224,12 @@ impl HubState {
 impl Outside {
     /// Takes all outputs of `turn`.
     fn drain<'a>(&mut self, mut turn: Turn<'a>) -> Turn<'a> {
-        let Left { wakers, notes, .. } = &mut self.left;
+        let Left {
+            wakers,
+            notes,
+            has_shut_down,
+            ..
+        } = &mut self.left;
         let mut wake = |conn: ConnId| {
             let waker = self.wakers.get_mut(conn.index());
             wakers.extend(waker.and_then(Option::take));
@@ -274,20 +260,18 @@ impl Outside {
                     notes.push(Note::Ended(conn, address, source, cause));
                 }
                 Output::Store(request) => self.requests.push(request),
-                Output::ShutDown => self.has_shut_down = true,
+                Output::ShutDown => *has_shut_down = true,
                 Output::Forward { shard, parcels } => self.parcels.push((shard, parcels)),
             }
         }
-        if self.has_shut_down || !self.requests.is_empty() {
-            wakers.extend(self.keeper.take());
-        }
+        self.left.has_requests = !self.requests.is_empty();
         turn
     }
 
     /// Wakes the timer if it would come too late for `wakeup`.
     fn reset_timer(&mut self, wakeup: Option<Wakeup>) {
         let sooner = wakeup.is_some_and(|wakeup| self.timer_at.is_none_or(|at| wakeup.at < at));
-        if sooner || self.has_shut_down {
+        if sooner {
             self.timer_at = wakeup.map(|wakeup| wakeup.at);
             self.left.wakers.extend(self.timer.take());
         }

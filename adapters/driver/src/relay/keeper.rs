@@ -186,24 +186,19 @@ type Requests = (Vec<(ShardId, usize)>, Vec<Request>);
 /// What the hubs want next; `None` if they will want nothing more.
 async fn next_requests<R: Runtime>(shared: &Shared<R>) -> Option<Requests> {
     poll_fn(|cx| {
+        // Looked at first: what other tasks leave behind at their end is found below.
+        let is_over = shared.wait_for_requests(cx.waker()) || shared.has_shut_down();
         let (mut counts, mut requests) = (Vec::new(), Vec::new());
-        let mut has_shut_down = true;
-        // Looked at first, under a lock: what other tasks leave behind at their end is found below.
-        let mut is_last = false;
         for shard in shared.shards.all() {
             let mut own = shared.visit(shard, &mut Left::default(), |state, _| {
-                has_shut_down &= state.has_shut_down();
-                if shard == ShardId::default() {
-                    is_last = shared.is_cut() && shared.is_last_task();
-                }
-                state.take_requests(cx.waker())
+                state.take_requests()
             });
             counts.push((shard, own.len()));
             requests.append(&mut own);
         }
         match requests.is_empty() {
             false => Poll::Ready(Some((counts, requests))),
-            true if has_shut_down || is_last => Poll::Ready(None),
+            true if is_over => Poll::Ready(None),
             true => Poll::Pending,
         }
     })
@@ -217,21 +212,7 @@ async fn unless_over<R: Runtime, T>(
     work: impl Future<Output = T>,
 ) -> Option<T> {
     let over = async {
-        poll_fn(|cx| {
-            let mut is_over = true;
-            for shard in shared.shards.all() {
-                is_over &= shared.visit(shard, &mut Left::default(), |state, _| {
-                    state.wait_for_end(cx.waker());
-                    state.has_shut_down() || shared.is_cut()
-                });
-            }
-            if is_over {
-                Poll::Ready(())
-            } else {
-                Poll::Pending
-            }
-        })
-        .await;
+        shared.is_over().await;
         if shared.is_cut() {
             let _ = within(&shared.runtime, LAST_WORDS, pending::<()>()).await;
         }

@@ -264,7 +264,13 @@ impl<R: Runtime, S: Stream> Pump<R, S> {
             let Poll::Ready(read) = Pin::new(&mut self.stream).poll_read(cx, buffer) else {
                 break;
             };
-            let read = buffer.get(..read?).unwrap_or_default();
+            let read = match read {
+                Ok(read) => read,
+                // What was read before counts all the same.
+                Err(_) if has_read => 0,
+                Err(error) => return Err(error),
+            };
+            let read = buffer.get(..read).unwrap_or_default();
             if read.is_empty() {
                 self.session.receive_end();
             } else {
@@ -316,9 +322,13 @@ impl<R: Runtime, S: Stream> Pump<R, S> {
             } else {
                 state.poll_transmit(conn, BATCH, now, |frame| frames.push(frame));
             }
-            state.sleep(conn, cx.waker());
+            let is_held = self.session.follow(state.hub());
+            // Of one that has ended, the place may be another's already.
+            if is_held {
+                state.sleep(conn, cx.waker());
+            }
             // Looked at under the lock: a cut takes it afterwards, and finds this waker.
-            self.session.follow(state.hub()) && !shared.is_cut()
+            is_held && !shared.is_cut()
         });
         let mut transmitted = 0;
         for frame in frames.drain(..) {

@@ -21,6 +21,9 @@ use super::{RelayStats, timer};
 use crate::clock::{Clock, unix_now};
 use crate::{Runtime, Store, session};
 
+/// Number of shards that one visit leads to. What they have for others is fetched by timers.
+const HOPS: usize = 16;
+
 /// What all tasks of a relay share.
 pub(super) struct Shared<R> {
     pub(super) runtime: R,
@@ -34,6 +37,10 @@ pub(super) struct Shared<R> {
     /// Its task drops it at its end.
     store: Option<Weak<dyn Store>>,
     pub(super) store_health: Mutex<StoreHealth>,
+    /// The task that has the store do what the hubs want.
+    keeper: Mutex<Option<Waker>>,
+    /// Number of shards that have not shut down.
+    living: AtomicUsize,
     /// No more connections: the listener and what has not joined yet have to end.
     closing: AtomicBool,
     /// Everything has to end, at once.
@@ -65,13 +72,12 @@ impl<R: Runtime> Shared<R> {
         let clock = Clock::new(runtime.clone());
         let shards = Shards::new(parts.shards, parts.seed);
         let restored = parts.store.as_deref().map(Store::restored);
+        let restored = shards.split(restored.unwrap_or_default());
         let (now, unix) = (clock.now(), unix_now());
-        let hubs = shards.all().map(|shard| {
+        let hubs = shards.all().zip(restored).map(|(shard, restored)| {
             let shard = Shard::new(shards.clone(), shard);
-            let mut hub = Hub::new_shard(parts.hub.clone(), shard, now, unix);
-            if let Some(restored) = &restored {
-                hub = hub.with_restored(restored.clone());
-            }
+            let hub = Hub::new_shard(parts.hub.clone(), shard, now, unix);
+            let hub = hub.with_restored(restored);
             ShardState {
                 hub: Mutex::new(HubState::new(hub)),
                 inbox: Mutex::new(Vec::new()),
@@ -93,6 +99,8 @@ impl<R: Runtime> Shared<R> {
             handshakes: Mutex::new(Handshakes::new(desk)),
             store: parts.store.as_ref().map(Arc::downgrade),
             store_health: Mutex::new(store_health),
+            keeper: Mutex::new(None),
+            living: AtomicUsize::new(parts.shards.get().into()),
             closing: AtomicBool::new(false),
             cut: AtomicBool::new(false),
             changed: Event::new(),
@@ -130,8 +138,15 @@ impl<R: Runtime> Shared<R> {
         act: impl FnOnce(&mut HubState, Time) -> T,
     ) -> T {
         let result = self.visit_one(shard, left, act);
-        while let Some(shard) = left.concerned.pop() {
+        for _ in 0..HOPS {
+            let Some(shard) = left.concerned.pop() else {
+                return result;
+            };
             self.visit_one(shard, left, |_, _| ());
+        }
+        for shard in left.concerned.drain(..) {
+            let timer = self.lock(shard).wake_timer();
+            timer.into_iter().for_each(Waker::wake);
         }
         result
     }
@@ -165,6 +180,19 @@ impl<R: Runtime> Shared<R> {
         left.wakers.drain(..).for_each(Waker::wake);
         for note in left.notes.drain(..) {
             self.note(note);
+        }
+        if core::mem::take(&mut left.has_requests) {
+            self.wake_keeper();
+        }
+        if core::mem::take(&mut left.has_shut_down)
+            && self.living.fetch_sub(1, Ordering::AcqRel) == 1
+        {
+            self.changed.notify(usize::MAX);
+            self.wake_keeper();
+            for shard in self.shards.all() {
+                let timer = self.lock(shard).wake_timer();
+                timer.into_iter().for_each(Waker::wake);
+            }
         }
         result
     }
@@ -308,6 +336,7 @@ impl<R: Runtime> Shared<R> {
         for shard in self.shards.all() {
             self.visit(shard, &mut Left::default(), |state, _| state.wake_all());
         }
+        self.wake_keeper();
     }
 
     /// Whether the caller's task is the only one that is left.
@@ -323,10 +352,39 @@ impl<R: Runtime> Shared<R> {
         // The keeper ends as the last one. Looked at under the lock under which it counts: otherwise this
         // task may not see that the relay was cut, while the keeper, woken for that, still counts it.
         let keeper = {
-            let mut state = self.lock(ShardId::default());
-            self.is_cut().then(|| state.wake_keeper())
+            let mut keeper = self.keeper();
+            self.is_cut().then(|| keeper.take())
         };
         keeper.flatten().into_iter().for_each(Waker::wake);
+    }
+
+    fn keeper(&self) -> MutexGuard<'_, Option<Waker>> {
+        self.keeper.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake_keeper(&self) {
+        let keeper = self.keeper().take();
+        keeper.into_iter().for_each(Waker::wake);
+    }
+
+    /// Has `waker`, the keeper's, called when there is something to do; returns whether no other task is
+    /// left of a relay that was cut.
+    pub(super) fn wait_for_requests(&self, waker: &Waker) -> bool {
+        let mut keeper = self.keeper();
+        *keeper = Some(waker.clone());
+        self.is_cut() && self.is_last_task()
+    }
+
+    /// Whether all shards have shut down.
+    pub(super) fn has_shut_down(&self) -> bool {
+        self.living.load(Ordering::Acquire) == 0
+    }
+
+    /// Completes when the store is not waited for any longer: all shards have shut down, or everything
+    /// has to end at once.
+    pub(super) async fn is_over(&self) {
+        self.wait_until(|| self.has_shut_down() || self.is_cut())
+            .await;
     }
 
     /// Completes when no more connections are wanted.

@@ -41,14 +41,14 @@ fn poll<R: Runtime>(
             // Looked at under the lock: a cut takes it afterwards, and finds this waker.
             (state.handle_timeout(now, cx.waker()), shared.is_cut())
         });
-        if cut {
+        // A shard that has shut down takes what others still have for it.
+        if cut || shared.has_shut_down() {
             return Poll::Ready(());
         }
         // The first of them sees to the log as well.
         let is_first = shard == ShardId::default();
         let log_at = is_first.then(|| shared.log_due_reports());
         match due.or_at(log_at.flatten()) {
-            Due::Never => return Poll::Ready(()),
             Due::Unknown => {
                 *sleep = None;
                 return Poll::Pending;
