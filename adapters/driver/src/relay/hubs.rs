@@ -224,6 +224,7 @@ impl HubState {
 impl Outside {
     /// Takes all outputs of `turn`.
     fn drain<'a>(&mut self, mut turn: Turn<'a>) -> Turn<'a> {
+        let was_empty = self.requests.is_empty();
         let Left {
             wakers,
             notes,
@@ -264,7 +265,8 @@ impl Outside {
                 Output::Forward { shard, parcels } => self.parcels.push((shard, parcels)),
             }
         }
-        self.left.has_requests = !self.requests.is_empty();
+        // Later ones are found with these.
+        self.left.has_requests |= was_empty && !self.requests.is_empty();
         turn
     }
 
