@@ -360,6 +360,49 @@ fn what_was_accepted_comes_back_whatever_its_sender_has_stored_since() {
 }
 
 #[test]
+fn few_large_envelopes_at_once_are_taken_with_many_shards() {
+    for count in [2, 16, 64] {
+        let mut relay = Relay::new(config(), count, MemoryQueue::new());
+        let (alice, bob) = (relay.name_in(0, "alice"), relay.name_in(1, "bob"));
+        relay.join(&alice);
+        for _ in 0..7 {
+            relay.send(&alice, message_of(&alice, &bob, 60 << 10));
+        }
+        let stats = relay.hubs[0].stats();
+        assert_eq!(
+            (stats.forwarded, stats.refused_memory),
+            (7, 0),
+            "{count} shards"
+        );
+    }
+}
+
+#[test]
+fn connections_are_counted_in_all_shards() {
+    let (mut relay, ..) = two(config().max_connections(3));
+    let mut admitted = 0;
+    for number in 0..20 {
+        let address = address(&format!("agent{number}"));
+        let shard = relay.shards.of(address.as_str()).index();
+        let others = relay.hubs[1 - shard].connection_count();
+        let hub = &mut relay.hubs[shard];
+        hub.set_other_connections(others);
+        let (admission, options) = (Admission::Named, JoinOptions::default());
+        let register = Input::Register {
+            address,
+            admission,
+            options,
+        };
+        let mut turn = hub.handle_input(register, Time::ZERO);
+        admitted += u32::from(matches!(
+            turn.poll_output(),
+            Some(Output::Registered { .. })
+        ));
+    }
+    assert_eq!(admitted, 3);
+}
+
+#[test]
 fn a_relay_begins_anew_with_another_number_of_shards() {
     let mut store = MemoryQueue::new();
     for count in [1, 4, 2, 3] {

@@ -54,6 +54,8 @@ pub(crate) struct Shared {
     pub(crate) sessions: Arc<Config>,
     /// By [`ShardId::index`].
     pub(crate) mailboxes: Vec<Mailbox<Message>>,
+    /// Number of connections of each hub.
+    pub(crate) connections: Vec<AtomicUsize>,
     /// What the hubs did a moment ago, or when they ended.
     pub(crate) last: Vec<Mutex<HubStats>>,
     pub(crate) store_health: Mutex<StoreHealth>,
@@ -89,6 +91,7 @@ impl Shared {
             places,
             sessions: Arc::clone(&parts.session),
             last: mailboxes.iter().map(|_| Mutex::default()).collect(),
+            connections: mailboxes.iter().map(|_| AtomicUsize::new(0)).collect(),
             unfinished: AtomicUsize::new(mailboxes.len()),
             mailboxes,
             store_health: Mutex::new(match &parts.store {
@@ -109,6 +112,13 @@ impl Shared {
             waiting: Mutex::default(),
             running: Arc::default(),
         }
+    }
+
+    /// Number of connections of all hubs but that of `shard`.
+    pub(crate) fn other_connections(&self, shard: ShardId) -> usize {
+        let others = self.connections.iter().enumerate();
+        let others = others.filter(|(index, _)| *index != shard.index());
+        others.map(|(_, count)| count.load(Ordering::Relaxed)).sum()
     }
 
     pub(crate) fn now(&self) -> Time {

@@ -5,6 +5,7 @@
 //! it wakes have their turn in the round behind it. The loop of the first hub accepts connections, and
 //! serves them up to the moment in which they join; then those of another hub move there.
 
+use core::sync::atomic::Ordering;
 use core::time::Duration;
 use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
@@ -513,6 +514,8 @@ impl Worker {
                         shared.mailboxes[shard.index()].post(Message::Join(conn));
                         return true;
                     }
+                    let others = shared.other_connections(self.id);
+                    self.hub.set_other_connections(others);
                     self.said.take(self.hub.handle_input(ask.input(), now));
                     match self.said.joined.take() {
                         Some(Ok(id)) => ask.registered(id, out),
@@ -557,6 +560,8 @@ impl Worker {
 
     /// Does what the hub has said, but for what goes elsewhere.
     fn settle(&mut self) {
+        let count = self.hub.connection_count();
+        self.shared.connections[self.id.index()].store(count, Ordering::Relaxed);
         for (id, address, cause) in self.said.closed.drain(..) {
             let key = self.conns.key_of(id);
             let Some(conn) = self.conns.by_key.try_remove(key) else {

@@ -11,7 +11,6 @@ use super::backlog::Backlog;
 use super::io::{CloseCause, ConnId, JoinOptions};
 use super::outbox::{Acked, BufferPool, ENVELOPE_OVERHEAD, Outbox, OutboxLimits, Queued};
 use super::rate::TokenBucket;
-use super::shards::ShardId;
 use super::shares::Shares;
 use super::slab::MAX_SLOTS;
 use super::unsettled::Unsettled;
@@ -175,8 +174,8 @@ pub(super) struct Connection {
     pub(super) unsettled: Unsettled,
     /// The driver is to read nothing from it until it comes again.
     pub(super) paused: bool,
-    /// A link to another shard has little room left: it is to send no more until there is some.
-    pub(super) awaits_link: Option<ShardId>,
+    /// The links to other shards have little room left: it is to send no more until there is some.
+    pub(super) awaits_links: bool,
     /// Number of its envelopes for other shards that these have neither decided nor given to the store.
     pub(super) open_items: u32,
     pub(super) socket: Socket,
@@ -215,7 +214,7 @@ impl Connection {
             confirm_credits: 0,
             unsettled: Unsettled::default(),
             paused: false,
-            awaits_link: None,
+            awaits_links: false,
             open_items: 0,
             socket: Socket::Awake,
             ack_overdue: false,
@@ -240,7 +239,7 @@ impl Connection {
     pub(super) fn is_congested(&self, limits: &OutboxLimits) -> bool {
         let may_come = self.unsettled.len() as usize * REJECTION_BYTES;
         let is_full = self.outbox.control_bytes() + may_come > limits.control_bytes;
-        !self.is_closing() && (is_full || self.awaits_link.is_some())
+        !self.is_closing() && (is_full || self.awaits_links)
     }
 
     /// Whether the relay's close frame waits for verdicts of other shards.

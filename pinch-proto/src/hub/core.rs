@@ -60,6 +60,8 @@ pub(super) struct Core {
     pub(super) next_expiry: Option<Time>,
     pub(super) links: Links,
     pub(super) shutdown: Shutdown,
+    /// Number of connections of the other shards.
+    pub(super) other_connections: usize,
     pub(super) stats: HubStats,
 }
 
@@ -173,6 +175,7 @@ impl Core {
             next_expiry: config.queue.map(|queue| now + queue.expiry_interval),
             links: Links::new(place, config.link_bytes),
             shutdown: Shutdown::No,
+            other_connections: 0,
             stats: HubStats::default(),
             clock: Clock {
                 now,
@@ -217,7 +220,7 @@ impl Core {
             blocks: self.blocks.len() as u64,
             block_owners: self.blocks.owners() as u64,
             store_unanswered: self.tickets.len() as u64,
-            held_bytes: self.counted_bytes() + self.links.bytes() as u64,
+            held_bytes: self.counted_bytes() + self.links.bytes().min(self.links.limit()) as u64,
             unstored_bytes: self.unstored_bytes(),
             unanswered: self.links.unanswered() as u64,
             memory_bytes: (self.config.total_outbox_bytes + self.links.limit()) as u64,

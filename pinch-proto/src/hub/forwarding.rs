@@ -12,6 +12,7 @@
 //!    control ◄─ Item::Rejection ◄───────────────────── came back later
 //! ```
 
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
@@ -35,8 +36,12 @@ use crate::{Address, EnvelopeView, Frame};
 #[derive(Debug)]
 pub(super) struct Links {
     place: Shard,
-    /// Most bytes of envelopes without a verdict on each link.
+    /// Most bytes of envelopes without a verdict on all links.
     limit: usize,
+    /// Connections that are to send no more until there is room, in order, and how many of them have
+    /// ended at least.
+    waiting: VecDeque<ConnId>,
+    gone: usize,
     /// By the index of the shard at the other end. None where there is one shard.
     links: Vec<Link>,
     bytes: usize,
@@ -51,6 +56,8 @@ impl Links {
             limit,
             links: (0..links).map(|_| Link::default()).collect(),
             bytes: 0,
+            waiting: VecDeque::new(),
+            gone: 0,
         }
     }
 
@@ -63,9 +70,14 @@ impl Links {
         self.bytes
     }
 
-    /// The most that these can be.
-    pub(super) fn limit(&self) -> usize {
-        self.limit * self.links.len().saturating_sub(1)
+    /// The most that envelopes can make of these. Rejections may come on top.
+    pub(super) const fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Whether so much is on its way that connections are to send no more.
+    const fn is_narrow(&self) -> bool {
+        self.bytes > self.limit / 2
     }
 
     /// Number of items that have no verdict.
@@ -126,10 +138,7 @@ impl Core {
         let message = envelope.to_message();
         let item = Item::Envelope { message, hash };
         let limit = self.links.limit;
-        let Some(link) = self.links.link(shard) else {
-            return Fate::Asked;
-        };
-        if link.bytes() + Link::cost(&item) > limit {
+        if self.links.bytes + item.cost() > limit {
             self.stats.refused_memory += 1;
             return Fate::Rejected(RejectReason::ShardBusy { limit });
         }
@@ -137,12 +146,8 @@ impl Core {
         let origin = begin_settling(sender);
         sender.open_items += 1;
         self.send(shard, item, Some(origin));
-        if let Some(link) = self.links.link(shard)
-            && link.bytes() > limit / 2
-            && sender.awaits_link.is_none()
-        {
-            sender.awaits_link = Some(shard);
-            link.waiting.push(sender.id);
+        if self.links.is_narrow() && !core::mem::replace(&mut sender.awaits_links, true) {
+            self.links.waiting.push_back(sender.id);
         }
         // The verdict of the other shard is what its replies wait for.
         Fate::Asked
@@ -150,7 +155,7 @@ impl Core {
 
     fn send(&mut self, shard: ShardId, item: Item, origin: Option<Origin>) {
         let (instance, keeps) = (self.links.place.instance, self.links.keeps());
-        self.links.bytes += Link::cost(&item);
+        self.links.bytes += item.cost();
         let Some(link) = self.links.link(shard) else {
             return;
         };
@@ -233,6 +238,9 @@ impl Core {
     /// Tells the author of an envelope in another shard, if it is there, that it does not arrive
     /// after all.
     pub(super) fn send_rejection(&mut self, shard: ShardId, message: Bytes, droppable: bool) {
+        if droppable && self.links.is_narrow() {
+            return;
+        }
         let item = Item::Rejection { message, droppable };
         self.send(shard, item, None);
     }
@@ -334,7 +342,7 @@ impl Hub {
             }
         }
         if has_moved {
-            self.reopen_link(from);
+            self.reopen_links(from);
             self.check_shutdown();
         }
     }
@@ -350,39 +358,35 @@ impl Hub {
         }
     }
 
-    /// A connection that waits for room on a link has ended.
-    pub(super) fn leave_link(&mut self, shard: ShardId) {
+    /// A connection that waits for room on the links has ended.
+    pub(super) fn leave_links(&mut self) {
         let Self { connections, core } = self;
-        if let Some(link) = core.links.link(shard) {
-            link.gone += 1;
-            if link.gone > link.waiting.len() / 2 {
-                link.gone = 0;
-                link.waiting.retain(|conn| connections.get(*conn).is_some());
-            }
+        let links = &mut core.links;
+        links.gone += 1;
+        if links.gone > links.waiting.len() / 2 {
+            links.gone = 0;
+            let is_there = |conn: &ConnId| connections.get(*conn).is_some();
+            links.waiting.retain(is_there);
         }
     }
 
-    /// Lets connections go on that wait for room on a link, if there is some.
-    fn reopen_link(&mut self, shard: ShardId) {
-        let (limit, keeps) = (self.core.links.limit, self.core.links.keeps());
-        let Some(link) = self.core.links.link(shard) else {
-            return;
-        };
+    /// Lets connections go on that wait for room on the links, if there is some.
+    fn reopen_links(&mut self, shard: ShardId) {
+        let keeps = self.core.links.keeps();
+        let link = self.core.links.link(shard);
+        let is_awaited = keeps && link.is_some_and(|link| link.unanswered() > 0);
         let index = u32::from(shard.0);
-        let is_awaited = keeps && link.unanswered() > 0;
-        let waiting = if link.bytes() > limit / 4 {
-            Vec::new()
-        } else {
-            link.gone = 0;
-            core::mem::take(&mut link.waiting)
-        };
         self.core.deadlines.disarm(Timer::Resend, index);
         if is_awaited {
             self.core.arm(Timer::Resend, index);
         }
-        for conn in waiting {
+        if self.core.links.is_narrow() {
+            return;
+        }
+        self.core.links.gone = 0;
+        for conn in core::mem::take(&mut self.core.links.waiting) {
             if let Some(connection) = self.connections.get_mut(conn) {
-                connection.awaits_link = None;
+                connection.awaits_links = false;
                 self.core.wake_paused(connection);
             }
         }

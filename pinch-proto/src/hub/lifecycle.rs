@@ -99,7 +99,8 @@ impl Hub {
 
     fn has_place(&self) -> bool {
         let connections = &self.connections;
-        connections.len() < self.core.config.max_connections && connections.has_room()
+        let all = connections.len() + self.core.other_connections;
+        all < self.core.config.max_connections && connections.has_room()
     }
 
     /// Closes the connection that has to give way, and returns the envelopes that its successor
@@ -274,7 +275,7 @@ impl Hub {
             return;
         };
         core.shares.leave(connection.place);
-        let awaits_link = connection.awaits_link;
+        let awaits_links = connection.awaits_links;
         let Phase::Closing(closing) = connection.phase else {
             return;
         };
@@ -287,8 +288,8 @@ impl Hub {
             address: connection.address,
             cause: closing.cause,
         });
-        if let Some(shard) = awaits_link {
-            self.leave_link(shard);
+        if awaits_links {
+            self.leave_links();
         }
         self.check_shutdown();
     }

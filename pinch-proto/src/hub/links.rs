@@ -12,7 +12,6 @@ use core::ops::Range;
 
 use bytes::Bytes;
 
-use super::io::ConnId;
 use super::outbox::ENVELOPE_OVERHEAD;
 use super::unsettled::Origin;
 use crate::Message;
@@ -84,13 +83,13 @@ pub enum Item {
 }
 
 impl Item {
-    /// What it counts for in the bytes of a link. Rejections do not count: there are at most as
-    /// many as envelopes came over the link in the other direction and are held here.
-    fn bytes(&self) -> usize {
-        match self {
+    /// What it counts for in the bytes of all links.
+    pub(super) fn cost(&self) -> usize {
+        let bytes = match self {
             Self::Envelope { message, .. } => message.bytes().len(),
-            Self::Rejection { .. } => 0,
-        }
+            Self::Rejection { message, .. } => message.len(),
+        };
+        bytes + ENVELOPE_OVERHEAD
     }
 }
 
@@ -138,10 +137,6 @@ pub(super) struct Link {
     bytes: usize,
     /// What is to be handed to the other hub.
     pub(super) outgoing: Vec<Parcel>,
-    /// Connections that are to send no more until there is room.
-    pub(super) waiting: Vec<ConnId>,
-    /// At least so many of them have ended.
-    pub(super) gone: usize,
     /// The latest instance of the other hub from which something came.
     peer: Option<u64>,
     /// The number of the next item from there.
@@ -155,14 +150,6 @@ impl Link {
     /// Bytes of what was sent and has no verdict, with an overhead for each.
     pub(super) const fn bytes(&self) -> usize {
         self.bytes
-    }
-
-    /// What `item` would add to them.
-    pub(super) fn cost(item: &Item) -> usize {
-        match item {
-            Item::Envelope { .. } => item.bytes() + ENVELOPE_OVERHEAD,
-            Item::Rejection { .. } => 0,
-        }
     }
 
     /// Number of items whose fate is open.
@@ -186,7 +173,7 @@ impl Link {
         keeps: bool,
     ) -> bool {
         let number = self.oldest + self.sent.len() as u64;
-        let bytes = Self::cost(&item);
+        let bytes = item.cost();
         self.bytes += bytes;
         self.open += 1;
         self.sent.push_back(Sent {
@@ -330,6 +317,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::hub::ConnId;
 
     fn envelope(number: u64) -> Item {
         let message = Message::from(Bytes::copy_from_slice(&number.to_be_bytes()));

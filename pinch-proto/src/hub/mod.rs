@@ -146,8 +146,7 @@
 //! close echo wait for it as for an answer of the store. If an envelope that was accepted comes back
 //! later, its rejection takes that way, too.
 //!
-//! Envelopes without a verdict are bounded for each pair of shards, by a part of
-//! [`Config::total_outbox_bytes`]. From half of that, their senders are [paused](Hub::is_paused); what
+//! Envelopes without a verdict are bounded: an eighth of the memory of a shard is for them. From half of that, their senders are [paused](Hub::is_paused); what
 //! was read already is rejected beyond it. What the other shard has given to its store counts there.
 //!
 //! The bus between the shards hands over what a hub says to another in order. One that may lose,
@@ -376,6 +375,19 @@ impl Hub {
     /// ```
     pub fn set_wall_clock(&mut self, unix: UnixMillis, now: Time) {
         self.core.clock.set_wall(unix, now);
+    }
+
+    /// Number of its connections, closing ones included.
+    #[must_use]
+    pub fn connection_count(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Tells the hub how many connections the other shards of its relay have, closing ones included:
+    /// they count in [`Config::max_connections`]. A driver says so before it registers one, as exactly
+    /// as it knows.
+    pub const fn set_other_connections(&mut self, count: usize) {
+        self.core.other_connections = count;
     }
 
     /// What the hub has done and holds.

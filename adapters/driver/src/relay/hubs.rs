@@ -152,13 +152,16 @@ impl HubState {
         self.outside.reset_timer(wakeup);
     }
 
-    /// Enters a connection from `source` into the routing table by `input`.
+    /// Enters a connection from `source` into the routing table by `input`, where other shards have so
+    /// many.
     pub(super) fn register(
         &mut self,
         input: Input,
         source: Source,
+        others: usize,
         now: Time,
     ) -> Result<ConnId, JoinRefusal> {
+        self.hub.set_other_connections(others);
         self.handle(input, now);
         let joined = self.outside.joined.take();
         let joined = joined.unwrap_or(Err(JoinRefusal::ShuttingDown));

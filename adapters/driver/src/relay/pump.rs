@@ -388,8 +388,9 @@ impl<R: Runtime, S: Stream> Pump<R, S> {
                     Event::Register(register) => {
                         let (input, source) = (register.input(), pending.source());
                         let shard = shared.shards.of(register.address().as_str());
+                        let others = shared.other_connections(shard);
                         let registered = shared.visit(shard, &mut buffers.left, |state, now| {
-                            state.register(input, source, now)
+                            state.register(input, source, others, now)
                         });
                         self.shard = shard;
                         match registered {

@@ -64,6 +64,8 @@ struct ShardState {
     inbox: Mutex<Vec<(ShardId, Vec<Parcel>)>>,
     /// Something was left there since it was fetched: the usual visit needs one lock.
     has_mail: AtomicBool,
+    /// Number of its connections, as of the last visit.
+    connections: AtomicUsize,
 }
 
 impl<R: Runtime> Shared<R> {
@@ -82,6 +84,7 @@ impl<R: Runtime> Shared<R> {
                 hub: Mutex::new(HubState::new(hub)),
                 inbox: Mutex::new(Vec::new()),
                 has_mail: AtomicBool::new(false),
+                connections: AtomicUsize::new(0),
             }
         });
         let store_health = match &parts.store {
@@ -174,6 +177,12 @@ impl<R: Runtime> Shared<R> {
                 concerned.push(to);
             }
         }
+        if self.hubs.len() > 1 {
+            let count = state.hub().connection_count();
+            self.state(shard)
+                .connections
+                .store(count, Ordering::Relaxed);
+        }
         state.swap_left(left);
         drop(state);
         left.concerned = concerned;
@@ -195,6 +204,15 @@ impl<R: Runtime> Shared<R> {
             }
         }
         result
+    }
+
+    /// Number of connections of all shards but this one.
+    pub(super) fn other_connections(&self, shard: ShardId) -> usize {
+        let others = self.hubs.iter().enumerate();
+        let others = others.filter(|(index, _)| *index != shard.index());
+        others
+            .map(|(_, state)| state.connections.load(Ordering::Relaxed))
+            .sum()
     }
 
     /// Tells a hub one thing.

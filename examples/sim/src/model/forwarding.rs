@@ -38,10 +38,10 @@ impl Sent {
     /// What it takes of the link.
     fn cost(&self) -> usize {
         match &self.item {
-            Item::Envelope { .. } if self.is_taken => 0,
-            Item::Envelope { .. } if self.is_answered => ENVELOPE_OVERHEAD,
+            _ if self.is_taken => 0,
+            _ if self.is_answered => ENVELOPE_OVERHEAD,
             Item::Envelope { message, .. } => message.bytes().len() + ENVELOPE_OVERHEAD,
-            Item::Rejection { .. } => 0,
+            Item::Rejection { message, .. } => message.len() + ENVELOPE_OVERHEAD,
         }
     }
 }
@@ -52,8 +52,6 @@ pub(super) struct Link {
     shard: ShardId,
     /// All that was ever sent. An item's number is its place.
     sent: Vec<Sent>,
-    /// Connections that wait for room, in the order in which they began to.
-    waiting: Vec<ConnId>,
     /// All that was ever taken, with its verdict if it has one.
     taken: Vec<Option<Verdict>>,
     /// The other side has the verdicts of all before this one.
@@ -67,7 +65,6 @@ impl Link {
         Self {
             shard,
             sent: vec![],
-            waiting: vec![],
             taken: vec![],
             known: 0,
             resend_at: None,
@@ -122,6 +119,11 @@ impl Model {
         self.links.iter().map(Link::bytes).sum()
     }
 
+    /// Whether so much is on its way that nobody is to send more.
+    fn is_narrow(&self) -> bool {
+        self.link_bytes() > self.settings.link_bytes / 2
+    }
+
     /// The number of items without a verdict.
     pub(super) fn unanswered(&self) -> usize {
         let of_one = |link: &Link| link.unanswered().count();
@@ -147,7 +149,7 @@ impl Model {
     /// An envelope for an agent of another shard.
     pub(super) fn forward(&mut self, shard: ShardId, conn: ConnId, message: &Bytes) -> Decision {
         let limit = self.settings.link_bytes;
-        if self.link(shard).bytes() + message.len() + ENVELOPE_OVERHEAD > limit {
+        if self.link_bytes() + message.len() + ENVELOPE_OVERHEAD > limit {
             self.happened.refused_memory += 1;
             return Decision::Rejected(format!(
                 "relay is too busy: {limit} bytes are on their way to the recipient's shard"
@@ -160,19 +162,21 @@ impl Model {
             hash: self.place.shards.hash(view.to_address()),
         };
         self.send_item(shard, item, Some(conn));
-        if self.link(shard).bytes() > limit / 2
+        if self.is_narrow()
             && let Some(connection) = self.get_mut(conn)
             && !connection.awaits_link
         {
             connection.awaits_link = true;
-            self.link(shard).waiting.push(conn);
+            self.waiting_for_links.push(conn);
         }
         Decision::Asked
     }
 
     /// The author of an envelope in another shard is told that it does not arrive after all.
     pub(super) fn send_rejection(&mut self, shard: ShardId, message: Bytes, droppable: bool) {
-        self.send_item(shard, Item::Rejection { message, droppable }, None);
+        if !droppable || !self.is_narrow() {
+            self.send_item(shard, Item::Rejection { message, droppable }, None);
+        }
     }
 
     fn send_item(&mut self, shard: ShardId, item: Item, conn: Option<ConnId>) {
@@ -368,11 +372,10 @@ impl Model {
         if !has_moved {
             return;
         }
-        let limit = self.settings.link_bytes;
         let link = self.link(shard);
         link.resend_at = again.filter(|_| link.unanswered().count() > 0);
-        if link.bytes() <= limit / 4 {
-            for conn in core::mem::take(&mut link.waiting) {
+        if !self.is_narrow() {
+            for conn in core::mem::take(&mut self.waiting_for_links) {
                 if let Some(connection) = self.get_mut(conn) {
                     connection.awaits_link = false;
                 }

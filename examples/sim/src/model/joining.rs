@@ -41,7 +41,7 @@ impl Model {
                 return Ok(());
             }
             // Those that are being closed take a place still; a takeover is let in nevertheless.
-            (None, _) if self.connections.len() >= self.settings.max_connections => {
+            (None, _) if self.connections.len() + self.others >= self.settings.max_connections => {
                 self.refuse(address, JoinRefusal::Full);
                 return Ok(());
             }

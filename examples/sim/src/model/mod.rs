@@ -54,7 +54,11 @@ pub struct Model {
     /// Which part of a relay it is.
     place: Shard,
     links: Vec<Link>,
+    /// Connections that wait for room on the links, in the order in which they began to.
+    waiting_for_links: Vec<ConnId>,
     next_resend_order: u64,
+    /// How many connections the other shards have.
+    pub others: usize,
     now: Time,
     /// The wall clock when the other showed zero.
     unix_at_zero: i64,
@@ -113,7 +117,9 @@ impl Model {
             settings,
             place,
             links,
+            waiting_for_links: vec![],
             next_resend_order: 0,
+            others: 0,
             now,
             unix_at_zero: unix.0 - millis(now),
             connections: vec![],

@@ -23,11 +23,12 @@ impl Model {
         stats.queued_bytes = sum(Connection::waiting_bytes);
         stats.in_flight_bytes = sum(Connection::given_bytes);
         stats.begun_bytes = sum(|connection| connection.begun);
-        stats.held_bytes = (self.counted_bytes() + self.link_bytes()) as u64;
+        stats.held_bytes =
+            (self.counted_bytes() + self.link_bytes().min(self.settings.link_bytes)) as u64;
         stats.unanswered = self.unanswered() as u64;
         stats.unstored_bytes = self.unstored_bytes() as u64;
-        let for_links = self.links.len() * self.settings.link_bytes;
-        stats.memory_bytes = (self.settings.total_outbox_bytes + for_links) as u64;
+        let settings = &self.settings;
+        stats.memory_bytes = (settings.total_outbox_bytes + settings.link_bytes) as u64;
         stats.queued = self.fates.count(Fate::Queued);
         stats.in_flight = self.fates.count(Fate::Given);
         stats.storing = self.fates.count(Fate::Storing);

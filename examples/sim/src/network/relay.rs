@@ -446,6 +446,13 @@ impl World {
                 ..JoinOptions::default()
             },
         };
+        let relay = &mut self.relays[index.relay as usize];
+        let all = relay.stats();
+        if let Some(Station { hub, .. }) = relay.station(index.shard) {
+            let own = hub.stats();
+            let others = all.connections + all.closing - own.connections - own.closing;
+            hub.set_other_connections(usize::try_from(others).expect("few connections"));
+        }
         self.relay_turn(index, Some(id), Some(register));
         Some(id)
     }

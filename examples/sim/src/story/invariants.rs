@@ -73,8 +73,7 @@ impl Run {
         check_equations(&stats)?;
         self.check_queue()?;
         let settings = self.settings.of_shard();
-        let for_links = usize::from(settings.shards - 1) * settings.link_bytes;
-        let memory = settings.total_outbox_bytes + for_links;
+        let memory = settings.total_outbox_bytes + settings.link_bytes;
         let limits = [
             ("held bytes", stats.held_bytes, memory),
             (
@@ -265,6 +264,7 @@ impl Run {
         let mut owed = VecDeque::new();
         for turn in self.turns().filter(|turn| turn.shard == shard) {
             let mut frames = vec![];
+            hub.set_other_connections(turn.others);
             let call = turn.call.clone();
             let (outputs, _) = drain(call.make(&mut hub, turn.now, &mut frames));
             owed.extend(outputs);

@@ -28,6 +28,7 @@ pub(super) enum Line {
 #[derive(Clone, Debug)]
 pub(super) struct Turn {
     pub(super) shard: ShardId,
+    pub(super) others: usize,
     pub(super) call: Call,
     pub(super) now: Time,
     pub(super) said: Said,

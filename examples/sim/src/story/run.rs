@@ -52,6 +52,8 @@ pub(super) struct Station {
     /// The latest time that was handed in.
     pub(super) latest: Time,
     pub(super) wakeup: Option<Wakeup>,
+    /// How many connections the other shards had when somebody joined last.
+    pub(super) others: usize,
     /// All connections that this hub had, in order.
     pub(super) people: Vec<Person>,
 }
@@ -159,6 +161,19 @@ impl Run {
         let address = agent.address();
         let options = session.options();
         self.go_to_agent(agent);
+        let of_one = |(shard, station): (ShardId, &Station)| {
+            let stats = station.hub.stats();
+            let count = stats.connections + stats.closing;
+            if shard == self.at {
+                0
+            } else {
+                usize::try_from(count).expect("few")
+            }
+        };
+        let others = self.stations().map(of_one).sum();
+        self.here.hub.set_other_connections(others);
+        self.here.model.others = others;
+        self.here.others = others;
         self.give(&Input::Register {
             address,
             admission,
@@ -433,6 +448,7 @@ fn stations(
             model: Model::new(*settings, place, *now, *unix).with_restored(restored.clone()),
             latest: *now,
             wakeup: None,
+            others: 0,
             people: vec![],
         }
     };

@@ -283,12 +283,9 @@ impl Settings {
             let one = self.envelope_bytes + ENVELOPE_OVERHEAD;
             let memory = self.total_outbox_bytes.div_ceil(count);
             self.total_outbox_bytes = (memory - memory / 8).max(one);
-            let even = self.max_connections.div_ceil(count);
-            let uneven = even + 4 * even.isqrt();
-            self.max_connections = self.max_connections.min(uneven);
             self.max_parked_buckets = self.max_parked_buckets.div_ceil(count);
             self.max_blocks.1 = self.max_blocks.1.div_ceil(count);
-            self.link_bytes = (memory / 8 / (count - 1)).max(2 * one);
+            self.link_bytes = (memory / 8).max(2 * one);
             if let Some(queue) = &mut self.queue {
                 let bytes = queue.unanswered_bytes.div_ceil(count);
                 queue.unanswered_bytes = bytes.max(one);

@@ -135,6 +135,7 @@ impl Run {
         let said = Said { frames, outputs };
         self.lines.push(Line::Turn(prose::Turn {
             shard: self.at,
+            others: self.here.others,
             call,
             now,
             said: said.clone(),

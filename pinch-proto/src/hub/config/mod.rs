@@ -4,7 +4,7 @@ mod error;
 mod policies;
 mod queue;
 
-use core::num::{NonZeroU16, NonZeroUsize};
+use core::num::NonZeroU16;
 use core::time::Duration;
 
 pub use self::error::ConfigError;
@@ -60,7 +60,7 @@ pub struct Config {
     pub(super) max_blocks_per_agent: usize,
     pub(super) max_blocks: usize,
     pub(super) block_ttl: Duration,
-    /// How many bytes of envelopes may wait for the verdicts of each other shard; 0 where there is none.
+    /// How many bytes of envelopes may wait for the verdicts of other shards; 0 where there are none.
     pub(super) link_bytes: usize,
 }
 
@@ -320,9 +320,8 @@ impl Config {
         self
     }
 
-    /// How many connections may be registered at once. Default: 1,048,576. Each of several shards has
-    /// an even share, and four times its square root more, since a hash does not spread evenly: all of
-    /// 10 connections with 2 shards, and 1.6 % more than 1,000,000 in all with 16.
+    /// How many connections may be registered at once, in all shards
+    /// ([`Hub::set_other_connections`](super::Hub::set_other_connections)). Default: 1,048,576.
     #[must_use]
     pub fn max_connections(mut self, limit: usize) -> Self {
         self.max_connections = limit;
@@ -409,16 +408,14 @@ impl Config {
     /// The settings of one of `count` shards: its part of what the whole relay may hold, but never less
     /// than one envelope takes. An eighth of its memory is for envelopes on their way to other shards.
     pub(super) fn of_shard(mut self, count: NonZeroU16) -> Self {
-        let Some(links) = NonZeroUsize::new(usize::from(count.get() - 1)) else {
-            return self;
-        };
         let count = usize::from(count.get());
+        if count == 1 {
+            return self;
+        }
         let one = self.envelope_bytes + ENVELOPE_OVERHEAD;
         let memory = self.total_outbox_bytes.div_ceil(count);
-        self.link_bytes = (memory / 8 / links).max(2 * one);
+        self.link_bytes = (memory / 8).max(2 * one);
         self.total_outbox_bytes = (memory - memory / 8).max(one);
-        let even = self.max_connections.div_ceil(count);
-        self.max_connections = (even + 4 * even.isqrt()).min(self.max_connections);
         self.max_parked_buckets = self.max_parked_buckets.div_ceil(count);
         self.max_blocks = self.max_blocks.div_ceil(count);
         self.queue = self.queue.map(|queue| queue.of_shard(count, one));
