@@ -415,6 +415,13 @@ fn nothing_counts_behind_a_close_frame_and_nothing_is_written() {
     assert_eq!(scene.heard(), [Heard::Close(1000)]);
     assert_eq!(scene.heard(), []);
 
+    // Nor while the answer has to wait.
+    let mut scene = Scene::joined();
+    let mut count = 0;
+    scene.session.receive(&close(1000), |_| count += 1);
+    scene.session.receive(&behind, |_| count += 1);
+    assert_eq!(count, 1);
+
     // Nor behind a breach, but it is told.
     let mut scene = Scene::joined();
     scene.receive(&[frame(0x83, b""), behind.clone()].concat());
