@@ -7,7 +7,7 @@ use core::time::Duration;
 use bytesize::ByteSize;
 use pinch_driver::AllowedOrigins;
 use pinch_proto::Host;
-use pinch_proto::hub::{ConfigError, RateLimit};
+use pinch_proto::hub::{ConfigError, RateLimit, Shards};
 
 use super::Database;
 use super::environment::NO_SERVICE_LINKS;
@@ -129,8 +129,9 @@ pub(super) fn burst(text: &str) -> Result<u32, String> {
 }
 
 pub(super) fn shards(text: &str) -> Result<NonZero<u16>, String> {
-    let shards = text.parse();
-    shards.map_err(|_| format!("expected a number of hubs, 1 to {}", u16::MAX))
+    let shards = text.parse::<NonZero<u16>>().ok();
+    let shards = shards.filter(|shards| *shards <= Shards::MAX);
+    shards.ok_or_else(|| format!("expected a number of hubs, 1 to {}", Shards::MAX))
 }
 
 /// Blanks and empty items are ignored, and `*` anywhere allows all.

@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use core::num::NonZeroU16;
 use core::time::Duration;
 
+use super::config::ConfigError;
 use super::seeded::{AddressHash, Seeded};
 use crate::Address;
 use crate::queue::Restored;
@@ -44,12 +45,28 @@ pub struct Shards {
 }
 
 impl Shards {
+    /// Maximum number of shards of a relay.
+    pub const MAX: NonZeroU16 = NonZeroU16::MIN.saturating_add(63);
+
+    /// Checks that a relay may have `count` shards.
+    ///
+    /// # Errors
+    /// [`ConfigError::TooManyShards`]: there are more than [`MAX`](Self::MAX).
+    pub const fn check(count: NonZeroU16) -> Result<(), ConfigError> {
+        let (shards, limit) = (count.get(), Self::MAX.get());
+        if shards > limit {
+            return Err(ConfigError::TooManyShards { shards, limit });
+        }
+        Ok(())
+    }
+
     /// Spreads addresses over `count` shards by their hash under `seed`, which should be
-    /// unpredictable: then nobody can choose addresses that share a shard.
+    /// unpredictable: then nobody can choose addresses that share a shard. More than
+    /// [`MAX`](Self::MAX) count as that.
     #[must_use]
     pub fn new(count: NonZeroU16, seed: [u8; 16]) -> Self {
         Self {
-            count,
+            count: count.min(Self::MAX),
             seed,
             seeded: Seeded::new(seed),
         }

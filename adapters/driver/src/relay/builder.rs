@@ -101,7 +101,8 @@ impl fmt::Debug for Parts {
 
 /// A shard for each of `threads` that are busy with envelopes.
 fn shards_for(threads: NonZero<usize>) -> NonZero<u16> {
-    NonZero::try_from(threads).unwrap_or(NonZero::<u16>::MAX)
+    let shards = NonZero::try_from(threads).unwrap_or(NonZero::<u16>::MAX);
+    shards.min(hub::Shards::MAX)
 }
 
 impl<R> Builder<R> {
@@ -234,8 +235,8 @@ impl<R> Builder<R> {
     /// Checks the settings: what remains to be done is to run the relay.
     ///
     /// # Errors
-    /// The settings do not fit each other, they have a queue where there is no store, or the system
-    /// gives no randomness.
+    /// The settings do not fit each other, they have a queue where there is no store, there are too
+    /// many shards, or the system gives no randomness.
     pub fn into_parts(mut self) -> Result<(R, Parts), BindError> {
         let mut config = self.hub.addressing(self.session.addressing());
         match &self.store {
@@ -251,14 +252,16 @@ impl<R> Builder<R> {
         if self.seed.is_none() {
             getrandom::fill(&mut seed)?;
         }
+        let shards = self.shards.unwrap_or_else(|| {
+            let threads = std::thread::available_parallelism();
+            shards_for(threads.unwrap_or(NonZero::<usize>::MIN))
+        });
+        hub::Shards::check(shards)?;
         let parts = Parts {
             limits: limits.also_exempt(&self.session.trusted_proxies),
             session: Arc::new(self.session),
             hub,
-            shards: self.shards.unwrap_or_else(|| {
-                let threads = std::thread::available_parallelism();
-                shards_for(threads.unwrap_or(NonZero::<usize>::MIN))
-            }),
+            shards,
             seed,
             store: self.store,
             health_counters: self.health_counters,

@@ -40,7 +40,7 @@ fn a_wrong_flag_is_named_with_its_value_and_what_is_accepted() {
         ),
         (
             "--shards=0",
-            "'0' for '--shards <NUMBER>': expected a number of hubs, 1 to 65535",
+            "'0' for '--shards <NUMBER>': expected a number of hubs, 1 to 64",
         ),
         (
             "--rate-burst=0",

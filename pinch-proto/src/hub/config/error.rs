@@ -26,6 +26,14 @@ pub enum ConfigError {
         /// Bytes of the largest envelope.
         envelope_bytes: usize,
     },
+    /// A relay of so many shards would spend its memory on what is between them.
+    #[error("{shards} shards, expected at most {limit}")]
+    TooManyShards {
+        /// Number of shards.
+        shards: u16,
+        /// Maximum number of shards.
+        limit: u16,
+    },
     /// A WebSocket message could not hold the largest envelope.
     #[error(
         "a message limit of {message_bytes} bytes is below the envelope limit of {envelope_bytes}"
