@@ -1,39 +1,35 @@
 use core::net::SocketAddr;
 use core::panic::AssertUnwindSafe;
-use core::pin::Pin;
 use std::io;
-use std::thread;
 use std::time::Instant;
 
 use async_channel::Sender;
 use async_io::Timer;
 use async_net::{TcpListener, TcpStream};
-use futures_util::{FutureExt as _, StreamExt as _};
+use futures_util::future::{BoxFuture, FutureExt as _};
+use futures_util::stream::StreamExt as _;
 use pinch_driver::{Runtime, disable_nagle};
-
-type Boxed = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// An executor on one thread. The `async-io` crate waits for sockets and timers.
 #[derive(Clone, Debug)]
 pub struct OneThread {
-    tasks: Sender<Boxed>,
+    tasks: Sender<BoxFuture<'static, ()>>,
 }
 
 impl OneThread {
     /// Starts the thread. It ends with the last task and the last handle.
     pub fn start() -> Self {
-        let (tasks, incoming) = async_channel::unbounded::<Boxed>();
-        thread::spawn(|| async_io::block_on(incoming.for_each_concurrent(None, |task| task)));
+        let (tasks, incoming) = async_channel::unbounded();
+        std::thread::spawn(|| async_io::block_on(incoming.for_each_concurrent(None, |task| task)));
         Self { tasks }
     }
 }
 
 impl Runtime for OneThread {
     const NAME: &'static str = "one thread";
-
     type Stream = TcpStream;
     type Listener = TcpListener;
-    type Sleep = Boxed;
+    type Sleep = BoxFuture<'static, ()>;
 
     fn listen(&self, listener: std::net::TcpListener) -> io::Result<Self::Listener> {
         listener.try_into()
@@ -54,13 +50,11 @@ impl Runtime for OneThread {
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         // A task that panics ends alone.
         let task = AssertUnwindSafe(task).catch_unwind().map(drop);
-        // It takes tasks for as long as anybody has a handle.
-        let _ = self.tasks.try_send(Box::pin(task));
+        // The channel is open as long as there is a handle.
+        let _ = self.tasks.try_send(task.boxed());
     }
 
     fn sleep_until(&self, deadline: Instant) -> Self::Sleep {
-        Box::pin(async move {
-            Timer::at(deadline).await;
-        })
+        Timer::at(deadline).map(drop).boxed()
     }
 }
