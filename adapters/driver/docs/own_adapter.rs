@@ -6,7 +6,7 @@ use std::time::Instant;
 use async_channel::Sender;
 use async_io::Timer;
 use async_net::{TcpListener, TcpStream};
-use futures_util::future::{BoxFuture, FutureExt as _};
+use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::StreamExt as _;
 use pinch_driver::{Runtime, disable_nagle};
 
@@ -55,6 +55,6 @@ impl Runtime for OneThread {
     }
 
     fn sleep_until(&self, deadline: Instant) -> Self::Sleep {
-        Timer::at(deadline).map(drop).boxed()
+        FutureExt::map(Timer::at(deadline), drop).boxed()
     }
 }
