@@ -4,7 +4,8 @@
 #![cfg(not(shuttle))]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should fail")]
 
-use core::net::SocketAddr;
+mod by_hand;
+
 use core::num::NonZero;
 use core::pin::Pin;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,73 +13,17 @@ use core::task::{Context, Poll, Waker};
 use core::time::Duration;
 use std::collections::VecDeque;
 use std::io;
-use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 use std::task::Wake;
-use std::time::Instant;
 
-use futures_util::future::{BoxFuture, FutureExt as _, Pending, pending};
-use futures_util::io::{AsyncRead, AsyncWrite, Cursor};
+use futures_util::future::{BoxFuture, FutureExt as _, pending};
+use futures_util::io::{AsyncRead, AsyncWrite};
 use pinch_driver::proto::queue::{Operation, Outcome, Restored};
-use pinch_driver::{Auth, Builder, Relay, Runtime, Store};
+use pinch_driver::{Auth, Builder, Relay, Store};
 
-type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-/// Tasks that the test polls, and a clock that it sets.
-#[derive(Clone)]
-struct ByHand {
-    tasks: Arc<Mutex<VecDeque<Task>>>,
-    epoch: Instant,
-    millis: Arc<AtomicU64>,
-}
-
-impl core::fmt::Debug for ByHand {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str("ByHand")
-    }
-}
-
-impl Runtime for ByHand {
-    const NAME: &'static str = "by hand";
-
-    type Stream = Cursor<Vec<u8>>;
-    type Listener = ();
-    type Sleep = Pending<()>;
-
-    fn listen(&self, _: TcpListener) -> io::Result<()> {
-        Ok(())
-    }
-
-    async fn accept(&self, (): &()) -> io::Result<(Self::Stream, SocketAddr)> {
-        pending().await
-    }
-
-    async fn connect(&self, _: SocketAddr) -> io::Result<Self::Stream> {
-        pending().await
-    }
-
-    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.lock().unwrap().push_back(Box::pin(task));
-    }
-
-    fn sleep_until(&self, _: Instant) -> Pending<()> {
-        pending()
-    }
-
-    fn now(&self) -> Instant {
-        self.epoch + Duration::from_millis(self.millis.load(Ordering::Relaxed))
-    }
-}
+use self::by_hand::{ByHand, Task};
 
 impl ByHand {
-    fn new() -> Self {
-        Self {
-            tasks: Arc::default(),
-            epoch: Instant::now(),
-            millis: Arc::default(),
-        }
-    }
-
     fn relay(&self, shards: u16) -> Builder<Self> {
         let builder = Relay::builder_on(self.clone()).auth(Auth::Open);
         builder.shards(NonZero::new(shards).unwrap())
@@ -89,7 +34,7 @@ impl ByHand {
     }
 
     fn pass(&self, millis: u64) {
-        self.millis.fetch_add(millis, Ordering::Relaxed);
+        self.nanos.fetch_add(millis * 1_000_000, Ordering::Relaxed);
     }
 
     /// Polls all tasks, several times.
@@ -196,7 +141,7 @@ fn envelope(from: &str, to: &str) -> Vec<u8> {
 
 #[test]
 fn what_came_before_a_close_frame_counts_though_the_stream_breaks_behind_it() {
-    let runtime = ByHand::new();
+    let runtime = ByHand::new(Duration::ZERO);
     let relay = runtime.relay(1).detached().unwrap();
     let alice = join(&relay, "alice");
     runtime.run(Waker::noop());
@@ -248,7 +193,7 @@ impl Store for Silent {
 #[test]
 fn a_shutdown_ends_though_one_shard_has_shut_down_before_another_forwards_to_it() {
     for number in 0..8 {
-        let runtime = ByHand::new();
+        let runtime = ByHand::new(Duration::ZERO);
         let relay = runtime.relay(2).store(Silent).detached().unwrap();
         let name = format!("alice{number}");
         let alice = join(&relay, &name);
@@ -288,7 +233,7 @@ impl Wake for Count {
 #[test]
 fn a_task_that_ends_late_does_not_take_the_waker_of_its_successor() {
     for is_late in [false, true] {
-        let runtime = ByHand::new();
+        let runtime = ByHand::new(Duration::ZERO);
         let relay = runtime.relay(1).detached().unwrap();
         let (mut timer, noop) = (runtime.take(), Waker::noop());
         let alice_stream = join(&relay, "alice");

@@ -2,20 +2,19 @@
 
 #![cfg(not(shuttle))]
 
-use core::net::SocketAddr;
+mod by_hand;
+
 use core::pin::Pin;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicUsize, Ordering};
 use core::task::{Context, Poll, Waker};
 use core::time::Duration;
-use std::collections::VecDeque;
 use std::io;
-use std::net::TcpListener;
-use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::sync::Arc;
 
-use futures_util::future::{Pending, pending};
-use futures_util::io::{AsyncRead, AsyncWrite, Cursor};
-use pinch_driver::{Auth, Relay, Runtime};
+use futures_util::io::{AsyncRead, AsyncWrite};
+use pinch_driver::{Auth, Relay};
+
+use self::by_hand::ByHand;
 
 /// A pong without a payload, as a client writes it.
 const PONG: [u8; 6] = [0x8a, 0x80, 1, 2, 3, 4];
@@ -25,59 +24,6 @@ const UPGRADE: &[u8] = b"GET /ws?address=pinch:flood@localhost HTTP/1.1\r\nHost:
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
 const UNPOISONED: &str = "no task panics";
-
-type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-/// Tasks that the test polls, and a clock that moves by a step whenever it is read.
-#[derive(Clone)]
-struct ByHand {
-    tasks: Arc<Mutex<VecDeque<Task>>>,
-    epoch: Instant,
-    step: Duration,
-    looks: Arc<AtomicU64>,
-}
-
-impl core::fmt::Debug for ByHand {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str("ByHand")
-    }
-}
-
-impl Runtime for ByHand {
-    const NAME: &'static str = "by hand";
-
-    type Stream = Cursor<Vec<u8>>;
-    type Listener = ();
-    type Sleep = Pending<()>;
-
-    fn listen(&self, _: TcpListener) -> io::Result<()> {
-        Ok(())
-    }
-
-    async fn accept(&self, (): &()) -> io::Result<(Self::Stream, SocketAddr)> {
-        pending().await
-    }
-
-    async fn connect(&self, _: SocketAddr) -> io::Result<Self::Stream> {
-        pending().await
-    }
-
-    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.tasks
-            .lock()
-            .expect(UNPOISONED)
-            .push_back(Box::pin(task));
-    }
-
-    fn sleep_until(&self, _: Instant) -> Pending<()> {
-        pending()
-    }
-
-    fn now(&self) -> Instant {
-        let looks = self.looks.fetch_add(1, Ordering::Relaxed);
-        self.epoch + self.step * u32::try_from(looks).expect("few looks")
-    }
-}
 
 /// Joins, and then sends pongs without end. What the relay says is thrown away.
 struct Flood {
@@ -127,12 +73,7 @@ impl AsyncWrite for Flood {
 
 /// The most bytes that one poll of a task reads, where each look at the clock takes `step`.
 fn most_in_one_poll(step: Duration) -> usize {
-    let runtime = ByHand {
-        tasks: Arc::default(),
-        epoch: Instant::now(),
-        step,
-        looks: Arc::default(),
-    };
+    let runtime = ByHand::new(step);
     let relay = Relay::builder_on(runtime.clone()).auth(Auth::Open);
     let relay = relay.detached().expect("no socket is needed");
     let read = Arc::new(AtomicUsize::new(0));
