@@ -279,9 +279,7 @@ impl Link {
         }
         self.expected = self.expected.max(oldest);
         if number < self.expected {
-            let from_end = usize::try_from(self.expected - number).ok();
-            let at = from_end.and_then(|back| self.verdicts.len().checked_sub(back));
-            let verdict = at.and_then(|at| self.verdicts.get(at)).cloned().flatten();
+            let verdict = self.kept_verdict(number).and_then(|kept| kept.clone());
             return verdict.map_or(Receipt::Ignored, Receipt::Again);
         }
         if self.expected < needs {
@@ -298,14 +296,18 @@ impl Link {
 
     /// The fate of an item is settled: keeps the verdict, if it may be asked for again.
     pub(super) fn settle(&mut self, instance: u64, number: u64, verdict: &Verdict) {
-        let from_end = self.expected.checked_sub(number);
-        let from_end = from_end.and_then(|back| usize::try_from(back).ok());
-        let at = from_end.and_then(|back| self.verdicts.len().checked_sub(back));
         if self.peer == Some(instance)
-            && let Some(kept) = at.and_then(|at| self.verdicts.get_mut(at))
+            && let Some(kept) = self.kept_verdict(number)
         {
             *kept = Some(verdict.clone());
         }
+    }
+
+    /// The verdict of an item that has come, as far as it may be asked for again.
+    fn kept_verdict(&mut self, number: u64) -> Option<&mut Option<Verdict>> {
+        let from_end = usize::try_from(self.expected.checked_sub(number)?).ok()?;
+        let at = self.verdicts.len().checked_sub(from_end)?;
+        self.verdicts.get_mut(at)
     }
 }
 
