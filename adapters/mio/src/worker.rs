@@ -258,12 +258,16 @@ impl Worker {
             self.conns.deadlines.first().map(|(at, _)| *at),
             self.state.accept_at,
             self.state.close_at,
-            self.shared
-                .log_reports(false)
-                .filter(|_| self.id.index() == 0),
+            self.log_due_reports(),
         ];
         let next = times.into_iter().flatten().min().map(|at| at.since(now));
         next.into_iter().chain(self.shared.store_patience()).min()
+    }
+
+    /// Logs what is due, in the first loop; returns when there may be more.
+    fn log_due_reports(&self) -> Option<Time> {
+        let is_first = self.id.index() == 0;
+        is_first.then(|| self.shared.log_reports(false)).flatten()
     }
 
     fn take_messages(&mut self) {
