@@ -81,7 +81,8 @@ pub use pinch_proto as proto;
 pub mod parts {
     pub use crate::clock::unix_now;
     pub use crate::relay::{
-        Batch, Desk, Health, HealthCounter, Line, Parts, Report, Reports, is_out_of_descriptors,
+        ACCEPT_PAUSE, Batch, Desk, Health, HealthCounter, LAST_ACCEPTS, Line, Parts, Report,
+        Reports, SHED, is_out_of_descriptors,
     };
     pub use crate::tcp::prepare;
 }

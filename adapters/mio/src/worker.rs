@@ -15,7 +15,9 @@ use std::sync::mpsc::{Receiver, Sender};
 use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token};
 use pinch_driver::disable_nagle;
-use pinch_driver::parts::{Report, is_out_of_descriptors, unix_now};
+use pinch_driver::parts::{
+    ACCEPT_PAUSE, LAST_ACCEPTS, Report, SHED, is_out_of_descriptors, unix_now,
+};
 use pinch_driver::proto::hub::{
     CloseCause, ConnId, Hub, Input, JoinRefusal, Output, Parcel, ShardId, Turn, Wakeup,
 };
@@ -41,15 +43,6 @@ const ROUNDS: usize = 16;
 
 /// Number of connections that are accepted between two looks at the sockets.
 const ACCEPTS: usize = 64;
-
-/// How long to wait after the system could not give a socket.
-const PAUSE: Duration = Duration::from_millis(100);
-
-/// How long a relay that shuts down goes on to accept, for connections that wait already.
-const LAST_ACCEPTS: Duration = Duration::from_millis(50);
-
-/// How many handshakes give way when descriptors are short, for those that wait to be accepted.
-const SHED: usize = 64;
 
 /// The token of the first listener, and in place of a key, the first shard to which a connection has
 /// moved: above the keys of connections.
@@ -344,7 +337,7 @@ impl Worker {
                                 shed.into_iter().for_each(|id| self.evict(id));
                             }
                         }
-                        self.state.accept_at = Some(now + PAUSE);
+                        self.state.accept_at = Some(now + ACCEPT_PAUSE);
                         self.shared.report(Report::NotAccepted(error));
                         break;
                     }

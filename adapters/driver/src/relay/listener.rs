@@ -16,14 +16,14 @@ use crate::session::Entry;
 
 /// How long to wait after the system could not give a socket: usually it is out of descriptors,
 /// and trying again at once would only burn the CPU.
-const PAUSE: Duration = Duration::from_millis(100);
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long a relay that shuts down goes on to accept: the runtime may not know yet of connections
 /// that wait.
-const LAST_ACCEPTS: Duration = Duration::from_millis(50);
+pub const LAST_ACCEPTS: Duration = Duration::from_millis(50);
 
 /// How many handshakes give way when descriptors are short, for those that wait to be accepted.
-const SHED: usize = 64;
+pub const SHED: usize = 64;
 
 /// Accepts connections until the relay shuts down or is dropped.
 pub(super) fn spawn<R: Runtime>(shared: Arc<Shared<R>>, listener: R::Listener) {
@@ -53,7 +53,7 @@ async fn accept_all<R: Runtime>(shared: &Arc<Shared<R>>, listener: &R::Listener)
                     }
                 }
                 shared.report(Report::NotAccepted(error));
-                let until = shared.runtime.now() + PAUSE;
+                let until = shared.runtime.now() + ACCEPT_PAUSE;
                 shared.runtime.sleep_until(until).await;
             }
         }

@@ -42,7 +42,7 @@ pub use self::builder::{BindError, Builder, Parts};
 pub use self::desk::{Desk, HandshakeStats};
 pub use self::health::{Health, HealthCounter};
 pub use self::keeper::{Batch, StoreHealth};
-pub use self::listener::is_out_of_descriptors;
+pub use self::listener::{ACCEPT_PAUSE, LAST_ACCEPTS, SHED, is_out_of_descriptors};
 pub use self::reports::{Line, Report, Reports};
 use self::shared::Shared;
 #[cfg(shuttle)]
