@@ -109,6 +109,12 @@ impl Run {
             expected.outputs.extend(rest);
         }
         self.compare(&said, &expected)?;
+        if let Call::Input(Input::Blocked { conn, .. }) = call {
+            // A driver comes again when the socket moves.
+            let mut people = self.here.people.iter_mut();
+            let person = people.find(|person| person.conn == *conn);
+            person.into_iter().for_each(|person| person.awake = true);
+        }
         if let Call::Transmit { conn, credit } = call {
             self.transmitted(*conn, *credit, &said.frames)?;
         }
